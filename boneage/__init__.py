@@ -1,0 +1,26 @@
+"""Bone age in months from radiographs of the hand: prepare, train, evaluate, predict."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from boneage.evaluation import evaluate
+    from boneage.prediction import predict
+    from boneage.training import train
+    from preprocessing.prepare import prepare
+
+__all__ = ["evaluate", "predict", "prepare", "train"]
+
+_MODULES = {
+    "evaluate": "boneage.evaluation",
+    "predict": "boneage.prediction",
+    "prepare": "preprocessing.prepare",
+    "train": "boneage.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a module when its function is first used: importing the package alone loads no heavy library."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)

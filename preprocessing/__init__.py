@@ -1,0 +1,1 @@
+"""From a radiograph file to a clean, square crop in a record folder."""
