@@ -1,0 +1,191 @@
+"""What one record holds: the schema, and the way from a `Record` to bytes and back.
+
+Records are serialised `tf.train.Example` messages. The message is built with protobuf alone, from the published field
+numbers, so that records can be written and verified where TensorFlow is not installed.
+
+Source: https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/example/feature.proto
+"""
+
+import dataclasses
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from tfrecords.errors import BoneAgeError
+
+SCHEMA_VERSION = 1
+SPLITS = ("train", "validation", "test")
+SEXES = ("female", "male")
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One feature of the schema.
+
+    Args:
+        name: Name of the feature in the `tf.train.Example`.
+        kind: `"bytes"`, `"string"` (UTF-8 bytes), `"float"` (float32) or `"int"` (int64).
+        length: Number of values.
+        optional: Whether the feature may be missing.
+        unit: Unit of the values, empty where there is none.
+        description: One line for people.
+    """
+
+    name: str
+    kind: str
+    length: int
+    optional: bool
+    unit: str
+    description: str
+
+
+FIELDS = (
+    Field("image", "bytes", 1, False, "", "the prepared radiograph: square, 8-bit grey, bright bone, encoded as PNG"),
+    Field("id", "string", 1, False, "", "the radiograph's id, unique in the folder"),
+    Field("sex", "string", 1, False, "", "`female` or `male`"),
+    Field("bone_age_months", "float", 1, True, "months", "the reader's bone age"),
+    Field("chronological_age_months", "float", 1, True, "months", "age of the child on the day of the radiograph"),
+    Field("pixel_spacing_mm", "float", 1, True, "mm", "side of one pixel of `image`, after resizing"),
+    Field("source_sha256", "string", 1, False, "", "SHA-256 of the source file's bytes"),
+    Field("pixel_sha256", "string", 1, False, "", "SHA-256 of the source's decoded pixels: equal for duplicates"),
+    Field("original_size_px", "int", 2, False, "pixels", "height and width of the source"),
+    Field("crop_box_px", "int", 4, False, "pixels", "left, top, right, bottom in the source; right, bottom exclusive"),
+    Field("rotation_degrees", "float", 1, False, "degrees", "turn applied to the source, counter-clockwise positive"),
+    Field("mask_score", "float", 1, True, "", "trust in the hand mask, 0 to 1; missing without a segmenter"),
+    Field("fingerprint", "string", 1, False, "", "fingerprint of the preprocessing that made `image`"),
+)
+
+
+class SchemaError(BoneAgeError):
+    """A record that does not fit the schema, or bytes that are no record."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One prepared radiograph with what is known of it. The fields are those of `FIELDS`; `None` means missing."""
+
+    image: bytes
+    id: str
+    sex: str
+    source_sha256: str
+    pixel_sha256: str
+    original_size_px: tuple[int, int]
+    crop_box_px: tuple[int, int, int, int]
+    rotation_degrees: float
+    fingerprint: str
+    bone_age_months: float | None = None
+    chronological_age_months: float | None = None
+    pixel_spacing_mm: float | None = None
+    mask_score: float | None = None
+
+
+def male_from_sex(sex: str) -> float:
+    """Turn sex into the number that networks take: 1.0 for `"male"`, 0.0 for `"female"`.
+
+    This is the one place where sex becomes a number.
+
+    Raises:
+        ValueError: If `sex` is neither.
+    """
+    if sex not in SEXES:
+        raise ValueError(f"`sex` must be 'female' or 'male'. Received: {sex!r}.")
+    return float(sex == "male")
+
+
+def _example_class() -> Any:
+    """Build the message class of `tf.train.Example` in a descriptor pool of its own."""
+    field = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="tensorflow", syntax="proto3")
+
+    def message(name: str, parent: Any = file.message_type) -> Any:
+        made = parent.add()
+        made.name = name
+        return made
+
+    def add(owner: Any, name: str, number: int, kind: int, *, repeated: bool = False, type_name: str = "") -> Any:
+        label = field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL
+        made = owner.field.add(name=name, number=number, type=kind, label=label)
+        if type_name:
+            made.type_name = type_name
+        return made
+
+    for name, kind in (
+        ("BytesList", field.TYPE_BYTES),
+        ("FloatList", field.TYPE_FLOAT),
+        ("Int64List", field.TYPE_INT64),
+    ):
+        add(message(name), "value", 1, kind, repeated=True)
+    feature = message("Feature")
+    feature.oneof_decl.add(name="kind")
+    for number, name in enumerate(("BytesList", "FloatList", "Int64List"), start=1):
+        member = add(
+            feature, name.lower().replace("list", "_list"), number, field.TYPE_MESSAGE, type_name=f".tensorflow.{name}"
+        )
+        member.oneof_index = 0
+    features = message("Features")
+    entry = message("FeatureEntry", features.nested_type)
+    entry.options.map_entry = True
+    add(entry, "key", 1, field.TYPE_STRING)
+    add(entry, "value", 2, field.TYPE_MESSAGE, type_name=".tensorflow.Feature")
+    add(features, "feature", 1, field.TYPE_MESSAGE, repeated=True, type_name=".tensorflow.Features.FeatureEntry")
+    add(message("Example"), "features", 1, field.TYPE_MESSAGE, type_name=".tensorflow.Features")
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
+
+
+_Example = _example_class()
+_LISTS = {"bytes": "bytes_list", "string": "bytes_list", "float": "float_list", "int": "int64_list"}
+
+
+def encode(record: Record) -> bytes:
+    """Serialise a record as a `tf.train.Example`; equal records give equal bytes.
+
+    Raises:
+        SchemaError: If a required field is missing, a list has the wrong length, or the sex is unknown.
+    """
+    if record.sex not in SEXES:
+        raise SchemaError(f"{record.id}: `sex` must be 'female' or 'male'. Received: {record.sex!r}.")
+    example = _Example()
+    for field in FIELDS:
+        value = getattr(record, field.name)
+        if value is None:
+            if not field.optional:
+                raise SchemaError(f"{record.id}: `{field.name}` is missing; only optional fields may be.")
+            continue
+        values = list(value) if isinstance(value, tuple) else [value]
+        if len(values) != field.length:
+            raise SchemaError(f"{record.id}: `{field.name}` needs {field.length} values. Received: {len(values)}.")
+        if field.kind == "string":
+            values = [text.encode() for text in values]
+        getattr(example.features.feature[field.name], _LISTS[field.kind]).value.extend(values)
+    return example.SerializeToString(deterministic=True)
+
+
+def decode(data: bytes) -> Record:
+    """Read a record from the bytes that `encode` wrote.
+
+    Raises:
+        SchemaError: If the bytes are no `tf.train.Example` or do not fit the schema.
+    """
+    example = _Example()
+    try:
+        example.ParseFromString(data)
+    except Exception as error:  # protobuf's DecodeError lives in another module in each implementation
+        raise SchemaError(f"not a record: {error}") from error
+    found: dict[str, Any] = {}
+    for field in FIELDS:
+        values = list(getattr(example.features.feature[field.name], _LISTS[field.kind]).value)
+        if not values and field.optional:
+            continue
+        if len(values) != field.length:
+            raise SchemaError(f"`{field.name}` needs {field.length} values. Received: {len(values)}.")
+        if field.kind == "string":
+            try:
+                values = [value.decode() for value in values]
+            except UnicodeDecodeError as error:
+                raise SchemaError(f"`{field.name}` is no UTF-8 text: {error}.") from error
+        found[field.name] = values[0] if field.length == 1 else tuple(values)
+    if found["sex"] not in SEXES:
+        raise SchemaError(f"{found['id']}: `sex` must be 'female' or 'male'. Received: {found['sex']!r}.")
+    return Record(**found)
