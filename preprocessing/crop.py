@@ -1,0 +1,50 @@
+"""From a mask to a crop, from a crop to a square."""
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+Box = tuple[int, int, int, int]
+
+
+def bounding_box(mask: Bool[np.ndarray, "height width"]) -> Box:
+    """Return the smallest box `(left, top, right, bottom)` in pixels around the true pixels of a mask.
+
+    Raises:
+        ValueError: If the mask is empty.
+    """
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    if not columns.size:
+        raise ValueError("the mask is empty: there is nothing to crop.")
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def crop(pixels: UInt8[np.ndarray, "height width"], *, box: Box) -> UInt8[np.ndarray, "crop_height crop_width"]:
+    """Cut the box `(left, top, right, bottom)`, in pixels, out of a radiograph."""
+    left, top, right, bottom = box
+    return pixels[top:bottom, left:right]
+
+
+def to_square(
+    pixels: UInt8[np.ndarray, "height width"], *, max_size_px: int
+) -> tuple[UInt8[np.ndarray, "size size"], float]:
+    """Shrink a crop, if need be, and pad it with black to a square; proportions stay true.
+
+    Args:
+        pixels: Crop, shape `(height, width)`, uint8.
+        max_size_px: Longest side of the result in pixels. Smaller crops are never enlarged.
+
+    Returns:
+        The square, shape `(size, size)`, uint8, the crop in its middle; and the scale, target pixels per source pixel.
+    """
+    height, width = pixels.shape
+    scale = min(1.0, max_size_px / max(height, width))
+    if scale < 1:
+        width, height = max(1, round(width * scale)), max(1, round(height * scale))
+        # Area averaging: the only one of OpenCV's kernels that does not alias when shrinking.
+        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    size = max(height, width)
+    square = np.zeros((size, size), np.uint8)
+    top, left = (size - height) // 2, (size - width) // 2
+    square[top : top + height, left : left + width] = pixels
+    return square, scale
