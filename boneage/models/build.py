@@ -1,0 +1,120 @@
+"""Build a network that reads bone age: an image tower, the sex beside it, a dense head that answers in months."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+
+from boneage.models.efficientnet_lite0 import efficientnet_lite0
+from boneage.models.networks import NETWORKS
+from boneage.models.pretrained import WEIGHTS_SUFFIXES, load_imagenet_weights, load_weights_file
+from tfrecords.errors import check_choice
+
+SEX_UNITS = 32  # as in 16Bit's network (Halabi et al. 2019, doi:10.1148/radiol.2018180736)
+
+
+def build_model(
+    name: str,
+    *,
+    input_size: int,
+    weights: str | Path = "imagenet",
+    use_sex: bool = True,
+    head_units: Sequence[int] | None = None,
+    dropout: float = 0.0,
+    target_mean_months: float = 0.0,
+    target_std_months: float = 1.0,
+) -> keras.Model:
+    """Build a network from a grey image and the sex to the bone age in months.
+
+    The head predicts the standardised bone age; the last layer turns it into months with the mean and standard
+    deviation given here, so that labels, losses and predictions are all in months.
+
+    The tower is a model inside the model, named like the network, from the image to a feature map: train only its last
+    layers with `for layer in model.get_layer(name).layers[:-n]: layer.trainable = False`. The feature map itself is
+    `model.get_layer("pool").input`.
+
+    Args:
+        name: A key of `boneage.models.NETWORKS`: `"efficientnet_lite0"`, `"efficientnetb4"`, `"inceptionv3"` or
+            `"resnet50"`.
+        input_size: Height and width of the image, in pixels.
+        weights: `"imagenet"` fills the tower with ImageNet weights, which ship with boneage for
+            `"efficientnet_lite0"` and are downloaded once for the others; `"none"` leaves it random; a path to a
+            `.weights.h5` or `.keras` file of the same network fills the whole model. No code in the file is run.
+        use_sex: Whether the sex is an input.
+        head_units: Widths of the hidden dense layers, for example `(256,)`. None takes the network's own.
+        dropout: Share in [0, 1) of the features dropped before the head while training.
+        target_mean_months: Mean bone age of the training split, in months.
+        target_std_months: Its standard deviation, in months. Must be positive.
+
+    Returns:
+        A functional model, not compiled. It follows `keras.mixed_precision`; its output is float32 in any case.
+
+    Input shape:
+        A dictionary of `"image"`, float32 `(batch, input_size, input_size, 1)` in [0, 1], bright bone, and, with
+        `use_sex`, `"male"`, float32 `(batch, 1)`, 1 for male and 0 for female.
+
+    Output shape:
+        Bone age in months, float32 `(batch, 1)`, named `"bone_age_months"`.
+
+    Raises:
+        ValueError: If an argument is out of range, or a weights file is of another network.
+        WeightsUnavailable: If the weights file is missing or cannot be downloaded.
+
+    Example:
+        >>> model = build_model("efficientnet_lite0", input_size=128, target_mean_months=127, target_std_months=41)
+        >>> model({"image": np.zeros((1, 128, 128, 1)), "male": np.ones((1, 1))}).shape
+        TensorShape([1, 1])
+    """
+    check_choice("name", name, tuple(NETWORKS))
+    _check_weights(weights)
+    network = NETWORKS[name]
+    if input_size < network.min_input_size:
+        raise ValueError(
+            f"`input_size` must be at least {network.min_input_size} for {name}. Received: input_size={input_size}."
+        )
+    if target_std_months <= 0:
+        raise ValueError(f"`target_std_months` must be positive. Received: target_std_months={target_std_months}.")
+
+    tower = _build_tower(name, input_size=input_size)
+    image = keras.Input((input_size, input_size, 1), name="image", dtype="float32")
+    inputs = {"image": image}
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(tower(image))
+    if use_sex:
+        inputs["male"] = keras.Input((1,), name="male", dtype="float32")
+        sex = keras.layers.Dense(SEX_UNITS, activation="relu", name="sex")(inputs["male"])
+        x = keras.layers.Concatenate(name="image_and_sex")([x, sex])
+    if dropout:
+        x = keras.layers.Dropout(dropout, name="dropout")(x)
+    for number, units in enumerate(network.head_units if head_units is None else head_units, start=1):
+        x = keras.layers.Dense(units, activation="relu", name=f"head_{number}")(x)
+    x = keras.layers.Dense(1, dtype="float32", name="standardized_bone_age")(x)
+    x = keras.layers.Rescaling(target_std_months, target_mean_months, dtype="float32", name="bone_age_months")(x)
+    model = keras.Model(inputs, x, name=f"bone_age_{name}")
+    if weights == "imagenet":
+        load_imagenet_weights(tower)
+    elif weights != "none":
+        load_weights_file(model, path=Path(weights))
+    return model
+
+
+def _build_tower(name: str, *, input_size: int) -> keras.Model:
+    """Build the random network from a grey image in [0, 1] to its feature map."""
+    network = NETWORKS[name]
+    image = keras.Input((input_size, input_size, 1), name="image", dtype="float32")
+    # float32 also under mixed precision, where 8 bits of mantissa would round the grey values.
+    x = keras.layers.Concatenate(dtype="float32", name="grey_to_rgb")([image, image, image])
+    x = keras.layers.Rescaling(network.scale, network.offset, dtype="float32", name="rescale")(x)
+    if network.application is None:
+        features = efficientnet_lite0(x)
+    else:
+        constructor = getattr(keras.applications, network.application.constructor)
+        features = constructor(include_top=False, weights=None, input_tensor=x).output
+    return keras.Model(image, features, name=name)
+
+
+def _check_weights(weights: str | Path) -> None:
+    if weights not in ("imagenet", "none") and not str(weights).endswith(WEIGHTS_SUFFIXES):
+        raise ValueError(
+            f"`weights` must be 'imagenet', 'none' or a path that ends in {' or '.join(WEIGHTS_SUFFIXES)}. "
+            f"Received: weights={str(weights)!r}."
+        )

@@ -1,0 +1,84 @@
+"""The networks that can read a radiograph: how each wants its input, and where its ImageNet weights come from."""
+
+from dataclasses import dataclass
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Application:
+    """A network of `keras.applications`.
+
+    Args:
+        constructor: Name of the function in `keras.applications`.
+        weights_url: Its ImageNet weights without classifier, as `keras.applications` 3.15 downloads them.
+        weights_md5: MD5 of that file.
+    """
+
+    constructor: str
+    weights_url: str
+    weights_md5: str
+
+
+@dataclass(frozen=True)
+class Network:
+    """One choice for `build_model`.
+
+    Args:
+        scale: Factor from image values in [0, 1] to the values the network was trained on, one for all three
+            channels or one for each.
+        offset: Added after scaling, one for all three channels or one for each.
+        min_input_size: Smallest height and width that leave something of the image after every stride, in pixels.
+        head_units: Widths of the hidden dense layers between features and bone age.
+        application: Where the network comes from; None if boneage itself defines it and ships its weights.
+    """
+
+    scale: float | tuple[float, ...]
+    offset: float | tuple[float, ...]
+    min_input_size: int = 32
+    head_units: tuple[int, ...] = (256,)
+    application: Application | None = None
+
+
+NETWORKS = {
+    # Values in about [-1, 1]: mean 127 and standard deviation 128 of 255, as in Google's efficientnet_lite_builder.py.
+    "efficientnet_lite0": Network(scale=255 / 128, offset=-127 / 128),
+    # Keras's EfficientNet divides by 255, subtracts the mean and, with the ImageNet file, divides by the square root
+    # of the standard deviation instead of by the standard deviation (tensorflow/tensorflow issue 49930). Scale and
+    # offset supply what is missing: they solve (x / 255 - mean) / sqrt(std) = (image - mean) / std for x.
+    "efficientnetb4": Network(
+        scale=tuple(255 / std**0.5 for std in IMAGENET_STD),
+        offset=tuple(255 * mean * (1 - 1 / std**0.5) for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)),
+        application=Application(
+            constructor="EfficientNetB4",
+            weights_url="https://storage.googleapis.com/keras-applications/efficientnetb4_notop.h5",
+            weights_md5="ebc24e6d6c33eaebbd558eafbeedf1ba",
+        ),
+    ),
+    # Values in [-1, 1]. The head is that of 16Bit's network, which won the 2017 challenge (Halabi et al. 2019,
+    # doi:10.1148/radiol.2018180736).
+    "inceptionv3": Network(
+        scale=2.0,
+        offset=-1.0,
+        min_input_size=75,
+        head_units=(1000, 1000),
+        application=Application(
+            constructor="InceptionV3",
+            weights_url="https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/"
+            "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            weights_md5="bcbd6486424b2319ff4ef7d526e38f63",
+        ),
+    ),
+    # Values in [0, 255] less the ImageNet mean of each channel, in the order blue, green, red.
+    "resnet50": Network(
+        scale=255.0,
+        offset=(-103.939, -116.779, -123.68),
+        application=Application(
+            constructor="ResNet50",
+            weights_url="https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
+            "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            weights_md5="4d473c1dd8becc155b73f8504c6f6626",
+        ),
+    ),
+}

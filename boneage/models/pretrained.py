@@ -1,0 +1,90 @@
+"""Fill a network with weights that were trained before: on ImageNet, or by an earlier run."""
+
+import os
+import warnings
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from boneage.models.networks import NETWORKS, Application
+from tfrecords.errors import BoneAgeError
+
+LITE0_WEIGHTS = Path(__file__).parent / "weights" / "efficientnet_lite0_imagenet.npz"
+WEIGHTS_SUFFIXES = (".weights.h5", ".keras")
+
+
+class WeightsUnavailable(BoneAgeError):
+    """A weights file is missing, damaged, or could not be downloaded."""
+
+
+def load_imagenet_weights(tower: keras.Model) -> None:
+    """Fill a tower with ImageNet weights, downloading them on first use unless boneage ships them.
+
+    Args:
+        tower: The tower of `build_model`, named like its network.
+
+    Raises:
+        WeightsUnavailable: If the download fails; the message names the file to fetch and where to put it.
+    """
+    application = NETWORKS[tower.name].application
+    if application is None:
+        _assign_arrays(tower, path=LITE0_WEIGHTS)
+    else:
+        tower.load_weights(_download(application))
+
+
+def load_weights_file(model: keras.Model, *, path: Path) -> None:
+    """Fill a whole model with weights saved from the same network. No code in the file is run.
+
+    Args:
+        model: A model of `build_model`.
+        path: A `.weights.h5` file, or a `.keras` file, of which only the weights are read.
+
+    Raises:
+        WeightsUnavailable: If there is no such file, or it cannot be read.
+        ValueError: If the weights in it are those of another network.
+    """
+    if not path.is_file():
+        raise WeightsUnavailable(f"Weights file {path} does not exist. Check the path given as `weights`.")
+    try:
+        with warnings.catch_warnings():
+            # Of another network's file Keras warns once for each layer, before it raises for all of them.
+            warnings.filterwarnings("ignore", message="Skipping nested container")
+            model.load_weights(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise WeightsUnavailable(
+            f"Weights file {path} is damaged or of another kind. Save or copy it again."
+        ) from error
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            f"Weights file {path} does not fit `{model.name}`. "
+            "Build the model with the same name, use_sex and head_units as the one that was saved."
+        ) from error
+
+
+def _assign_arrays(tower: keras.Model, *, path: Path) -> None:
+    """Assign the arrays of an `.npz` file, keyed `<layer>/<weight>`, to the weights of the tower."""
+    variables = {f"{layer.name}/{weight.name}": weight for layer in tower.layers for weight in layer.weights}
+    with np.load(path, allow_pickle=False) as arrays:
+        if different := variables.keys() ^ set(arrays.files):
+            raise ValueError(f"{path} must hold the weights of {tower.name}. Received different: {sorted(different)}.")
+        for key, variable in variables.items():
+            variable.assign(arrays[key].astype(np.float32))
+
+
+def _download(application: Application) -> str:
+    """Return the path of the weights file, which is downloaded unless it is there already."""
+    url, md5 = application.weights_url, application.weights_md5
+    folder = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")).resolve() / "models"
+    try:
+        return keras.utils.get_file(origin=url, cache_subdir=str(folder), file_hash=md5)
+    except Exception as error:
+        # get_file raises the bare class when the server cannot be reached, ValueError when the MD5 differs.
+        if not isinstance(error, (OSError, ValueError)) and "URL fetch failure" not in str(error):
+            raise
+        raise WeightsUnavailable(
+            f"ImageNet weights of {application.constructor} are not available ({error}). "
+            f"Download {url} (MD5 {md5}) and put it into {folder}, or build with weights='none'."
+        ) from error
