@@ -1,0 +1,264 @@
+"""The command line: each command is the function of the same name."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from tfrecords.errors import BoneAgeError
+
+app = typer.Typer(
+    name="boneage",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+TRAIN_MODULES = ("keras", "mlflow", "psutil", "tensorflow")
+
+Data = Annotated[Path, typer.Option(help="Record folder that `boneage prepare` made.", show_default=False)]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for scripts.")]
+Table = Annotated[Path | None, typer.Option(help="CSV or spreadsheet with labels or sex, one row a radiograph.")]
+
+
+@app.callback()
+def options(debug: Annotated[bool, typer.Option("--debug", help="Show a traceback for errors.")] = False) -> None:
+    """Bone age in months from radiographs of the hand. Research use: not a medical device."""
+
+
+@app.command()
+def prepare(
+    source: Annotated[Path, typer.Argument(help="RSNA download, folder of radiographs, or folder of DICOM files.")],
+    out: Annotated[Path, typer.Option(help="Record folder to make.", show_default=False)],
+    table: Table = None,
+    split: Annotated[str, typer.Option(help="'given' by the source, 'random', or a CSV with id,split.")] = "given",
+    seed: Annotated[int, typer.Option(help="Seed of the random split and of the order.")] = 0,
+    segmenter: Annotated[str, typer.Option(help="What finds the hand; 'none' takes the whole frame.")] = "none",
+    workers: Annotated[int | None, typer.Option(help="Processes; one per core without it.", min=1)] = None,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Turn radiographs into a record folder: read, normalise, crop, square, split, write. Resumes after a kill."""
+    from boneage.config import build, parse_override
+    from preprocessing.pipeline import PreprocessingConfig
+    from preprocessing.prepare import prepare as run
+
+    values = {"segmenter": segmenter, **dict(parse_override(each) for each in settings or [])}
+    config = build(PreprocessingConfig, values, where="--set")
+    with _progress("Preparing", quiet=as_json) as report:
+        made = run(
+            source, out=out, table=table, split=split, seed=seed, config=config, workers=workers, progress=report
+        )
+    reasons: dict[str, int] = {}
+    for row in made.rejected:
+        reasons[row["reason"]] = reasons.get(row["reason"], 0) + 1
+    counts = {name: described["num_records"] for name, described in made.info["splits"].items()}
+    if as_json:
+        _print_json({"folder": str(made.folder), "records": counts, "rejected": reasons, "digest": made.info["digest"]})
+        return
+    typer.echo(f"{made.folder}: " + (", ".join(f"{count:,} {name}" for name, count in counts.items()) or "no records"))
+    if reasons:
+        listed = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
+        typer.echo(f"{len(made.rejected):,} rejected ({listed}): see {made.folder / 'rejected.csv'}")
+    if made.info["duplicates"]:
+        typer.echo(f"{len(made.info['duplicates']):,} groups of equal pixels: see {made.folder / 'dataset_info.json'}")
+
+
+@app.command()
+def records(
+    folder: Annotated[Path, typer.Argument(help="Record folder.")],
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check counts, hashes and that no split shares a radiograph.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Describe a record folder, or check it."""
+    from tfrecords.info import read_info
+    from tfrecords.verify import verify as run
+
+    info = read_info(folder)
+    faults = run(folder) if verify else []
+    if as_json:
+        _print_json({**info, "faults": faults} if verify else info)
+    else:
+        for name, described in info["splits"].items():
+            ages = (
+                f", {described['mean_months']:.1f} ± {described['std_months']:.1f} months"
+                if described["num_labelled"]
+                else ""
+            )
+            typer.echo(f"{name}: {described['num_records']:,} records in {len(described['shards'])} shards{ages}")
+        typer.echo(f"digest {info['digest']}, preprocessing {info['fingerprint']}, {info['num_rejected']:,} rejected")
+        for fault in faults:
+            typer.echo(fault, err=True)
+        if verify and not faults:
+            typer.echo("verified: counts, hashes and splits are right")
+    if faults:
+        raise BoneAgeError(f"{folder}: {len(faults)} faults; prepare the records again, or restore the folder.")
+
+
+@app.command()
+def train(
+    experiment: Annotated[Path, typer.Argument(help="Experiment file, such as experiments/rsna100_lite0.toml.")],
+    data: Data,
+    run: Annotated[Path | None, typer.Option(help="Run folder to make; runs/<experiment> without it.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run stopped.")] = False,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow's store; 'none' tracks nothing.")] = None,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Train a network; writes a run folder with history, plots, evaluation and a bundle."""
+    if as_json:
+        # Keras prints its progress to standard output, which belongs to the JSON document.
+        sys.stdout = sys.stderr
+    from boneage.training import train as work
+
+    made = work(experiment, data=data, run=run, overrides=settings or (), resume=resume, tracking_uri=tracking_uri)
+    if as_json:
+        sys.stdout = sys.__stdout__
+        _print_json(
+            {
+                "run": str(made.folder),
+                "bundle": str(made.bundle),
+                "validation_mae_months": made.validation_mae_months,
+                "history": made.history,
+            }
+        )
+        return
+    typer.echo(f"validation MAE {made.validation_mae_months:.2f} months")
+    typer.echo(f"bundle: {made.bundle}")
+
+
+@app.command()
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="Bundle of a training run.")],
+    data: Data,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "validation",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for predictions.csv, evaluation.json and evaluation.png.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a bundle on one split: MAE, bias, shares within 6/12/24 months, by sex and age, with 95% intervals."""
+    import rich
+
+    from boneage.evaluation import evaluate as run
+    from boneage.evaluation import table, to_json
+
+    evaluation = run(bundle, data=data, split=split, out=out)
+    if as_json:
+        typer.echo(to_json(evaluation), nl=False)
+        return
+    rich.print(table(evaluation))
+    if out is not None:
+        typer.echo(f"written: {out}")
+
+
+@app.command()
+def predict(
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="FILE_OR_FOLDER...", help="Radiographs: PNG, JPEG, TIFF, DICOM.")
+    ],
+    bundle: Annotated[Path, typer.Option(help="Bundle of a training run.", show_default=False)],
+    sex: Annotated[str | None, typer.Option(help="female or male, for all files; DICOM files bring their own.")] = None,
+    table: Annotated[Path | None, typer.Option(help="CSV or spreadsheet with id,male or id,sex.")] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV to write.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Predict bone age from raw files; each file gets an answer or a reason."""
+    from boneage.prediction import predict as run
+
+    with _progress("Predicting", quiet=as_json) as report:
+        frame = run(inputs, bundle=bundle, sex=sex, table=table, out=out, progress=report)
+    if as_json:
+        typer.echo(frame.to_json(orient="records", indent=2, double_precision=2))
+        return
+    for row in frame.to_dict("records"):
+        answer = (
+            f"{row['bone_age_months']:.1f} months ({row['bone_age_months'] / 12:.1f} years)"
+            if row["accepted"]
+            else row["detail"]
+        )
+        typer.echo(f"{row['id'] or row['file']}: {answer}")
+    if out is not None:
+        typer.echo(f"written: {out}")
+
+
+@app.command()
+def ui(
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow's store; the one that training uses without it.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port on this machine.", min=1, max=65535)] = 5000,
+) -> None:
+    """Open MLflow on the runs that `boneage train` tracked."""
+    from boneage.tracking import resolve_uri
+
+    uri = resolve_uri(tracking_uri)
+    typer.echo(f"MLflow on {uri}: http://127.0.0.1:{port} (takes some 15 seconds to answer; Ctrl-C ends it)")
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "ui",
+        "--backend-store-uri",
+        uri,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    os.execv(sys.executable, command)  # noqa: S606 - no shell, every word is ours or an argument of its own
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to make.")] = Path("demo"),
+) -> None:
+    """Run the whole path on synthetic radiographs: draw, prepare, train, evaluate, predict."""
+    from boneage.demo import demo as run
+
+    run(out)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2))
+
+
+@contextlib.contextmanager
+def _progress(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Draw a progress bar on standard error; gives the function to report to."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda finished, total: bar.update(task, completed=finished, total=total)
+
+
+def main() -> NoReturn:
+    """Run the command line; what the user can put right is one line and status 1, wrong usage is status 2."""
+    debug = "--debug" in sys.argv
+    # TensorFlow's C++ side greets on standard error; its errors still come through.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        sys.exit(app())
+    except (BoneAgeError, ValueError) as error:
+        if debug:
+            raise
+        typer.echo(f"boneage: {error}", err=True)
+    except ModuleNotFoundError as error:
+        if debug or (error.name or "").split(".")[0] not in TRAIN_MODULES:
+            raise
+        typer.echo(f"boneage: this needs {error.name}; install it by: pip install 'boneage[train]'", err=True)
+    sys.exit(1)

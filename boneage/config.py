@@ -1,0 +1,223 @@
+"""Experiments: one TOML file, checked, with overrides from the command line."""
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
+
+from boneage.models.networks import NETWORKS
+from tfrecords.errors import BoneAgeError, check_choice, closest
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+LOSSES = ("mae", "mse", "huber", "log_cosh")
+
+T = TypeVar("T")
+
+
+class ConfigError(BoneAgeError, ValueError):
+    """A configuration with an unknown key or a value out of range."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How a network is built and trained.
+
+    Args:
+        network: `"efficientnet_lite0"`, `"efficientnetb4"`, `"inceptionv3"` or `"resnet50"`.
+        input_size: Side of the network's input in pixels.
+        weights: `"imagenet"`, `"none"`, or the path of a weights file.
+        use_sex: Whether the network is told the sex.
+        head_units: Widths of the dense layers of the head; the network's own default where empty.
+        dropout: Share of units dropped before the head.
+        standardize_target: Whether the network's last layer carries the mean and spread of the training ages.
+        epochs: Number of passes over the training split.
+        batch_size: Radiographs in a batch.
+        learning_rate: Highest learning rate; reached after the warm-up, then lowered to zero along a cosine.
+        warmup_epochs: Epochs of linear warm-up.
+        weight_decay: Decoupled weight decay of kernels.
+        loss: `"mae"`, `"mse"`, `"huber"` or `"log_cosh"`, in months.
+        patience_epochs: Epochs without a better validation MAE after which training stops; 0 never stops early.
+        precision: `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"`.
+        seed: Seed of everything random.
+    """
+
+    network: str = "efficientnet_lite0"
+    input_size: int = 128
+    weights: str = "imagenet"
+    use_sex: bool = True
+    head_units: tuple[int, ...] = ()
+    dropout: float = 0.0
+    standardize_target: bool = True
+    epochs: int = 14
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    warmup_epochs: float = 1.0
+    weight_decay: float = 0.01
+    loss: str = "mae"
+    patience_epochs: int = 0
+    precision: str = "float32"
+    seed: int = 0
+
+    def __post_init__(self):
+        """Check every value."""
+        check_choice("network", self.network, NETWORKS)
+        check_choice("loss", self.loss, LOSSES)
+        check_choice("precision", self.precision, PRECISIONS)
+        for name in ("input_size", "epochs", "batch_size", "learning_rate"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"`{name}` must be positive. Received: {getattr(self, name)}.")
+        for name in ("warmup_epochs", "weight_decay", "patience_epochs", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must not be negative. Received: {getattr(self, name)}.")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"`dropout` must lie in [0, 1). Received: {self.dropout}.")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"`warmup_epochs` must be below `epochs`. Received: {self.warmup_epochs} and {self.epochs}."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """Ranges of the augmentation; each value is drawn uniformly for each image.
+
+    Args:
+        rotation_degrees: Largest turn to either side, in degrees.
+        shift_share: Largest shift to either side, as a share of the image's side.
+        zoom_share: Scale drawn from `[1 - zoom_share, 1 + zoom_share]`.
+        narrow_share: The width alone is scaled by a factor from `[1 - narrow_share, 1]`.
+        flip_share: Share of the images that are mirrored left to right.
+        gamma_share: Exponent of the grey values drawn log-uniformly from `[1 / (1 + gamma_share), 1 + gamma_share]`.
+        contrast_share: Contrast around middle grey scaled by a factor from `[1 - contrast_share, 1 + contrast_share]`.
+        brightness_share: Largest offset of the grey values to either side, as a share of their range.
+        blur_px: Largest standard deviation of the Gaussian blur, in pixels.
+        noise_share: Largest standard deviation of added Gaussian noise, as a share of the grey range.
+    """
+
+    rotation_degrees: float = 20.0
+    shift_share: float = 0.1
+    zoom_share: float = 0.15
+    narrow_share: float = 0.1
+    flip_share: float = 0.5
+    gamma_share: float = 0.3
+    contrast_share: float = 0.1
+    brightness_share: float = 0.1
+    blur_px: float = 0.0
+    noise_share: float = 0.0
+
+    def __post_init__(self):
+        """Check every range."""
+        limits = {"rotation_degrees": 180.0, "blur_px": 5.0, "gamma_share": 4.0, "zoom_share": 0.9, "narrow_share": 0.9}
+        for field in dataclasses.fields(self):
+            value, limit = getattr(self, field.name), limits.get(field.name, 1.0)
+            if not 0 <= value <= limit:
+                raise ValueError(f"`{field.name}` must lie in [0, {limit:g}]. Received: {value}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One experiment: the tables of its TOML file.
+
+    Args:
+        name: Name of the experiment, the file's name without its ending.
+        train: Table `[train]`.
+        augment: Table `[augment]`.
+    """
+
+    name: str
+    train: TrainConfig = TrainConfig()
+    augment: AugmentConfig = AugmentConfig()
+
+
+def load_experiment(path: str | Path, *, overrides: Sequence[str] = ()) -> Experiment:
+    """Read an experiment from its TOML file.
+
+    Args:
+        path: The file, with the tables `[train]` and `[augment]`, both optional.
+        overrides: `key=value` or `table.key=value`, the value as TOML writes it; plain words need no quotes.
+
+    Raises:
+        ConfigError: If the file is missing or no TOML, a key is unknown, or a value is out of range.
+    """
+    path = Path(path)
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: {error.strerror}; name an experiment file, such as those in experiments/."
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}.") from error
+    classes: dict[str, type] = {"train": TrainConfig, "augment": AugmentConfig}
+    for name, table in tables.items():
+        if name not in classes or not isinstance(table, dict):
+            raise ConfigError(
+                f"{path}: unknown table or key {name!r}; it may hold [train] and [augment].{closest(name, classes)}"
+            )
+    for override in overrides:
+        key, value = parse_override(override)
+        owner, key = key.split(".", 1) if "." in key else (_owner(key, classes, override), key)
+        if owner not in classes:
+            raise ConfigError(f"--set {override}: unknown table {owner!r}; choose one of {', '.join(classes)}.")
+        tables.setdefault(owner, {})[key] = value
+    built: dict[str, Any] = {
+        name: build(cls, tables.get(name, {}), where=f"{path} [{name}]") for name, cls in classes.items()
+    }
+    return Experiment(path.stem, **built)
+
+
+def _owner(key: str, classes: Mapping[str, type], override: str) -> str:
+    names = {field.name: table for table, cls in classes.items() for field in dataclasses.fields(cls)}
+    if key not in names:
+        raise ConfigError(f"--set {override}: unknown key {key!r}.{closest(key, names)}")
+    return names[key]
+
+
+def parse_override(override: str) -> tuple[str, Any]:
+    """Split `key=value` and read the value as TOML does; a value that is no TOML is a plain word.
+
+    Raises:
+        ConfigError: If there is no `=`.
+    """
+    key, separator, text = override.partition("=")
+    if not separator:
+        raise ConfigError(f"--set {override}: expected key=value.")
+    try:
+        return key.strip(), tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), text.strip()
+
+
+def build(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
+    """Build a configuration from plain values, checked against its types.
+
+    Args:
+        cls: The dataclass.
+        values: Its fields, as TOML or JSON gives them.
+        where: What to name in an error.
+
+    Raises:
+        ConfigError: If a key is unknown, a type is wrong or a value out of range.
+    """
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for key in values:
+        if key not in names:
+            raise ConfigError(f"{where}: unknown key {key!r}.{closest(key, names)} It may hold: {', '.join(names)}.")
+    try:
+        return pydantic.TypeAdapter(cls).validate_python(dict(values))
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(
+            f"{where}: {key + ': ' if key else ''}{message}" + (f" Received: {first['input']!r}." if key else "")
+        ) from error
+
+
+def to_json(experiment: Experiment) -> str:
+    """Write an experiment as JSON, every value resolved."""
+    return json.dumps(dataclasses.asdict(experiment), indent=2) + "\n"

@@ -1,0 +1,81 @@
+import dataclasses
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from boneage.config import AugmentConfig, ConfigError, TrainConfig, build, load_experiment, parse_override
+
+EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.toml"))
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "trial.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_reads_tables_and_fills_in_defaults(tmp_path):
+    experiment = load_experiment(write(tmp_path, "[train]\nepochs = 3\nhead_units = [8, 4]\n[augment]\nblur_px = 1\n"))
+    assert experiment.name == "trial"
+    assert experiment.train == TrainConfig(epochs=3, head_units=(8, 4))
+    assert experiment.augment == AugmentConfig(blur_px=1.0)
+
+
+def test_overrides_by_bare_and_by_full_name(tmp_path):
+    path = write(tmp_path, "[train]\nepochs = 3\n")
+    experiment = load_experiment(path, overrides=["train.epochs=5", "weights=none", "blur_px=0.5", "use_sex=false"])
+    assert (experiment.train.epochs, experiment.train.weights, experiment.train.use_sex) == (5, "none", False)
+    assert experiment.augment.blur_px == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[train]\nepoch = 3\n", "unknown key 'epoch'. Did you mean 'epochs'?"),
+        ("[trian]\n", "unknown table or key 'trian'"),
+        ("[train]\nnetwork = 'resnet_50'\n", "Did you mean 'resnet50'?"),
+        ("[train]\nepochs = 'many'\n", "epochs: Input should be a valid integer"),
+        ("[train]\nlearning_rate = 0\n", "`learning_rate` must be positive. Received: 0"),
+        ("[train\n", "not valid TOML"),
+    ],
+)
+def test_names_the_mistake_in_one_line(tmp_path, text, message):
+    with pytest.raises(ConfigError) as caught:
+        load_experiment(write(tmp_path, text))
+    assert message in str(caught.value)
+    assert "trial.toml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_names_a_missing_file(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere\.toml"):
+        load_experiment(tmp_path / "nowhere.toml")
+
+
+def test_names_an_unknown_override_and_the_closest_key(tmp_path):
+    with pytest.raises(ConfigError, match=r"--set epoch=4: unknown key 'epoch'. Did you mean 'epochs'\?"):
+        load_experiment(write(tmp_path, ""), overrides=["epoch=4"])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("a=1", 1), ("a=1e-3", 1e-3), ("a=true", True), ("a=[1, 2]", [1, 2]), ("a=word", "word")]
+)
+def test_reads_override_values_as_toml_or_plain_words(text, value):
+    assert parse_override(text) == ("a", value)
+
+
+def test_configurations_are_flat_and_frozen():
+    for cls in (TrainConfig, AugmentConfig):
+        assert not any(dataclasses.is_dataclass(field.type) for field in dataclasses.fields(cls))
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            build(cls, {}, where="test").seed = 1
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_experiment_is_valid_and_tells_its_command_time_and_score(path):
+    load_experiment(path)
+    header = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    for word in ("Command:", "Expected time:", "Expected validation MAE:"):
+        assert any(word in line for line in header), f"{path.name} lacks {word}"
+    assert tomllib.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,111 @@
+import csv
+import json
+
+import cv2
+import keras
+import numpy as np
+import pytest
+
+from boneage.bundle import save_bundle
+from boneage.prediction import predict
+from preprocessing.pipeline import PreprocessingConfig, fingerprint
+
+
+def save(folder, *, use_sex=True, input_size=32):
+    """A bundle whose answer is known: 100 x mean grey + 10 for boys."""
+    inputs = {"image": keras.Input((input_size, input_size, 1), name="image")}
+    pooled = keras.layers.GlobalAveragePooling2D(name="pool")(inputs["image"])
+    if use_sex:
+        inputs["male"] = keras.Input((1,), name="male")
+        pooled = keras.layers.Concatenate(name="join")([pooled, inputs["male"]])
+    weights = [np.float32([[100], [10]][: 2 if use_sex else 1]), np.float32([0])]
+    dense = keras.layers.Dense(1, name="months")
+    model = keras.Model(inputs, dense(pooled))
+    dense.set_weights(weights)
+    config = PreprocessingConfig(image_size_px=32)
+    metadata = {
+        "input_size": input_size,
+        "use_sex": use_sex,
+        "preprocessing": vars(config),
+        "fingerprint": fingerprint(config),
+    }
+    return save_bundle(folder, model, metadata)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("known") / "bundle")
+
+
+@pytest.fixture
+def radiographs(tmp_path):
+    """Two radiographs, half black and half white, and a text file named .png."""
+    folder = tmp_path / "radiographs"
+    folder.mkdir()
+    half = np.zeros((20, 20), np.uint8)
+    half[:, 10:] = 255
+    for name in ("1", "2"):
+        cv2.imwrite(str(folder / f"{name}.png"), half)
+    (folder / "3.png").write_text("no picture")
+    return folder
+
+
+def test_answers_for_every_file(bundle, radiographs, tmp_path):
+    frame = predict(radiographs, bundle=bundle, sex="male", out=tmp_path / "out.csv")
+    assert list(frame["id"]) == ["1", "2", "3"]
+    assert list(frame["accepted"]) == [True, True, False]
+    assert frame["bone_age_months"][:2].tolist() == pytest.approx([60, 60], abs=0.5)
+    assert np.isnan(frame["bone_age_months"][2])
+    assert frame["reasons"].tolist() == ["", "", "not_an_image"]
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:5] == ["id", "bone_age_months", "sex", "accepted", "reasons"]
+    assert float(rows[0]["bone_age_months"]) == pytest.approx(60, abs=0.5)
+    assert rows[2]["bone_age_months"] == ""
+
+
+def test_takes_the_sex_from_the_table(bundle, radiographs, tmp_path):
+    table = tmp_path / "sex.csv"
+    table.write_text("id,sex\n1,female\n2,male\n9,male\n")
+    frame = predict(radiographs, bundle=bundle, table=table).set_index("id")
+    assert frame.loc["2", "bone_age_months"] - frame.loc["1", "bone_age_months"] == pytest.approx(10, abs=1e-3)
+    assert frame.loc["9", "reasons"] == "missing_file"
+
+
+def test_refuses_to_guess_the_sex(bundle, radiographs):
+    frame = predict(radiographs / "1.png", bundle=bundle)
+    assert frame["reasons"].tolist() == ["no_sex"]
+    assert not frame["accepted"].any()
+
+
+def test_needs_no_sex_where_the_network_uses_none(tmp_path, radiographs):
+    frame = predict([radiographs / "1.png"], bundle=save(tmp_path / "bundle", use_sex=False))
+    assert frame["bone_age_months"].tolist() == pytest.approx([50], abs=0.5)
+
+
+def test_joins_answers_to_files_and_not_to_positions(bundle, tmp_path):
+    folder = tmp_path / "grey"
+    folder.mkdir()
+    # Bright shares that rise with the id, with an unreadable file in the middle and more files than a batch.
+    for number in range(20):
+        pixels = np.zeros((20, 20), np.uint8)
+        pixels[: number + 1] = 255
+        cv2.imwrite(str(folder / f"{number:02d}.png"), pixels)
+    (folder / "07.png").write_bytes(b"")
+    frame = predict(folder, bundle=bundle, sex="female").set_index("id")
+    assert frame.loc["07", "reasons"] == "empty_file"
+    months = frame["bone_age_months"].drop("07")
+    shares = np.array([(int(id) + 1) / 20 for id in months.index])
+    assert np.abs(months[shares < 1].to_numpy() - 100 * shares[shares < 1]).max() < 3
+
+
+def test_refuses_a_misspelt_sex_and_two_sources_of_it(bundle, radiographs, tmp_path):
+    with pytest.raises(ValueError, match="'femal'"):
+        predict(radiographs, bundle=bundle, sex="femal")
+    with pytest.raises(ValueError, match="not both"):
+        predict(radiographs, bundle=bundle, sex="male", table=tmp_path / "t.csv")
+
+
+def test_table_of_answers_is_json_ready(bundle, radiographs):
+    rows = json.loads(predict(radiographs, bundle=bundle, sex="male").to_json(orient="records"))
+    assert rows[2]["bone_age_months"] is None

@@ -1,0 +1,124 @@
+import json
+
+import numpy as np
+import pytest
+
+from boneage.bundle import load_bundle
+from boneage.config import AugmentConfig, Experiment, TrainConfig
+from boneage.tracking import start_tracking
+from boneage.training import TrainingFailed, train, training_batches, validation_batches
+from tfrecords.info import RecordsError
+
+EXPERIMENT = Experiment(
+    "tiny",
+    TrainConfig(
+        input_size=32, weights="none", head_units=(8,), dropout=0.2, epochs=2, batch_size=8, warmup_epochs=0.5, seed=5
+    ),
+    AugmentConfig(blur_px=0.5, noise_share=0.02),
+)
+
+
+@pytest.fixture(scope="module")
+def finished(prepared, tmp_path_factory):
+    """An uninterrupted run, tracked in MLflow."""
+    folder = tmp_path_factory.mktemp("training")
+    uri = f"sqlite:///{folder / 'store' / 'mlflow.db'}"
+    return train(EXPERIMENT, data=prepared.folder, run=folder / "run", tracking_uri=uri), uri
+
+
+def test_writes_a_bundle_that_predicts_months(finished, prepared):
+    result, _ = finished
+    frame = load_bundle(result.bundle).predict_records(prepared.folder, split="validation")
+    mae_months = (frame["predicted_months"] - frame["bone_age_months"]).abs().mean()
+    assert mae_months == pytest.approx(result.validation_mae_months, abs=1e-4)
+    assert mae_months == pytest.approx(min(row["val_mae"] for row in result.history), abs=1e-3)
+    assert frame["predicted_months"].between(1, 300).all()
+
+
+def test_leaves_history_plots_and_evaluation(finished):
+    result, _ = finished
+    assert [row["epoch"] for row in result.history] == [1, 2]
+    assert all(row["images_per_second"] > 0 for row in result.history)
+    names = {path.name for path in result.folder.iterdir()}
+    assert {"experiment.json", "history.png", "evaluation-validation", "bundle"} <= names
+    assert json.loads((result.folder / "experiment.json").read_text())["train"]["seed"] == 5
+
+
+def test_tracks_parameters_mae_and_the_bundle(finished, prepared):
+    import mlflow
+
+    result, uri = finished
+    client = mlflow.MlflowClient(uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("boneage-train").experiment_id])
+    assert run.data.params["train.network"] == "efficientnet_lite0"
+    assert run.data.params["data.digest"] == prepared.info["digest"]
+    tracked = [metric.value for metric in client.get_metric_history(run.info.run_id, "val_mae")]
+    assert tracked == pytest.approx([row["val_mae"] for row in result.history])
+    artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
+    assert {"bundle", "evaluation-validation", "history.png"} <= artifacts
+
+
+def test_a_killed_run_resumes_to_the_same_result(finished, prepared, tmp_path, monkeypatch):
+    def killed(self, metrics, *, step=None):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("boneage.tracking.Tracker.log_metrics", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(EXPERIMENT, data=prepared.folder, run=tmp_path / "run", tracking_uri="none")
+    assert len(json.loads((tmp_path / "run" / "state.json").read_text())["history"]) == 1
+    resumed = train(EXPERIMENT, data=prepared.folder, run=tmp_path / "run", tracking_uri="none", resume=True)
+    whole, _ = finished
+    for key in ("loss", "mae", "val_mae"):
+        assert [row[key] for row in resumed.history] == pytest.approx([row[key] for row in whole.history], rel=1e-5)
+    one, other = (load_bundle(run.bundle).model.get_weights() for run in (resumed, whole))
+    for mine, theirs in zip(one, other, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
+def test_refuses_a_run_folder_in_use_unless_told_to_resume(finished, prepared):
+    result, _ = finished
+    with pytest.raises(TrainingFailed, match="--resume"):
+        train(EXPERIMENT, data=prepared.folder, run=result.folder, tracking_uri="none")
+
+
+def test_refuses_to_resume_another_experiment(finished, prepared):
+    result, _ = finished
+    with pytest.raises(TrainingFailed, match="another experiment"):
+        train(Experiment("other"), data=prepared.folder, run=result.folder, tracking_uri="none", resume=True)
+
+
+def test_names_missing_records(tmp_path):
+    with pytest.raises(RecordsError, match="boneage prepare"):
+        train(EXPERIMENT, data=tmp_path, run=tmp_path / "run", tracking_uri="none")
+
+
+def test_augments_training_and_never_validation(prepared):
+    still, (augmented, _) = (
+        next(iter(validation_batches(prepared.folder, EXPERIMENT.train))),
+        next(iter(training_batches(prepared.folder, EXPERIMENT, steps=4, first_epoch=0))),
+    )
+    again = next(iter(validation_batches(prepared.folder, EXPERIMENT.train)))
+    # Validation images are the records' own grey values, training images are not.
+    np.testing.assert_allclose(still[0]["image"] * 255, np.round(still[0]["image"] * 255), atol=1e-4)
+    np.testing.assert_array_equal(still[0]["image"], again[0]["image"])
+    assert np.abs(augmented["image"] * 255 - np.round(augmented["image"] * 255)).max() > 0.01
+
+
+def test_a_resumed_stream_of_batches_is_the_later_part_of_the_whole(prepared):
+    whole = training_batches(prepared.folder, EXPERIMENT, steps=4, first_epoch=0).take(8)
+    later = training_batches(prepared.folder, EXPERIMENT, steps=4, first_epoch=1).take(4)
+    for (expected, labels), (received, received_labels) in zip(list(whole)[4:], later, strict=True):
+        np.testing.assert_array_equal(received["image"], expected["image"])
+        np.testing.assert_array_equal(received_labels, labels)
+
+
+def test_marks_a_tracked_run_that_raises_as_failed(tmp_path):
+    import mlflow
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    with pytest.raises(RuntimeError), start_tracking(uri, experiment="e", run_name="r", run_id=None):
+        raise RuntimeError
+    client = mlflow.MlflowClient(uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("e").experiment_id])
+    assert run.info.status == "FAILED"
