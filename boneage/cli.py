@@ -53,7 +53,7 @@ def prepare(
     from preprocessing.prepare import prepare as run
 
     values = {"segmenter": segmenter, **dict(parse_override(each) for each in settings or [])}
-    config = build(PreprocessingConfig, values, where="--set")
+    config = build(PreprocessingConfig, values, where="prepare")
     with _progress("Preparing", quiet=as_json) as report:
         made = run(
             source, out=out, table=table, split=split, seed=seed, config=config, workers=workers, progress=report
@@ -103,7 +103,8 @@ def records(
         if verify and not faults:
             typer.echo("verified: counts, hashes and splits are right")
     if faults:
-        raise BoneAgeError(f"{folder}: {len(faults)} faults; prepare the records again, or restore the folder.")
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise BoneAgeError(f"{folder}: {count}; prepare the records again, or restore the folder.")
 
 
 @app.command()

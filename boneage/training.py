@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import sys
 import time
@@ -226,9 +227,15 @@ class _RunKeeper(keras.callbacks.Callback):
         return bool(best and patience and len(history) - best["epoch"] >= patience)
 
     def on_epoch_begin(self, epoch, logs=None):
+        """Begin to time the epoch; give dropout draws that depend on nothing but the seed and the epoch."""
         self.began = time.perf_counter()
+        # Keras saves no state of its seed generators: without this a resumed run would drop other units.
+        states = [variable for variable in self.model.variables if variable.path.endswith("seed_generator_state")]
+        for index, state in enumerate(states):
+            state.assign([self.config.seed + index, epoch])
 
     def on_epoch_end(self, epoch, logs=None):
+        """Keep what the epoch brought."""
         seconds = time.perf_counter() - self.began
         row = {
             "epoch": epoch + 1,
@@ -239,6 +246,11 @@ class _RunKeeper(keras.callbacks.Callback):
             "seconds": round(seconds, 3),
             "images_per_second": round(self.num_images / seconds, 1),
         }
+        if not math.isfinite(row["loss"] + row["val_mae"]):
+            raise TrainingFailed(
+                f"{self.folder}: diverged in epoch {epoch + 1} (loss {row['loss']}, validation MAE {row['val_mae']}); "
+                "start again with a lower `learning_rate`."
+            )
         history = [*self.state["history"], row]
         if min(history, key=lambda row: row["val_mae"]) is row:
             self._save("best.weights.h5")

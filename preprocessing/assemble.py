@@ -1,5 +1,6 @@
 """The last step of a preparation: finished parts become splits, shards and the files that explain them."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ def assemble(
     config: PreprocessingConfig,
     split: str,
     seed: int,
+    root: Path,
 ) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """Divide finished parts into splits and write the record folder.
 
@@ -39,6 +41,7 @@ def assemble(
         config: The preprocessing that made the parts.
         split: `"given"` or `"random"`.
         seed: Seed of the random split and of the order of the records.
+        root: The source, within which files are named.
 
     Returns:
         The content of `dataset_info.json` and all rejected rows, both as written.
@@ -54,10 +57,8 @@ def assemble(
             hashes[entry["id"]] = entry["pixel_sha256"]
     known = {case.id: case for case in cases if case.id in handles}
     assignment = assign_splits(list(known.values()), hashes, split=split, seed=seed)
-    rejected += [
-        {"id": item.id, "file": item.file, "reason": item.reason, "detail": item.detail}
-        for item in assignment.rejections
-    ]
+    for item in assignment.rejections:
+        rejected.append({**dataclasses.asdict(item), "file": name_in_source(known[item.id].path, root)})
     rejected.sort(key=lambda row: (row["reason"], row["id"], row["file"]))
 
     folder.mkdir()
@@ -83,6 +84,11 @@ def assemble(
     write_features(folder)
     write_rejected(folder / REJECTED_FILE, rejected)
     return info, rejected
+
+
+def name_in_source(path: Path, root: Path) -> str:
+    """Return how `rejected.csv` names a file: its path within the source, or its name if it is the source."""
+    return path.name if path == root else path.relative_to(root).as_posix()
 
 
 def _load(handle: Handle) -> bytes:

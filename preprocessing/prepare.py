@@ -1,5 +1,6 @@
 """The preparation job: from a source of radiographs to a record folder, in parallel, resumable, nothing lost."""
 
+import collections
 import concurrent.futures
 import contextlib
 import csv
@@ -10,13 +11,14 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 
-from preprocessing.assemble import assemble
+from preprocessing.assemble import assemble, name_in_source
 from preprocessing.pipeline import PreprocessingConfig, fingerprint, process
 from preprocessing.read import UnreadableImage, pixel_hash, read_radiograph
 from preprocessing.rejections import Rejection, reject
@@ -98,7 +100,8 @@ def prepare(
     cases.sort(key=lambda case: case.id)
     if not cases:
         raise PreparationFailed(
-            f"{source}: none of its {len(rejections)} entries can be prepared; {_count(rejections)}."
+            f"{source}: none of its {len(rejections)} entries can be prepared: "
+            f"{_count(each.reason for each in rejections)}."
         )
     policy = "random" if split == "random" else "given"
     job = _job_key(cases, rejections, config, split=policy, seed=seed)
@@ -112,7 +115,11 @@ def prepare(
         notes = _run_parts(partial, cases, config, root=source, workers=workers, progress=progress)
         unread = [dataclasses.asdict(rejection) for rejection in rejections]
         folder = partial / "folder"
-        info, rejected = assemble(folder, notes, cases, unread, config=config, split=policy, seed=seed)
+        info, rejected = assemble(folder, notes, cases, unread, config=config, split=policy, seed=seed, root=source)
+        if not info["splits"]:
+            advice = "" if policy == "random" else "; a source without splits of its own needs --split random"
+            reasons = _count(row["reason"] for row in rejected)
+            raise PreparationFailed(f"{source}: no record came of it ({reasons}){advice}.")
         info |= {"job": job, "source": source.resolve().name}
         write_json(folder / INFO_FILE, info)
         os.replace(folder, out)
@@ -140,9 +147,9 @@ def _read_done(out: Path, job: str) -> Preparation | None:
     return Preparation(out, info, rejected) if isinstance(info, dict) and info.get("job") == job else None
 
 
-def _count(rejections: Sequence[Rejection]) -> str:
-    reasons = [rejection.reason for rejection in rejections]
-    return ", ".join(f"{reason}: {reasons.count(reason)}" for reason in sorted(set(reasons))) or "it is empty"
+def _count(reasons: Iterable[str]) -> str:
+    counted = collections.Counter(reasons)
+    return ", ".join(f"{reason}: {counted[reason]}" for reason in sorted(counted)) or "it is empty"
 
 
 def _job_key(
@@ -202,7 +209,7 @@ def _run_parts(
             report(len(chunk))
         return notes
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
         futures = {pool.submit(work, chunk, note): len(chunk) for chunk, note in waiting}
         try:
             for future in concurrent.futures.as_completed(futures):
@@ -218,9 +225,18 @@ def _run_parts(
     return notes
 
 
-def _one_thread() -> None:
+def _begin_worker() -> None:
     # The processes already fill the cores; OpenCV's own threads would only compete with them.
     cv2.setNumThreads(1)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    """End this worker when the parent is killed; it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _process_part(cases: Sequence[Case], note: Path, *, config: PreprocessingConfig, root: Path) -> None:
@@ -233,7 +249,7 @@ def _process_part(cases: Sequence[Case], note: Path, *, config: PreprocessingCon
                 record = make_record(case, config)
             except UnreadableImage as error:
                 # A source may be a single file.
-                name = case.path.relative_to(root).as_posix() if case.path != root else root.name
+                name = name_in_source(case.path, root)
                 rejected.append(dataclasses.asdict(reject(case.id, file=name, error=error)))
                 continue
             index.append({"id": case.id, "offset": file.tell(), "pixel_sha256": record.pixel_sha256})

@@ -51,8 +51,8 @@ def read_records(
     def decode(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         return decode_record(serialized, input_size=input_size)
 
-    # Half of what is free: the network needs the rest.
-    cached = num_records * input_size**2 < psutil.virtual_memory().available / 2
+    # A quarter of the memory: the network needs the rest. Not of what is free: a resumed run must decide alike.
+    cached = num_records * input_size**2 < psutil.virtual_memory().total / 4
     if cached:
         records = records.map(decode, num_parallel_calls=tf.data.AUTOTUNE).cache()
     if shuffle_seed is not None:

@@ -11,7 +11,7 @@ from preprocessing.synthetic import write_dataset
 def drawn(tmp_path_factory) -> Path:
     """A folder of 40 drawn radiographs, laid out like the RSNA download."""
     folder = tmp_path_factory.mktemp("drawn")
-    write_dataset(folder, num_images=40, seed=3, size_px=(64, 52))
+    write_dataset(folder, num_images=40, seed=3, size_px=(80, 64))
     return folder
 
 

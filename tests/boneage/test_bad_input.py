@@ -195,7 +195,7 @@ def test_damaged_shard_is_one_line(good_source, tmp_path, run, run_prepare):
     assert status == 1
     fault, message = err.splitlines()
     assert fault.startswith(f"{shard}: damaged at byte ")
-    assert message == f"boneage: {out}: 1 faults; prepare the records again, or restore the folder."
+    assert message == f"boneage: {out}: 1 fault; prepare the records again, or restore the folder."
     status, printed, err = run("records", out, "--verify", "--json")
     assert status == 1
     assert json.loads(printed)["faults"] == [fault]

@@ -1,5 +1,7 @@
+import dataclasses
 import json
 
+import keras
 import numpy as np
 import pytest
 
@@ -11,15 +13,32 @@ from tfrecords.info import RecordsError
 
 EXPERIMENT = Experiment(
     "tiny",
-    TrainConfig(
-        input_size=32, weights="none", head_units=(8,), dropout=0.2, epochs=2, batch_size=8, warmup_epochs=0.5, seed=5
-    ),
+    TrainConfig(input_size=32, dropout=0.2, epochs=2, batch_size=8, warmup_epochs=0.5, seed=5),
     AugmentConfig(blur_px=0.5, noise_share=0.02),
 )
 
 
+def tiny_model(name, *, input_size, dropout, target_mean_months, target_std_months, **_) -> keras.Model:
+    """A network that trains in a second; the real ones are fitted in test_models."""
+    layers = keras.layers
+    image, male = keras.Input((input_size, input_size, 1), name="image"), keras.Input((1,), name="male")
+    x = layers.Conv2D(8, 5, strides=4, name="conv")(image)
+    x = layers.ReLU(name="relu")(layers.BatchNormalization(name="norm")(x))
+    x = layers.Concatenate(name="join")([layers.GlobalAveragePooling2D(name="pool")(x), male])
+    x = layers.Dense(1, name="standardized")(layers.Dropout(dropout, name="dropout")(x))
+    months = layers.Rescaling(target_std_months, offset=target_mean_months, name="months")(x)
+    return keras.Model({"image": image, "male": male}, months, name=name)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("boneage.training.build_model", tiny_model)
+        yield
+
+
 @pytest.fixture(scope="module")
-def finished(prepared, tmp_path_factory):
+def finished(_small, prepared, tmp_path_factory):
     """An uninterrupted run, tracked in MLflow."""
     folder = tmp_path_factory.mktemp("training")
     uri = f"sqlite:///{folder / 'store' / 'mlflow.db'}"
@@ -88,6 +107,12 @@ def test_refuses_to_resume_another_experiment(finished, prepared):
         train(Experiment("other"), data=prepared.folder, run=result.folder, tracking_uri="none", resume=True)
 
 
+def test_a_run_that_diverges_says_so(prepared, tmp_path):
+    hot = dataclasses.replace(EXPERIMENT.train, learning_rate=1e30, epochs=1, warmup_epochs=0)
+    with pytest.raises(TrainingFailed, match="diverged in epoch 1"):
+        train(Experiment("hot", hot), data=prepared.folder, run=tmp_path / "run", tracking_uri="none")
+
+
 def test_names_missing_records(tmp_path):
     with pytest.raises(RecordsError, match="boneage prepare"):
         train(EXPERIMENT, data=tmp_path, run=tmp_path / "run", tracking_uri="none")
@@ -113,10 +138,10 @@ def test_a_resumed_stream_of_batches_is_the_later_part_of_the_whole(prepared):
         np.testing.assert_array_equal(received_labels, labels)
 
 
-def test_marks_a_tracked_run_that_raises_as_failed(tmp_path):
+def test_marks_a_tracked_run_that_raises_as_failed(finished):
     import mlflow
 
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    _, uri = finished  # a new store takes MLflow seconds to make
     with pytest.raises(RuntimeError), start_tracking(uri, experiment="e", run_name="r", run_id=None):
         raise RuntimeError
     client = mlflow.MlflowClient(uri)

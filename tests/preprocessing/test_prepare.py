@@ -376,15 +376,21 @@ class TestRejections:
         assert {id: reason for id, reason in reasons(prepared) if id in SPLIT_OF} == expected
         assert sorted(splits_of(prepared.folder)) == sorted(set(SPLIT_OF) - set(expected))
 
-    def test_radiographs_alone_have_no_sex(self, source, tmp_path):
-        prepared = run(source / "boneage-test-dataset", tmp_path / "records", split="random")
-        assert prepared.info["splits"] == {}
-        assert {reason for _, reason in reasons(prepared)} == {"no_sex"}
-        assert len(prepared.rejected) == 4
+    def test_radiographs_alone_make_no_records(self, source, tmp_path):
+        with pytest.raises(PreparationFailed, match=r"boneage-test-dataset: no record came of it \(no_sex: 4\)\."):
+            run(source / "boneage-test-dataset", tmp_path / "records", split="random")
+        assert not (tmp_path / "records").exists()
 
     def test_single_file(self, source, tmp_path):
-        prepared = run(source / "boneage-test-dataset" / "38.png", tmp_path / "records")
-        assert [(row["id"], row["file"], row["reason"]) for row in prepared.rejected] == [("38", "38.png", "no_sex")]
+        with pytest.raises(PreparationFailed, match=r"38\.png: no record came of it \(no_sex: 1\)"):
+            run(source / "boneage-test-dataset" / "38.png", tmp_path / "records")
+
+    def test_labels_without_a_split_need_a_random_one(self, source, tmp_path):
+        table = tmp_path / "labels.csv"
+        write_table(table, "id,sex,boneage", [f"{id},F,30" for id in SPLIT_OF])
+        with pytest.raises(PreparationFailed, match=r"no_split.* needs --split random"):
+            run(source, tmp_path / "records", table=table)
+        assert run(source, tmp_path / "records", table=table, split="random").info["splits"]
 
     def test_detail_is_one_line_whatever_the_folder_is_called(self, source, tmp_path):
         write_image(source / "line\nbreak" / "99.png", seed=99)
@@ -399,7 +405,7 @@ class TestRejections:
     def test_source_of_nothing_usable(self, tmp_path):
         (tmp_path / "source").mkdir()
         (tmp_path / "source" / "notes.txt").write_text("none")
-        with pytest.raises(PreparationFailed, match="none of its 1 entries can be prepared; not_an_image: 1"):
+        with pytest.raises(PreparationFailed, match="none of its 1 entries can be prepared: not_an_image: 1"):
             run(tmp_path / "source", tmp_path / "records")
         with pytest.raises(SourceNotFound, match="no such file or folder"):
             run(tmp_path / "nowhere", tmp_path / "records")

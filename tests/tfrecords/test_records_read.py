@@ -35,7 +35,7 @@ def folder(tmp_path_factory, make_record, write_records, pixels):
 def memory(request, monkeypatch):
     """Run a test with memory for the decoded split and without."""
     if request.param == "too large to keep":
-        monkeypatch.setattr("tfrecords.read.psutil.virtual_memory", lambda: SimpleNamespace(available=0))
+        monkeypatch.setattr("tfrecords.read.psutil.virtual_memory", lambda: SimpleNamespace(total=0))
 
 
 def read_ids(folder, *, num_batches=-1, **options):
@@ -126,7 +126,7 @@ def test_skipped_epochs_leave_the_rest_as_it_was(folder, memory, skip_epochs):
 
 def test_stream_does_not_depend_on_memory(folder, monkeypatch):
     decoded = read_ids(folder, shuffle_seed=5, num_batches=9)
-    monkeypatch.setattr("tfrecords.read.psutil.virtual_memory", lambda: SimpleNamespace(available=0))
+    monkeypatch.setattr("tfrecords.read.psutil.virtual_memory", lambda: SimpleNamespace(total=0))
     assert read_ids(folder, shuffle_seed=5, num_batches=9) == decoded
 
 

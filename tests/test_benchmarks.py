@@ -1,0 +1,187 @@
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from boneage.bundle import save_bundle
+from boneage.config import Experiment, TrainConfig
+from boneage.models import build_model
+from preprocessing.prepare import prepare
+from preprocessing.synthetic import write_dataset
+from tfrecords.info import read_info
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+NUM_DRAWN = 4
+TINY = Experiment("tiny", TrainConfig(input_size=32, batch_size=2))
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Load a benchmark's module by path, under the name by which its neighbours import it."""
+
+    def load_module(name):
+        spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    load_module("measure")
+    return load_module
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("benchmarks") / "drawn"
+    write_dataset(folder, num_images=NUM_DRAWN, seed=5, size_px=(80, 64))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def records(drawn):
+    return prepare(drawn, out=drawn.parent / "records", workers=1).folder
+
+
+def is_ordered(row, name):
+    return 0 < row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
+
+
+def test_ratios_are_taken_within_a_round(load):
+    measure = load("measure")
+    slow_machine = iter([9.0, 1.0, 3.0, 9.0, 2.0, 6.0])  # the first round warms up; then all slows down twofold
+    turns = {"a": [], "b": []}
+
+    def side(name):
+        return lambda: turns[name].append(value := next(slow_machine)) or value
+
+    seconds = measure.alternate({"a": side("a"), "b": side("b")}, repeats=2)
+    assert seconds == {"a": [3.0, 2.0], "b": [9.0, 6.0]}
+    row = measure.speed_row("a", baseline="b", seconds=seconds, num_images=7)
+    assert (row["times_as_fast_low"], row["times_as_fast"], row["times_as_fast_high"]) == (3.0, 3.0, 3.0)
+    assert row["images_per_second"] == 0.4
+
+
+def test_a_round_is_needed(load):
+    with pytest.raises(ValueError, match="Received: 0"):
+        load("measure").alternate({"a": lambda: 1.0}, repeats=0)
+
+
+def test_markdown_shows_quartiles_beside_their_median(load):
+    rows = [{"case": "a", "num_images": 1234, "ratio": 2.0, "ratio_low": 1.5, "ratio_high": 2.5}, {"case": "b"}]
+    table = load("measure").markdown(rows).splitlines()
+    assert table[0] == "| case | num images | ratio |"
+    assert table[2:] == ["| a | 1,234 | 2 [1.5, 2.5] |", "| b | - | - |"]
+
+
+def test_importing(load, tmp_path):
+    document = load("run").run("importing", inputs={"repeats": 1, "seed": 0}, out=tmp_path / "figures")
+    assert [row["case"] for row in document["rows"]] == ["import boneage", "boneage --help"]
+    assert all(is_ordered(row, "times_as_long") and row["seconds"] > 0 for row in document["rows"])
+    written = tmp_path / "figures" / "benchmark-importing.json"
+    assert json.loads(written.read_text()) == document
+    assert sorted(path.name for path in written.parent.iterdir()) == [
+        written.with_suffix(".json").name,
+        "benchmark-importing.md",
+    ]
+    assert document["parameters"] == {"repeats": 1}
+    assert {"python", "numpy"} <= document["versions"].keys()
+    assert document["machine"]["num_cores"] >= 1
+    assert "import boneage" in written.with_suffix(".md").read_text()
+
+
+def test_encoding(load, records, tmp_path):
+    load("records")
+    run = load("run")
+    inputs = {"data": records, "split": "train", "min_seconds": 0.0, "repeats": 1}
+    document = run.run("encoding", inputs=inputs, out=tmp_path)
+    rows = {row["case"]: row for row in document["rows"]}
+    fast = ["JPEG 95, fast decoding", "JPEG 90, fast decoding"]
+    assert list(rows) == ["PNG 1", "PNG 6", "PNG 9", "JPEG 95", "JPEG 90", *fast, "raw"]
+    for row in rows.values():
+        assert row["num_images"] == NUM_DRAWN
+        assert is_ordered(row, "encode_times_as_fast")
+        assert is_ordered(row, "decode_times_as_fast")
+    for name in ("PNG 1", "PNG 6", "PNG 9", "raw"):
+        assert rows[name]["largest_grey_error"] == rows[name]["mean_grey_error"] == 0
+    assert 0 < rows["JPEG 95"]["mean_grey_error"] < rows["JPEG 90"]["mean_grey_error"]
+    # TensorFlow's default decoder errs by itself; it must not be taken for an error of the encoding.
+    assert all(rows[name]["mean_grey_error"] > rows[name.split(",")[0]]["mean_grey_error"] for name in fast)
+    assert rows["JPEG 90"]["bytes_per_image"] < rows["JPEG 95"]["bytes_per_image"]
+    assert rows["raw"]["bytes_per_image"] == 80 * 80
+    assert rows["PNG 6"]["decode_times_as_fast"] == 1
+    assert str(records.parent) not in (tmp_path / "benchmark-encoding.json").read_text()
+
+
+def test_reading(load, drawn, records):
+    rows = load("records").reading(records, source=drawn, experiment=TINY, num_files=3, repeats=1)
+    assert all(is_ordered(row, "times_as_fast") for row in rows)
+    num_images = {row["case"]: row["num_images"] for row in rows}
+    assert list(num_images.values()) == [NUM_DRAWN, NUM_DRAWN, NUM_DRAWN, 3]
+
+
+def test_reading_refuses_another_source(load, records, tmp_path):
+    write_dataset(tmp_path, num_images=1, seed=1, size_px=(80, 64))
+    (tmp_path / "boneage-training-dataset" / "1.png").rename(tmp_path / "boneage-training-dataset" / "other.png")
+    module = load("records")
+    with pytest.raises(module.BenchmarkFailed, match="no PNG file"):
+        module.reading(records, source=tmp_path, experiment=TINY, repeats=1)
+
+
+def test_preparing_refuses_a_source_that_one_worker_finishes(load, drawn):
+    run = load("run")
+    with pytest.raises(run.BenchmarkFailed, match="do not occupy 2 workers"):
+        run.preparing(drawn)
+
+
+@pytest.mark.slow
+def test_preparing(load, drawn):
+    (row,) = load("run").preparing(drawn, workers=(1,), repeats=1)
+    assert row["num_images"] == NUM_DRAWN
+    assert row["times_as_fast"] == 1
+    assert row["peak_memory_mib"] > 10
+
+
+@pytest.mark.slow
+def test_networks(load):
+    rows = load("networks").networks(names=("efficientnet_lite0",), input_size=32, batch_size=2, steps=1, repeats=1)
+    assert [row["case"].split(", ")[1:] for row in rows] == [
+        [precision, work] for precision in ("float32", "mixed_bfloat16") for work in ("training", "prediction")
+    ]
+    assert all(is_ordered(row, "times_as_fast") for row in rows)
+    assert [row["times_as_fast"] for row in rows[:2]] == [1, 1]
+
+
+@pytest.fixture(scope="module")
+def bundle(records):
+    info = read_info(records)
+    model = build_model("efficientnet_lite0", input_size=64, target_mean_months=127.0, target_std_months=41.0)
+    metadata = {key: info[key] for key in ("preprocessing", "fingerprint")}
+    metadata |= {"network": "efficientnet_lite0", "input_size": 64, "use_sex": True}
+    return save_bundle(records.parent / "bundle", model, metadata)
+
+
+@pytest.mark.slow
+def test_encoding_costs_months(load, records, bundle, tmp_path):
+    load("records")
+    inputs = {"data": records, "bundle": bundle, "split": "train", "min_seconds": 0.0, "repeats": 1}
+    document = load("run").run("encoding", inputs=inputs, out=tmp_path)
+    rows = {row["case"]: row for row in document["rows"]}
+    assert "mae_change_months" not in rows["PNG 9"]
+    jpeg = rows["JPEG 90"]
+    assert jpeg["mae_num_images"] == NUM_DRAWN
+    assert np.isclose(jpeg["mae_months"] - jpeg["lossless_mae_months"], jpeg["mae_change_months"], atol=0.05)
+
+
+@pytest.mark.slow
+def test_predicting(load, drawn, bundle, tmp_path):
+    load("networks")
+    inputs = {"files": drawn / "boneage-training-dataset", "bundle": bundle, "repeats": 1}
+    document = load("run").run("predicting", inputs=inputs, out=tmp_path)
+    whole, *parts = document["rows"]
+    assert whole["share_of_time"] == 1
+    assert [row["num_images"] for row in document["rows"]] == [NUM_DRAWN] * 4
+    assert all(row["share_of_time"] > 0 for row in parts)
+    assert str(drawn.parent) not in json.dumps(document)
