@@ -55,6 +55,7 @@ BENCHMARKS = {
     "networks": ("networks", (), ()),
     "importing": (__name__, (), ()),
     "predicting": ("networks", ("files", "bundle"), ()),
+    "shrinking": ("shrinking", ("files", "bundle", "table", "source"), ()),
 }
 COMMAND_LINE = ("-c", "from boneage.cli import main; main()")
 SAMPLING_SECONDS = 0.05
@@ -235,6 +236,8 @@ def _describe(key: str, value: Any) -> Any:
 
         metadata = read_metadata(value)
         return f"{metadata['network']}, model {metadata['model_sha256'][:16]}"
+    if isinstance(value, Path) and value.is_file():
+        return value.name
     if isinstance(value, Path):
         return f"{len(find_cases(value)[0])} radiographs"
     return value
@@ -264,6 +267,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="record folder, made from --source")
     parser.add_argument("--source", type=Path, help="RSNA download")
     parser.add_argument("--files", type=Path, help="folder of radiographs to predict")
+    parser.add_argument("--table", type=Path, help="labels of these radiographs")
     parser.add_argument("--bundle", type=Path, help="bundle of a training run")
     parser.add_argument("--experiment", type=Path, help="experiment whose augmentation is timed; defaults without it")
     parser.add_argument("--repeats", type=int, help="rounds that count; each benchmark has its own number without it")

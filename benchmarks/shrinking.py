@@ -1,0 +1,95 @@
+"""The benchmark of sizes: what a bundle makes of larger radiographs, shrunk in several ways."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from measure import BenchmarkFailed, Row, rounded
+
+from boneage.bundle import Bundle, load_bundle
+from boneage.evaluation import compare
+from boneage.prediction import preprocessing_of
+from preprocessing.pipeline import process
+from preprocessing.radiograph import Radiograph
+from preprocessing.read import read_radiograph
+from preprocessing.sources import Case, find_cases
+from tfrecords.read import resize
+from tfrecords.schema import male_from_sex
+
+Shrink = Callable[[np.ndarray], np.ndarray]
+
+
+def shrinking(bundle: Path, *, files: Path, table: Path, source: Path, seed: int = 0) -> list[Row]:
+    """MAE of one bundle on larger radiographs, as they are and shrunk, against the small copies it knows.
+
+    Args:
+        bundle: Bundle trained on small radiographs.
+        files: Folder of larger radiographs.
+        table: Their labels.
+        source: Source with a small copy of each, under the same id.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        BenchmarkFailed: If a radiograph has no small copy.
+    """
+    loaded = load_bundle(bundle)
+    cases, _ = find_cases(files, table=table)
+    labelled = [case for case in cases if case.bone_age_months is not None and case.sex is not None]
+    ids = {case.id for case in labelled}
+    copies = {case.id: case.path for case in find_cases(source)[0] if case.id in ids}
+    if missing := sorted(ids - copies.keys()):
+        raise BenchmarkFailed(f"{source}: no copy of {missing[0]}; give the source that holds the small copies.")
+    side = read_radiograph(next(iter(copies.values()))).pixels.shape[0]
+
+    def to(interpolation: int, *, squashed: bool) -> Shrink:
+        def shrink(pixels: np.ndarray) -> np.ndarray:
+            scale = side / max(pixels.shape)
+            height, width = (side, side) if squashed else (round(each * scale) for each in pixels.shape)
+            return cv2.resize(pixels, (width, height), interpolation=interpolation)
+
+        return shrink
+
+    ways: dict[str, Shrink] = {
+        "as they are": lambda pixels: pixels,
+        "true proportions, area": to(cv2.INTER_AREA, squashed=False),
+        "true proportions, nearest": to(cv2.INTER_NEAREST, squashed=False),
+        "squashed square, area": to(cv2.INTER_AREA, squashed=True),
+        "squashed square, nearest": to(cv2.INTER_NEAREST, squashed=True),
+    }
+    known = _predict(loaded, labelled, paths=copies, shrink=lambda pixels: pixels)
+    frames = {"the small copies": known}
+    for name, shrink in ways.items():
+        frames[name] = _predict(loaded, labelled, paths={case.id: case.path for case in labelled}, shrink=shrink)
+    return [_row(name, frame, known, seed=seed) for name, frame in frames.items()]
+
+
+def _predict(bundle: Bundle, cases: list[Case], *, paths: dict[str, Path], shrink: Shrink) -> pd.DataFrame:
+    config = preprocessing_of(bundle)
+    images = []
+    for case in cases:
+        read = read_radiograph(paths[case.id])
+        shrunk = Radiograph(np.ascontiguousarray(shrink(read.pixels)), None, None, None, None, read.source_sha256)
+        images.append(resize(process(shrunk, config).image[..., None], input_size=bundle.input_size).numpy())
+    male = np.array([[male_from_sex(str(case.sex))] for case in cases], np.float32)
+    return pd.DataFrame(
+        {
+            "id": [case.id for case in cases],
+            "sex": [case.sex for case in cases],
+            "bone_age_months": [case.bone_age_months for case in cases],
+            "predicted_months": bundle.predict_batch(np.stack(images), male),
+        }
+    )
+
+
+def _row(name: str, frame: pd.DataFrame, known: pd.DataFrame, *, seed: int) -> Row:
+    error = frame["predicted_months"] - frame["bone_age_months"]
+    change = compare(frame, known, seed=seed).difference_months
+    return {
+        "radiographs": name,
+        "number": len(frame),
+        "MAE months": rounded(error.abs().mean()),
+        "bias months": rounded(error.mean()),
+        "MAE change, 95% interval": f"{change.value:+.2f} [{change.low:+.2f}, {change.high:+.2f}]",
+    }
