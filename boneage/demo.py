@@ -18,12 +18,12 @@ from preprocessing.prepare import prepare
 from preprocessing.synthetic import write_dataset
 from tfrecords.errors import BoneAgeError
 
-NUM_DRAWN = 600
+NUM_DRAWN = 700
 NUM_UNSEEN = 6
 SIZE_PX = (200, 160)
 EXPERIMENT = Experiment(
     "demo",
-    TrainConfig(input_size=96, epochs=6, batch_size=16, learning_rate=2e-3, warmup_epochs=1.0),
+    TrainConfig(input_size=96, epochs=12, batch_size=16, learning_rate=2e-3, warmup_epochs=1.0),
     AugmentConfig(rotation_degrees=10.0),
 )
 

@@ -76,7 +76,8 @@ def start_tracking(
     import mlflow
 
     # Each start of a SQLite store tells of every migration of its empty database.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     if match := re.fullmatch(r"sqlite:///(.+)", uri):
         Path(match[1]).parent.mkdir(parents=True, exist_ok=True)
     mlflow.set_tracking_uri(uri)
