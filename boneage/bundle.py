@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from tfrecords.errors import BoneAgeError
 from tfrecords.info import read_info
-from tfrecords.read import read_records
+from tfrecords.read import name_damage, read_records
 from tfrecords.write import write_json
 
 BUNDLE_VERSION = 1
@@ -88,18 +88,19 @@ class Bundle:
                 f"prepare the records with this bundle's settings: {self.metadata['preprocessing']}."
             )
         frames = []
-        for batch in read_records(data, split=split, input_size=self.input_size, batch_size=batch_size):
-            batch = {key: value.numpy() for key, value in batch.items()}
-            frames.append(
-                pd.DataFrame(
-                    {
-                        "id": [id.decode() for id in batch["id"]],
-                        "sex": np.where(batch["male"][:, 0] > 0.5, "male", "female"),
-                        "bone_age_months": batch["bone_age_months"][:, 0],
-                        "predicted_months": self.predict_batch(batch["image"], batch["male"]),
-                    }
+        with name_damage(data):
+            for batch in read_records(data, split=split, input_size=self.input_size, batch_size=batch_size):
+                batch = {key: value.numpy() for key, value in batch.items()}
+                frames.append(
+                    pd.DataFrame(
+                        {
+                            "id": [id.decode() for id in batch["id"]],
+                            "sex": np.where(batch["male"][:, 0] > 0.5, "male", "female"),
+                            "bone_age_months": batch["bone_age_months"][:, 0],
+                            "predicted_months": self.predict_batch(batch["image"], batch["male"]),
+                        }
+                    )
                 )
-            )
         return pd.concat(frames, ignore_index=True)
 
 

@@ -23,7 +23,7 @@ from boneage.plots import plot_history
 from boneage.tracking import Tracker, start_tracking
 from tfrecords.errors import BoneAgeError
 from tfrecords.info import RecordsError, read_info, split_info
-from tfrecords.read import read_records
+from tfrecords.read import name_damage, read_records
 from tfrecords.write import write_json, write_text
 
 STATE_FILE = "state.json"
@@ -289,17 +289,18 @@ def _fit(
     if first_epoch:
         model.load_weights(folder / state["checkpoint"])
     if first_epoch < config.epochs and not keeper.is_over():
-        model.fit(
-            training_batches(data, experiment, steps=steps, first_epoch=first_epoch),
-            validation_data=validation_batches(data, config),
-            steps_per_epoch=steps,
-            initial_epoch=first_epoch,
-            epochs=config.epochs,
-            callbacks=[keeper],
-            shuffle=False,  # the batches are already shuffled
-            # One line an epoch where nobody watches.
-            verbose=1 if sys.stdout.isatty() else 2,
-        )
+        with name_damage(data):
+            model.fit(
+                training_batches(data, experiment, steps=steps, first_epoch=first_epoch),
+                validation_data=validation_batches(data, config),
+                steps_per_epoch=steps,
+                initial_epoch=first_epoch,
+                epochs=config.epochs,
+                callbacks=[keeper],
+                shuffle=False,  # the batches are already shuffled
+                # One line an epoch where nobody watches.
+                verbose=1 if sys.stdout.isatty() else 2,
+            )
     model.load_weights(folder / "best.weights.h5")
     return keeper.state["history"]
 

@@ -1,5 +1,7 @@
 """Read a record folder as a `tf.data` pipeline: parallel, deterministic, cached where it fits."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -72,6 +74,21 @@ def read_records(
         # A TFRecord file does not tell its length; told it, Keras knows where an epoch ends.
         batches = batches.apply(tf.data.experimental.assert_cardinality(-(-num_records // batch_size)))
     return batches.prefetch(tf.data.AUTOTUNE)
+
+
+@contextlib.contextmanager
+def name_damage(folder: str | Path) -> Iterator[None]:
+    """Turn TensorFlow's complaint about a damaged or missing shard, met while reading, into one line.
+
+    Raises:
+        RecordsError: In place of TensorFlow's error.
+    """
+    try:
+        yield
+    except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
+        raise RecordsError(
+            f"{folder}: a shard is damaged or missing; `boneage records {folder} --verify` tells which."
+        ) from error
 
 
 def decode_record(serialized: tf.Tensor, *, input_size: int) -> dict[str, tf.Tensor]:

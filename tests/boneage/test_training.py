@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -111,6 +112,19 @@ def test_a_run_that_diverges_says_so(prepared, tmp_path):
     hot = dataclasses.replace(EXPERIMENT.train, learning_rate=1e30, epochs=1, warmup_epochs=0)
     with pytest.raises(TrainingFailed, match="diverged in epoch 1"):
         train(Experiment("hot", hot), data=prepared.folder, run=tmp_path / "run", tracking_uri="none")
+
+
+def test_a_damaged_shard_is_one_line(finished, prepared, tmp_path):
+    folder = tmp_path / "records"
+    shutil.copytree(prepared.folder, folder)
+    for name in ("train-00000-of-00001.tfrecord", "validation-00000-of-00001.tfrecord"):
+        damaged = bytearray((folder / name).read_bytes())
+        damaged[len(damaged) // 2] ^= 255
+        (folder / name).write_bytes(damaged)
+    with pytest.raises(RecordsError, match="--verify"):
+        train(EXPERIMENT, data=folder, run=tmp_path / "run", tracking_uri="none")
+    with pytest.raises(RecordsError, match="--verify"):
+        load_bundle(finished[0].bundle).predict_records(folder, split="validation")
 
 
 def test_names_missing_records(tmp_path):
