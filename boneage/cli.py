@@ -1,6 +1,7 @@
 """The command line: each command is the function of the same name."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import sys
@@ -204,8 +205,10 @@ def ui(
     """Open MLflow on the runs that `boneage train` tracked."""
     from boneage.tracking import resolve_uri
 
+    if importlib.util.find_spec("mlflow") is None:
+        raise ModuleNotFoundError("No module named 'mlflow'", name="mlflow")
     uri = resolve_uri(tracking_uri)
-    typer.echo(f"MLflow on {uri}: http://127.0.0.1:{port} (takes some 15 seconds to answer; Ctrl-C ends it)")
+    typer.echo(f"MLflow on {uri}: http://127.0.0.1:{port} (takes a while to answer; Ctrl-C ends it)")
     command = [
         sys.executable,
         "-m",
