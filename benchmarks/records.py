@@ -10,10 +10,10 @@ import numpy as np
 import tensorflow as tf
 from measure import BenchmarkFailed, Row, Side, alternate, clock, ratios, rounded, speed_row, spread
 
+from boneage.batches import training_batches
 from boneage.bundle import Bundle, load_bundle
 from boneage.config import Experiment
 from boneage.evaluation import Comparison, compare
-from boneage.training import training_batches
 from preprocessing.pipeline import PreprocessingConfig, process
 from preprocessing.prepare import PNG_COMPRESSION
 from preprocessing.read import read_radiograph

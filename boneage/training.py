@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import tensorflow as tf
 
-from boneage.augment import augment
+from boneage.batches import training_batches, validation_batches
 from boneage.bundle import Bundle, save_bundle
-from boneage.config import AugmentConfig, Experiment, TrainConfig, load_experiment, to_json
+from boneage.config import Experiment, TrainConfig, load_experiment, to_json
 from boneage.evaluation import summarise, write_evaluation
 from boneage.models import build_model
 from boneage.models.fused import fuse
@@ -23,7 +22,7 @@ from boneage.plots import plot_history
 from boneage.tracking import Tracker, start_tracking
 from tfrecords.errors import BoneAgeError
 from tfrecords.info import RecordsError, read_info, split_info
-from tfrecords.read import name_damage, read_records
+from tfrecords.read import name_damage
 from tfrecords.write import write_json, write_text
 
 STATE_FILE = "state.json"
@@ -172,45 +171,6 @@ def _compile(model: keras.Model, config: TrainConfig, *, steps: int) -> None:
         jit_compile=False,
     )
     model.optimizer.build(model.trainable_variables)
-
-
-def training_batches(data: str | Path, experiment: Experiment, *, steps: int, first_epoch: int) -> tf.data.Dataset:
-    """Return the endless stream of augmented training batches, from an epoch on.
-
-    Every draw is a function of the seed and the step, so that a resumed run sees what it would have seen.
-    """
-    config = experiment.train
-    batches = read_records(
-        data,
-        split="train",
-        input_size=config.input_size,
-        batch_size=config.batch_size,
-        shuffle_seed=config.seed,
-        skip_epochs=first_epoch,
-    )
-    augmented = batches.enumerate(first_epoch * steps).map(
-        lambda step, batch: _example(
-            batch, config, experiment.augment, seed=tf.stack([tf.constant(config.seed, tf.int64), step])
-        ),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
-    return augmented.prefetch(tf.data.AUTOTUNE)
-
-
-def _example(
-    batch: dict[str, tf.Tensor], config: TrainConfig, ranges: AugmentConfig | None, *, seed: tf.Tensor | None = None
-) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    images = tf.cast(batch["image"], tf.float32) / 255
-    if ranges is not None:
-        images = augment(images, ranges, seed=seed)
-    inputs = {"image": images, "male": batch["male"]} if config.use_sex else {"image": images}
-    return inputs, batch["bone_age_months"]
-
-
-def validation_batches(data: str | Path, config: TrainConfig) -> tf.data.Dataset:
-    """Return the validation split as batches, never augmented."""
-    batches = read_records(data, split="validation", input_size=config.input_size, batch_size=config.batch_size)
-    return batches.map(lambda batch: _example(batch, config, None))
 
 
 class _RunKeeper(keras.callbacks.Callback):

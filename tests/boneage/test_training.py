@@ -6,10 +6,11 @@ import keras
 import numpy as np
 import pytest
 
+from boneage.batches import training_batches, validation_batches
 from boneage.bundle import load_bundle
 from boneage.config import AugmentConfig, Experiment, TrainConfig
 from boneage.tracking import start_tracking
-from boneage.training import TrainingFailed, train, training_batches, validation_batches
+from boneage.training import TrainingFailed, train
 from tfrecords.info import RecordsError
 
 EXPERIMENT = Experiment(

@@ -1,0 +1,48 @@
+"""What a network is trained and validated on: batches of records, augmented for training alone."""
+
+from pathlib import Path
+
+import tensorflow as tf
+
+from boneage.augment import augment
+from boneage.config import AugmentConfig, Experiment, TrainConfig
+from tfrecords.read import read_records
+
+
+def training_batches(data: str | Path, experiment: Experiment, *, steps: int, first_epoch: int) -> tf.data.Dataset:
+    """Return the endless stream of augmented training batches, from an epoch on.
+
+    Every draw is a function of the seed and the step, so that a resumed run sees what it would have seen.
+    """
+    config = experiment.train
+    batches = read_records(
+        data,
+        split="train",
+        input_size=config.input_size,
+        batch_size=config.batch_size,
+        shuffle_seed=config.seed,
+        skip_epochs=first_epoch,
+    )
+    augmented = batches.enumerate(first_epoch * steps).map(
+        lambda step, batch: _example(
+            batch, config, experiment.augment, seed=tf.stack([tf.constant(config.seed, tf.int64), step])
+        ),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    return augmented.prefetch(tf.data.AUTOTUNE)
+
+
+def _example(
+    batch: dict[str, tf.Tensor], config: TrainConfig, ranges: AugmentConfig | None, *, seed: tf.Tensor | None = None
+) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    images = tf.cast(batch["image"], tf.float32) / 255
+    if ranges is not None:
+        images = augment(images, ranges, seed=seed)
+    inputs = {"image": images, "male": batch["male"]} if config.use_sex else {"image": images}
+    return inputs, batch["bone_age_months"]
+
+
+def validation_batches(data: str | Path, config: TrainConfig) -> tf.data.Dataset:
+    """Return the validation split as batches, never augmented."""
+    batches = read_records(data, split="validation", input_size=config.input_size, batch_size=config.batch_size)
+    return batches.map(lambda batch: _example(batch, config, None))
