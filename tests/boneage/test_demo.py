@@ -8,6 +8,7 @@ from tfrecords.errors import BoneAgeError
 
 @pytest.mark.slow
 def test_goes_from_nothing_to_predictions_and_tells_where_they_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")  # keeps each cell of the closing table on one line
     quick = dataclasses.replace(demo.EXPERIMENT.train, input_size=32, epochs=2, batch_size=8)
     monkeypatch.setattr(demo, "NUM_DRAWN", 40)
     monkeypatch.setattr(demo, "SIZE_PX", (80, 64))
