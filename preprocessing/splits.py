@@ -11,7 +11,6 @@ Cases that cannot be placed are rejected for one of these reasons:
 | `same_patient` | Its patient has a case in a split that is held out further. |
 """
 
-import difflib
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,9 @@ from pathlib import Path, PureWindowsPath
 from preprocessing.listing import to_id
 from preprocessing.rejections import Rejection, Unfit, reject
 from preprocessing.sources import Case
-from preprocessing.tables import SPLITS, read_table
+from preprocessing.tables import read_table
+from tfrecords.errors import check_choice
+from tfrecords.schema import SPLITS
 
 # Two years, the bands in which the challenge's results are usually reported.
 AGE_BAND_MONTHS = 24
@@ -93,11 +94,7 @@ def assign_splits(
     Raises:
         ValueError: If `split` is unknown, the shares leave nothing to train on, or a hash is missing.
     """
-    if split not in ASSIGNMENTS:
-        closest = difflib.get_close_matches(split, ASSIGNMENTS, n=1, cutoff=0)[0]
-        raise ValueError(
-            f"`split` must be one of {', '.join(ASSIGNMENTS)}. Received: {split!r}. Did you mean {closest!r}?"
-        )
+    check_choice("split", split, ASSIGNMENTS)
     if min(validation_share, test_share) < 0 or validation_share + test_share >= 1:
         raise ValueError(
             "`validation_share` and `test_share` must not be negative and add up to less than 1. "

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import difflib
 import io
 import re
 from collections.abc import Iterable
@@ -11,7 +10,8 @@ from pathlib import Path
 import openpyxl
 
 from preprocessing.rejections import Unfit
-from tfrecords.errors import BoneAgeError
+from tfrecords.errors import BoneAgeError, closest
+from tfrecords.schema import SPLITS
 
 TABLE_SUFFIXES = frozenset({".csv", ".xlsx"})
 # Names are compared in lower case without blanks and punctuation: `Bone Age (months)` is `boneagemonths`.
@@ -28,7 +28,6 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 SEXES = {"f": "female", "female": "female", "m": "male", "male": "male"}
 # A column named `male` holds a truth value; `1.0` is what pandas makes of it when a value is missing.
 MALE = {"true": "male", "1": "male", "1.0": "male", "false": "female", "0": "female", "0.0": "female"}
-SPLITS = ("train", "validation", "test")
 # Growth ends long before 25 years; the oldest bone age of the RSNA challenge is 228 months.
 MAX_AGE_MONTHS = 300.0
 
@@ -103,10 +102,8 @@ class Row:
         """
         cell = self.labels.get("split") or None
         if cell not in (None, *SPLITS):
-            closest = difflib.get_close_matches(str(cell).lower(), SPLITS, n=1, cutoff=0.4)
-            hint = f" Did you mean {closest[0]!r}?" if closest else ""
             raise Unfit(
-                f"{self.place}: split is {cell!r}; write one of {', '.join(SPLITS)}.{hint}",
+                f"{self.place}: split is {cell!r}; write one of {', '.join(SPLITS)}.{closest(str(cell), SPLITS)}",
                 reason="bad_split",
             )
         return cell

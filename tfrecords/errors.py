@@ -13,7 +13,7 @@ class BoneAgeError(Exception):
 
 def closest(word: str, choices: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the choice that a word resembles, or nothing if it resembles none."""
-    close = difflib.get_close_matches(word, list(choices), n=1)
+    close = difflib.get_close_matches(word.lower(), list(choices), n=1, cutoff=0.4)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import cv2
 import numpy as np
@@ -13,7 +12,9 @@ from preprocessing.synthetic.pose import Pose, draw_pose
 from preprocessing.synthetic.shapes import Frame, paint
 from preprocessing.synthetic.skeleton import draw_skeleton
 from preprocessing.synthetic.soft_tissue import draw_outline, measure_soft_tissue
-from preprocessing.synthetic.timetable import SEXES, find_youth
+from preprocessing.synthetic.timetable import find_youth
+from tfrecords.errors import closest
+from tfrecords.schema import SEXES
 
 SIDES = ("left", "right")
 MAX_AGE_MONTHS = 240
@@ -164,8 +165,7 @@ def _check_arguments(
     """Raise a `ValueError` that says what was received and what is expected."""
     for name, value, choices in (("sex", sex, SEXES), ("side", side, SIDES)):
         if value not in choices:
-            closest = get_close_matches(str(value).lower(), choices, n=1)
-            hint = f" Did you mean {closest[0]!r}?" if closest else ""
+            hint = closest(str(value), choices)
             raise ValueError(f"`{name}` must be one of {', '.join(choices)}. Received: {name}={value!r}.{hint}")
     if not 0 <= bone_age_months <= MAX_AGE_MONTHS:
         raise ValueError(

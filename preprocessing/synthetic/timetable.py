@@ -10,7 +10,7 @@ growth plate. They serve to draw and are no reference for reading a patient's ra
 
 from dataclasses import dataclass
 
-SEXES = ("female", "male")
+from tfrecords.schema import SEXES
 
 # Age of appearance in months: (female, male).
 ONSET_MONTHS = {

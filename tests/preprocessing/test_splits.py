@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from preprocessing.rejections import Unfit
 from preprocessing.sources import Case
 from preprocessing.splits import AGE_BAND_MONTHS, assign_splits, read_split_file
-from preprocessing.tables import SPLITS, UnreadableTable
+from preprocessing.tables import UnreadableTable
+from tfrecords.schema import SPLITS
 
 
 def make_case(id, *, split=None, patient=None, sex="female", months=100.0):
