@@ -8,13 +8,15 @@ if TYPE_CHECKING:
     from boneage.prediction import predict
     from boneage.training import train
     from preprocessing.prepare import prepare
+    from preprocessing.segment import segment
 
-__all__ = ["evaluate", "predict", "prepare", "train"]
+__all__ = ["evaluate", "predict", "prepare", "segment", "train"]
 
 _MODULES = {
     "evaluate": "boneage.evaluation",
     "predict": "boneage.prediction",
     "prepare": "preprocessing.prepare",
+    "segment": "preprocessing.segment",
     "train": "boneage.training",
 }
 

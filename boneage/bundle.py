@@ -23,7 +23,7 @@ from tfrecords.info import read_info
 from tfrecords.read import name_damage, read_records
 from tfrecords.write import write_json
 
-BUNDLE_VERSION = 1
+BUNDLE_VERSION = 2
 MODEL_FILE = "model.keras"
 METADATA_FILE = "metadata.json"
 INTENDED_USE = "Research. Not a medical device: no diagnosis or treatment may rest on its output."
@@ -54,7 +54,7 @@ class Bundle:
         return self.metadata["input_size"]
 
     def predict_batch(self, images: np.ndarray, male: np.ndarray) -> np.ndarray:
-        """Predict bone age.
+        """Predict bone age; where the metadata say so, as the mean over each image and its mirror image.
 
         Args:
             images: Shape `(batch, size, size, 1)`, uint8.
@@ -65,7 +65,11 @@ class Bundle:
         """
         inputs = {"image": tf.constant(images, tf.float32) / 255, "male": tf.constant(male, tf.float32)}
         wanted = {tensor.name: inputs[tensor.name] for tensor in self.model.inputs}
-        return self.model(wanted, training=False).numpy().astype(np.float32)[:, 0]
+        months = self.model(wanted, training=False)
+        if self.metadata["average_mirrored"]:
+            mirrored = {**wanted, "image": wanted["image"][:, :, ::-1]}
+            months = (months + self.model(mirrored, training=False)) / 2
+        return months.numpy().astype(np.float32)[:, 0]
 
     def predict_records(self, data: str | Path, *, split: str, batch_size: int = 64) -> pd.DataFrame:
         """Predict one split of a record folder.

@@ -196,6 +196,61 @@ def predict(
 
 
 @app.command()
+def segment(
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="FILE_OR_FOLDER...", help="Radiographs: PNG, JPEG, TIFF, DICOM.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the masks and segments.csv.", show_default=False)],
+    segmenter: Annotated[str, typer.Option(help="What finds the hand.")] = "unet",
+    as_json: Json = False,
+) -> None:
+    """Find the hand in raw files: a mask each, and a table of score, angle, side and what cannot be trusted."""
+    from preprocessing.segment import segment as run
+
+    with _progress("Segmenting", quiet=as_json) as report:
+        frame = run(inputs, out=out, segmenter=segmenter, progress=report)
+    if as_json:
+        typer.echo(frame.to_json(orient="records", indent=2, double_precision=4))
+        return
+    typer.echo(f"{out}: {len(frame):,} files, {int(frame['accepted'].sum()):,} accepted")
+    for reasons, count in frame.loc[~frame["accepted"], "reasons"].value_counts().items():
+        typer.echo(f"  {reasons}: {count:,}")
+
+
+@app.command()
+def train_masks(
+    radiographs: Annotated[Path, typer.Argument(help="Folder of radiographs.")],
+    masks: Annotated[Path, typer.Option(help="Folder of hand masks of the same names.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the network, its card and measures.", show_default=False)],
+    settings: Settings = None,
+) -> None:
+    """Train the U-Net that draws hand masks, from a few dozen of them; every fifth one is kept to measure it."""
+    from boneage.config import build, parse_override
+    from boneage.hand.network import HandTraining
+    from boneage.hand.train import train_masks as run
+
+    config = build(HandTraining, dict(parse_override(each) for each in settings or []), where="train-masks")
+    _print_json(run(radiographs, masks=masks, out=out, config=config)["unseen"])
+
+
+@app.command()
+def train_landmarks(
+    table: Annotated[Path, typer.Argument(help="CSV of hand landmarks.")],
+    radiographs: Annotated[Path, typer.Option(help="Folder of their radiographs, <id>.png.", show_default=False)],
+    split: Annotated[Path, typer.Option(help="CSV with id,split; validation is kept to measure.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the network, its card and measures.", show_default=False)],
+    settings: Settings = None,
+) -> None:
+    """Train the network that places wrist and finger joints, from which angle and side of a hand are told."""
+    from boneage.config import build, parse_override
+    from boneage.hand.network import HandTraining
+    from boneage.hand.train import train_landmarks as run
+
+    config = build(HandTraining, dict(parse_override(each) for each in settings or []), where="train-landmarks")
+    _print_json(run(table, radiographs=radiographs, split=split, out=out, config=config)["unseen"])
+
+
+@app.command()
 def ui(
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow's store; the one that training uses without it.")

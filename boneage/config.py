@@ -41,6 +41,8 @@ class TrainConfig:
         weight_decay: Decoupled weight decay of kernels.
         loss: `"mae"`, `"mse"`, `"huber"` or `"log_cosh"`, in months.
         patience_epochs: Epochs without a better validation MAE after which training stops; 0 never stops early.
+        average_mirrored: Whether the bundle answers with the mean of what the network says of a radiograph and of its
+            mirror image; it is for networks that were shown both (`flip_share`). Training itself is not changed.
         precision: `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"`.
         seed: Seed of everything random.
     """
@@ -59,6 +61,7 @@ class TrainConfig:
     weight_decay: float = 0.01
     loss: str = "mae"
     patience_epochs: int = 0
+    average_mirrored: bool = False
     precision: str = "float32"
     seed: int = 0
 

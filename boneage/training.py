@@ -281,6 +281,7 @@ def _conclude(
         "network": experiment.train.network,
         "input_size": experiment.train.input_size,
         "use_sex": experiment.train.use_sex,
+        "average_mirrored": experiment.train.average_mirrored,
         "preprocessing": info["preprocessing"],
         "fingerprint": info["fingerprint"],
         "target": {"mean_months": train_info["mean_months"], "std_months": train_info["std_months"]},

@@ -7,8 +7,8 @@ from jaxtyping import UInt8, UInt16
 def stretch_contrast(
     pixels: UInt8[np.ndarray, "height width"] | UInt16[np.ndarray, "height width"],
     *,
-    low_percentile: float,
-    high_percentile: float,
+    low_percentile: float = 1.0,
+    high_percentile: float = 99.0,
 ) -> UInt8[np.ndarray, "height width"]:
     """Stretch the grey values between two percentiles to 0-255.
 

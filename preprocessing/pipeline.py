@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from preprocessing.contrast import stretch_contrast
 from preprocessing.crop import Box, bounding_box, crop, to_square
 from preprocessing.read import Radiograph
-from preprocessing.segment import get_segmenter
+from preprocessing.segmenters import get_segmenter, weights_sha256
 
 # Raised whenever the same configuration would give other pixels than before, so that no model meets what it never saw.
 PIPELINE_VERSION = 1
@@ -21,7 +21,7 @@ class PreprocessingConfig:
     """How a radiograph becomes a prepared square.
 
     Args:
-        segmenter: Name of the segmenter; `"none"` takes the whole frame.
+        segmenter: Name of the segmenter; `"none"` takes the whole frame, `"unet"` finds the hand.
         image_size_px: Longest side of the prepared square in pixels. Smaller radiographs are never enlarged.
         contrast_low_percentile: Percentile of the grey values that becomes black.
         contrast_high_percentile: Percentile of the grey values that becomes white.
@@ -69,6 +69,8 @@ class Prepared:
 def fingerprint(config: PreprocessingConfig) -> str:
     """Name the preprocessing: equal fingerprints mean equal pixels from the same file (16 hexadecimal digits)."""
     decided = {"version": PIPELINE_VERSION, **dataclasses.asdict(config)}
+    if weights := weights_sha256(config.segmenter):
+        decided["segmenter_sha256"] = weights
     return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -20,10 +20,15 @@ REJECTED_COLUMNS = ("id", "file", "reason", "detail")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file beside its place and rename it, so that it is never there by half."""
+    """Write a text file in UTF-8 as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file beside its place and rename it, so that it is never there by half."""
     beside = path.with_name(path.name + ".part")
-    with beside.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
+    with beside.open("wb") as file:
+        file.write(data)
         # Renamed before its content is on the disk, the file would be empty after a power cut.
         file.flush()
         os.fsync(file.fileno())

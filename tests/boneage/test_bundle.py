@@ -18,7 +18,13 @@ def tiny_model() -> keras.Model:
 
 
 def metadata(config: PreprocessingConfig) -> dict:
-    return {"input_size": 8, "use_sex": True, "preprocessing": vars(config), "fingerprint": fingerprint(config)}
+    return {
+        "input_size": 8,
+        "use_sex": True,
+        "average_mirrored": False,
+        "preprocessing": vars(config),
+        "fingerprint": fingerprint(config),
+    }
 
 
 @pytest.fixture
@@ -36,6 +42,28 @@ def test_comes_back_with_the_same_predictions(tmp_path):
     np.testing.assert_allclose(loaded.predict_batch(images, male), expected, atol=1e-6)
     assert "medical device" in loaded.metadata["intended_use"]
     assert loaded.metadata["value_range"] == [0.0, 1.0]
+
+
+def test_mirrored_average_is_the_mean_of_both_views(tmp_path):
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 1), name="image")
+    model = keras.Model(image, keras.layers.Dense(1, name="months")(keras.layers.Flatten(name="flat")(image)))
+    images, male = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8), np.zeros((3, 1), np.float32)
+    plain, averaged = (
+        load_bundle(
+            save_bundle(
+                tmp_path / str(average),
+                model,
+                {**metadata(PreprocessingConfig()), "use_sex": False, "average_mirrored": average},
+            )
+        )
+        for average in (False, True)
+    )
+    mirrored = np.ascontiguousarray(images[:, :, ::-1])
+    both = (plain.predict_batch(images, male) + plain.predict_batch(mirrored, male)) / 2
+    assert np.abs(both - plain.predict_batch(images, male)).min() > 1e-3
+    np.testing.assert_allclose(averaged.predict_batch(images, male), both, atol=1e-6)
+    np.testing.assert_allclose(averaged.predict_batch(mirrored, male), both, atol=1e-6)
 
 
 def test_a_second_save_replaces_the_first_whole(folder):

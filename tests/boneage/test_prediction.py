@@ -26,6 +26,7 @@ def save(folder, *, use_sex=True, input_size=32):
     metadata = {
         "input_size": input_size,
         "use_sex": use_sex,
+        "average_mirrored": False,
         "preprocessing": vars(config),
         "fingerprint": fingerprint(config),
     }

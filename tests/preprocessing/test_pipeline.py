@@ -8,7 +8,7 @@ import pytest
 
 from preprocessing.pipeline import PreprocessingConfig, fingerprint, process
 from preprocessing.radiograph import Radiograph
-from preprocessing.segment import SEGMENTERS, Segmentation, get_segmenter, whole_frame
+from preprocessing.segmenters import SEGMENTERS, Segmentation, get_segmenter, whole_frame
 
 # A change here means that records and bundles made before no longer fit. If the pixels changed, raise PIPELINE_VERSION;
 # if they did not, there is no reason for another fingerprint.
@@ -110,7 +110,7 @@ def test_equal_configurations_have_equal_fingerprints(monkeypatch):
         ({"contrast_low_percentile": -0.5}, r"`contrast_low_percentile` must be below .* Received: -0\.5 and 99\.0\."),
         ({"contrast_high_percentile": 100.5}, r"both in \[0, 100\]\. Received: 1\.0 and 100\.5\."),
         ({"contrast_low_percentile": float("nan")}, r"both in \[0, 100\]\. Received: nan and 99\.0\."),
-        ({"segmenter": "nine"}, r"`segmenter` must be one of none\. Received: 'nine'\. Did you mean 'none'\?"),
+        ({"segmenter": "nine"}, r"`segmenter` must be one of none, unet\. Received: 'nine'\. Did you mean 'none'\?"),
     ],
 )
 def test_mistake_in_the_configuration_is_named(values, message):

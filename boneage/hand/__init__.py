@@ -1,0 +1,1 @@
+"""Networks that find the hand: trained here with Keras, exported to ONNX, used by `preprocessing` without Keras."""

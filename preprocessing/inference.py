@@ -1,0 +1,23 @@
+"""Networks that ship as ONNX, run by ONNX Runtime: neither TensorFlow nor torch is needed."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from jaxtyping import Float32
+
+
+def load_network(path: Path) -> Callable[[Float32[np.ndarray, "..."]], Float32[np.ndarray, "..."]]:
+    """Load a network of one input and one output as a function.
+
+    It keeps to one core: radiographs are many, and each process works on one of its own.
+
+    Args:
+        path: The ONNX file.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda values: session.run(None, {name: values})[0]

@@ -1,0 +1,74 @@
+"""The landmark network: where wrist and finger joints lie inside a hand mask, by ONNX Runtime."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Float32, UInt8
+
+from preprocessing.crop import bounding_box
+from preprocessing.inference import load_network
+
+LANDMARKS_SIZE_PX = 128
+HEATMAP_PX = 32
+# Around the mask's box, as a share of its longer side.
+MARGIN_SHARE = 0.05
+
+Forward = Callable[[Float32[np.ndarray, "1 side side 1"]], Float32[np.ndarray, "1 cells cells 21"]]
+"""From a square radiograph in [0, 1] to one map of logits for each landmark."""
+
+
+def locate(heatmaps: Float[np.ndarray, "*batch cells cells points"]) -> Float[np.ndarray, "*batch points 2"]:
+    """Return the mean place that each map of logits gives to its landmark.
+
+    Args:
+        heatmaps: Logits, shape `(..., cells, cells, points)`.
+
+    Returns:
+        `(x, y)` as shares of the square's side, shape `(..., points, 2)`.
+    """
+    *batch, height, width, points = heatmaps.shape
+    flat = heatmaps.reshape(*batch, height * width, points)
+    weight = np.exp(flat - flat.max(axis=-2, keepdims=True))
+    weight = (weight / weight.sum(axis=-2, keepdims=True)).reshape(heatmaps.shape)
+    x = (weight.sum(axis=-3) * ((np.arange(width) + 0.5) / width)[:, None]).sum(axis=-2)
+    y = (weight.sum(axis=-2) * ((np.arange(height) + 0.5) / height)[:, None]).sum(axis=-2)
+    return np.stack([x, y], axis=-1)
+
+
+def locate_with(
+    forward: Forward, pixels: UInt8[np.ndarray, "height width"], mask: Bool[np.ndarray, "height width"]
+) -> Float[np.ndarray, "21 2"]:
+    """Locate the landmarks of the hand in a mask with a network.
+
+    Args:
+        forward: The network.
+        pixels: Contrast-normalised radiograph, uint8, bright bone.
+        mask: The hand, not empty.
+
+    Returns:
+        Points `(x, y)` in pixels of the frame, in the order of `preprocessing.synthetic.LANDMARK_NAMES`.
+    """
+    left, top, right, bottom = bounding_box(mask)
+    side = max(right - left, bottom - top) * (1 + 2 * MARGIN_SHARE)
+    scale = LANDMARKS_SIZE_PX / side
+    corner = np.array([(left + right - side) / 2, (top + bottom - side) / 2])
+    if scale < 1:  # sampling would alias: shrink by area first
+        small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        matrix = np.array([[1, 0, -corner[0] * scale], [0, 1, -corner[1] * scale]])
+    else:
+        small = pixels
+        offset = -corner * scale + (scale - 1) / 2
+        matrix = np.array([[scale, 0, offset[0]], [0, scale, offset[1]]])
+    square = cv2.warpAffine(small, matrix, (LANDMARKS_SIZE_PX, LANDMARKS_SIZE_PX), flags=cv2.INTER_LINEAR)
+    heatmaps = forward(square[None, ..., None].astype(np.float32) / 255)[0]
+    return corner + locate(heatmaps) * side - 0.5
+
+
+def load_landmarks(
+    path: Path,
+) -> Callable[[UInt8[np.ndarray, "height width"], Bool[np.ndarray, "height width"]], Float[np.ndarray, "21 2"]]:
+    """Load a landmark network from ONNX, as a function from radiograph and mask to landmarks."""
+    return functools.partial(locate_with, load_network(path))

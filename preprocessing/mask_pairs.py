@@ -1,0 +1,225 @@
+"""Radiographs with hand masks to train segmenters on: reading them, dividing them, and growing them by augmentation.
+
+A radiograph is divided from the others before it is augmented, never after: copies of one image on both sides of a
+split measure memory, not skill.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from preprocessing.contrast import stretch_contrast
+from preprocessing.listing import list_files
+from preprocessing.radiograph import UnreadableImage
+from preprocessing.read import read_radiograph
+from tfrecords.errors import BoneAgeError
+
+# Radiographs are kept no larger than this; a network sees at most half of it.
+_KEPT_PX = 640
+
+
+class MaskPairsError(BoneAgeError):
+    """Radiographs and masks that do not belong together."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MaskPair:
+    """A radiograph and the true mask of its hand.
+
+    Args:
+        name: File name within the folder, with `/` between folders.
+        pixels: Contrast-normalised radiograph, shape `(height, width)`, uint8, bright bone.
+        mask: True on hand, wrist and visible forearm, shape `(height, width)`.
+    """
+
+    name: str
+    pixels: UInt8[np.ndarray, "height width"]
+    mask: Bool[np.ndarray, "height width"]
+
+
+def read_mask_pairs(radiographs: Path, *, masks: Path, max_size_px: int | None = _KEPT_PX) -> list[MaskPair]:
+    """Read all masks of a folder and the radiographs of the same names.
+
+    Args:
+        radiographs: Folder of radiographs; those without a mask are passed over.
+        masks: Folder of masks with the same relative file names; 255 is hand, 0 is not.
+        max_size_px: Longest side to shrink both to, in pixels; None keeps them as they are.
+
+    Returns:
+        The pairs, in the order of their names.
+
+    Raises:
+        MaskPairsError: If there is no mask, or a mask has no radiograph, another size, or no hand.
+    """
+    pairs = []
+    for path, name in list_files(masks)[0]:
+        if path.suffix.lower() != ".png":
+            continue
+        if not (radiographs / name).exists():
+            raise MaskPairsError(f"{path}: no radiograph {radiographs / name}; masks are named like their radiographs.")
+        try:
+            pixels = stretch_contrast(read_radiograph(radiographs / name).pixels)
+            mask = read_radiograph(path).pixels > 127
+        except UnreadableImage as error:
+            raise MaskPairsError(str(error)) from error
+        if mask.shape != pixels.shape:
+            raise MaskPairsError(f"{path}: {mask.shape} pixels, its radiograph {pixels.shape}; draw the mask again.")
+        if not mask.any():
+            raise MaskPairsError(f"{path}: shows no hand; a mask is 255 on the hand and 0 elsewhere.")
+        scale = 1.0 if max_size_px is None else min(1.0, max_size_px / max(pixels.shape))
+        if scale < 1:
+            size = (round(pixels.shape[1] * scale), round(pixels.shape[0] * scale))
+            pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+            mask = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.5
+        pairs.append(MaskPair(name, pixels, mask))
+    if not pairs:
+        raise MaskPairsError(f"{masks}: no PNG masks here; name the folder that holds them.")
+    return pairs
+
+
+def divide(pairs: list[MaskPair], *, num_folds: int, seed: int) -> list[list[MaskPair]]:
+    """Divide pairs into folds by image, evenly and as if shuffled.
+
+    Raises:
+        ValueError: If there are fewer pairs than folds, or fewer than two folds.
+    """
+    if not 2 <= num_folds <= len(pairs):
+        raise ValueError(f"`num_folds` must lie in [2, {len(pairs)}]. Received: num_folds={num_folds}.")
+    order = np.random.default_rng(seed).permutation(len(pairs))
+    return [[pairs[index] for index in sorted(order[fold::num_folds])] for fold in range(num_folds)]
+
+
+def augment_pair(
+    pair: MaskPair, *, size_px: int, rng: np.random.Generator
+) -> tuple[UInt8[np.ndarray, "size size"], Bool[np.ndarray, "size size"]]:
+    """Draw a new look of a radiograph: how it lies, what frames it, how it was exposed, how fine it is.
+
+    Any turn, mirrored, wider or narrower, larger or smaller, film edges and collimation, markers, inverted, dim,
+    noisy, shrunk with and without aliasing.
+
+    Args:
+        pair: The radiograph and its mask.
+        size_px: Side of the result in pixels.
+        rng: Source of all chance.
+
+    Returns:
+        The radiograph, shape `(size, size)`, uint8, contrast-normalised again; and its mask, same shape.
+    """
+    pixels, mask = _lay(pair, size_px=size_px, rng=rng)
+    pixels, mask = _frame(pixels, mask, rng=rng)
+    return change_film(pixels, rng=rng), mask
+
+
+def change_film(
+    pixels: UInt8[np.ndarray, "height width"], *, rng: np.random.Generator
+) -> UInt8[np.ndarray, "height width"]:
+    """Draw a new look of a film as it lies: exposure, inversion, coarseness and noise, contrast-normalised again."""
+    image = _expose(pixels.astype(np.float32) / 255, rng=rng)
+    if rng.random() < 0.1:
+        image = 1 - image
+    if rng.random() < 0.35:
+        image = _coarsen(image, rng=rng)
+    if rng.random() < 0.5:
+        image = image + rng.normal(0, rng.uniform(0.005, 0.05), image.shape).astype(np.float32)
+    changed = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    return stretch_contrast(changed)
+
+
+def _lay(
+    pair: MaskPair, *, size_px: int, rng: np.random.Generator
+) -> tuple[UInt8[np.ndarray, "size size"], Bool[np.ndarray, "size size"]]:
+    """Turn, mirror, stretch, scale and shift the frame onto the square."""
+    height, width = pair.pixels.shape
+    degrees = rng.uniform(-180, 180) if rng.random() < 0.5 else rng.normal(0, 12)
+    zoom = size_px / max(height, width) * np.exp(rng.uniform(-0.25, 0.3))
+    stretch = np.exp(rng.uniform(-0.15, 0.15))
+    scale_x, scale_y = zoom * stretch * rng.choice([-1, 1]), zoom / stretch
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    linear = np.array([[cosine, -sine], [sine, cosine]]) @ np.diag([scale_x, scale_y])
+    middle = np.array([(width - 1) / 2, (height - 1) / 2])
+    target = (size_px - 1) / 2 + rng.uniform(-0.12, 0.12, 2) * size_px
+    matrix = np.column_stack([linear, target - linear @ middle])
+    # Padding is black in use; other greys teach that the edge of a frame is no edge of a hand.
+    fill = 0.0 if rng.random() < 0.7 else float(rng.uniform(0, 255))
+    # The nearest neighbour keeps what area averaging loses, as the thumbnails of others do.
+    how = cv2.INTER_NEAREST if rng.random() < 0.15 else cv2.INTER_LINEAR
+    source = pair.pixels if how == cv2.INTER_NEAREST else cv2.GaussianBlur(pair.pixels, (0, 0), max(0.3, 0.4 / zoom))
+    pixels = cv2.warpAffine(source, matrix, (size_px, size_px), flags=how, borderValue=(fill,))
+    soft = cv2.GaussianBlur(pair.mask.astype(np.uint8) * 255, (0, 0), max(0.3, 0.4 / zoom))
+    mask = cv2.warpAffine(soft, matrix, (size_px, size_px), flags=cv2.INTER_LINEAR) > 127
+    return pixels, mask
+
+
+def _expose(image: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
+    """Change gamma and contrast, and lay a slow gradient of brightness over the film."""
+    image = image ** np.exp(rng.uniform(-0.7, 0.7))
+    image = image * rng.uniform(0.25, 1.0) + rng.uniform(0, 0.3)
+    if rng.random() < 0.4:
+        slope = rng.uniform(-0.3, 0.3, 2)
+        axis = np.linspace(-0.5, 0.5, image.shape[0], dtype=np.float32)
+        image = image + slope[0] * axis[:, None] + slope[1] * axis[None]
+    return image.astype(np.float32)
+
+
+def _frame(
+    pixels: UInt8[np.ndarray, "size size"], mask: Bool[np.ndarray, "size size"], *, rng: np.random.Generator
+) -> tuple[UInt8[np.ndarray, "size size"], Bool[np.ndarray, "size size"]]:
+    """Add collimation, bright film edges and a marker; what they cover is no hand any more."""
+    size = pixels.shape[0]
+    if rng.random() < 0.35:  # collimation: a turned rectangle beyond which the film is black, dark or glaring
+        box = ((size / 2, size / 2), tuple(rng.uniform(0.75, 1.25, 2) * size), rng.uniform(-25, 25))
+        field = np.zeros((size, size), np.uint8)
+        cv2.fillConvexPoly(field, cv2.boxPoints(box).astype(np.int32), (1,))
+        beyond = (0, rng.integers(0, 80), rng.integers(180, 256))[int(rng.integers(3))]
+        pixels, mask = np.where(field == 1, pixels, np.uint8(beyond)), mask & (field == 1)
+    if rng.random() < 0.35:  # bright edges of the film
+        for turn in range(4):
+            if rng.random() < 0.4:
+                start, end = rng.uniform(0, 0.08, 2) * size
+                corners = np.array([[0, 0], [size, 0], [size, end], [0, start]], np.int32)
+                edge = np.zeros((size, size), np.uint8)
+                cv2.fillConvexPoly(edge, corners, (1,))
+                covered = np.rot90(edge, turn) == 1
+                pixels, mask = np.where(covered, np.uint8(rng.integers(160, 256)), pixels), mask & ~covered
+    if rng.random() < 0.3:  # a lead letter, beside the hand
+        free = np.argwhere(cv2.dilate(mask.astype(np.uint8), np.ones((size // 8, size // 8))) == 0)
+        if len(free):
+            row, column = (int(each) for each in free[rng.integers(len(free))])
+            letter = str(rng.choice(["L", "R", "AB", "12"]))
+            pixels = np.ascontiguousarray(pixels)
+            place = (column - size // 32, row + size // 32)
+            level = int(rng.integers(200, 256))
+            cv2.putText(pixels, letter, place, cv2.FONT_HERSHEY_SIMPLEX, size / 400, (level,), max(1, size // 100))
+    return pixels, mask
+
+
+def _coarsen(image: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
+    """Shrink and enlarge again: averaged or aliased, as small copies come."""
+    size = image.shape[0]
+    small = int(rng.uniform(0.25, 0.7) * size)
+    down = cv2.resize(image, (small, small), interpolation=int(rng.choice([cv2.INTER_AREA, cv2.INTER_NEAREST])))
+    return cv2.resize(down, (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def score_mask(mask: Bool[np.ndarray, "height width"], *, truth: Bool[np.ndarray, "height width"]) -> dict[str, float]:
+    """Compare a mask with the true one, pixel by pixel.
+
+    Args:
+        mask: The mask found.
+        truth: The true mask, not empty.
+
+    Returns:
+        `dice` (the F1 score of pixels), `iou`, `pixel_accuracy`, `precision` (0 if nothing was found) and `recall`,
+        each in [0, 1].
+    """
+    both, found, true = int((mask & truth).sum()), int(mask.sum()), int(truth.sum())
+    return {
+        "dice": 2 * both / (found + true),
+        "iou": both / (found + true - both),
+        "pixel_accuracy": float((mask == truth).mean()),
+        "precision": both / found if found else 0.0,
+        "recall": both / true,
+    }

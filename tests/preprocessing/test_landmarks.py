@@ -1,0 +1,65 @@
+"""Landmarks from maps of logits, and the way from the frame to the network's square and back."""
+
+import cv2
+import numpy as np
+import pytest
+
+from preprocessing.landmark_examples import (
+    LandmarksError,
+    augment_example,
+    draw_landmark_examples,
+    read_landmark_examples,
+)
+from preprocessing.landmarks import HEATMAP_PX, LANDMARKS_SIZE_PX, locate, locate_with
+
+
+def test_a_sharp_peak_is_its_cell_and_two_are_their_middle():
+    heatmaps = np.full((4, 4, 2), -50.0)
+    heatmaps[1, 2, 0] = 50  # row 1, column 2
+    heatmaps[0, 0, 1] = heatmaps[2, 2, 1] = 50
+    np.testing.assert_allclose(locate(heatmaps), [[2.5 / 4, 1.5 / 4], [1.5 / 4, 1.5 / 4]])
+
+
+@pytest.mark.parametrize("scale", [0.4, 1.0, 5.0])
+def test_places_come_back_to_the_frame(scale):
+    """A network that puts all landmarks on the brightest spot finds it again, at any size of the frame."""
+    width, height = round(160 * scale), round(200 * scale)
+    spot = np.array([70.0, 120.0]) * scale
+    rows, columns = np.mgrid[:height, :width]
+    distance = np.hypot(columns - spot[0], rows - spot[1]) / scale
+    pixels = np.rint(255 * np.exp(-0.5 * (distance / 6) ** 2)).astype(np.uint8)
+    mask = np.zeros((height, width), np.bool_)
+    mask[round(30 * scale) : round(190 * scale), round(40 * scale) : round(150 * scale)] = True
+
+    def forward(image):
+        assert image.shape == (1, LANDMARKS_SIZE_PX, LANDMARKS_SIZE_PX, 1) and image.dtype == np.float32
+        small = cv2.resize(image[0, ..., 0], (HEATMAP_PX, HEATMAP_PX), interpolation=cv2.INTER_AREA)
+        return np.repeat(np.log(small + 1e-9)[None, ..., None], 21, axis=-1)
+
+    found = locate_with(forward, pixels, mask)
+    np.testing.assert_allclose(found, np.tile(spot, (21, 1)), atol=1.0 * scale + 0.3)
+
+
+def test_looks_are_reproducible_and_landmarks_stay_on_the_hand():
+    example = draw_landmark_examples(1, seed=0)[0]
+    (pixels, points), (again, same) = (augment_example(example, rng=np.random.default_rng(4)) for _ in range(2))
+    assert pixels.shape == (LANDMARKS_SIZE_PX, LANDMARKS_SIZE_PX) and pixels.dtype == np.uint8
+    np.testing.assert_array_equal(pixels, again)
+    np.testing.assert_array_equal(points, same)
+    assert points.shape == (21, 2) and (points > -0.1).all() and (points < 1.1).all()
+
+
+def test_tables_of_landmarks_give_true_proportions(tmp_path):
+    cv2.imwrite(str(tmp_path / "7.png"), np.tile(np.arange(100, dtype=np.uint8), (100, 1)))
+    names = [f"point{number}" for number in range(21)]
+    header = ",".join(["id", "width_px", "height_px", *(f"{name}_{axis}" for name in names for axis in "xy")])
+    (tmp_path / "points.csv").write_text(f"{header}\n7,1500,2000,{','.join(['0.5,0.25'] * 21)}\n")
+    (example,) = read_landmark_examples(tmp_path / "points.csv", radiographs=tmp_path)
+    assert example.pixels.shape == (100, 75)
+    np.testing.assert_allclose(example.landmarks, np.tile([37.0, 24.5], (21, 1)))
+
+
+def test_table_without_landmarks_is_refused(tmp_path):
+    (tmp_path / "points.csv").write_text("id,width_px,height_px,wrist_x,wrist_y\n")
+    with pytest.raises(LandmarksError, match="needs id, width_px, height_px and 21 pairs"):
+        read_landmark_examples(tmp_path / "points.csv", radiographs=tmp_path)

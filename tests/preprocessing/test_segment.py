@@ -1,0 +1,139 @@
+"""Segment alone: masks at the radiographs' own sizes, and a table that answers for every file."""
+
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from preprocessing import segment as module
+from preprocessing.mask_pairs import score_mask
+from preprocessing.orient import Pose, find_pose, turn_between
+from preprocessing.quality import Gate, check_mask, check_pose
+from preprocessing.segment import SegmentationFailed, segment
+from preprocessing.segmenters import SEGMENTERS, Segmentation
+from preprocessing.synthetic import draw_radiograph
+
+DRAWN = {
+    f"{side}{angle}": draw_radiograph(
+        140, sex="female", seed=8, size_px=(320, 320), angle_degrees=float(angle), side=side
+    )
+    for side, angle in (("left", 0), ("left", 90), ("right", -30))
+}
+
+
+@pytest.fixture
+def radiographs(tmp_path):
+    folder = tmp_path / "radiographs"
+    folder.mkdir()
+    for name, drawn in DRAWN.items():
+        cv2.imwrite(str(folder / f"{name}.png"), drawn.pixels)
+    return folder
+
+
+@pytest.fixture
+def know_all(monkeypatch):
+    """A segmenter and a landmark network that know the drawings."""
+    by_shape = dict.fromkeys(DRAWN)
+
+    def find(pixels):
+        def likeness(name):
+            return np.corrcoef(pixels.ravel(), DRAWN[name].pixels.ravel())[0, 1]
+
+        return DRAWN[max(by_shape, key=likeness)]
+
+    monkeypatch.setitem(SEGMENTERS, "know_all", lambda pixels: Segmentation(find(pixels).mask, 0.97))
+    monkeypatch.setattr(module, "_landmarks", lambda: lambda pixels, mask: find(pixels).landmarks)
+    return "know_all"
+
+
+def test_every_radiograph_gets_its_mask_and_row(radiographs, know_all, tmp_path):
+    out = tmp_path / "masks"
+    frame = segment(radiographs, out=out, segmenter=know_all)
+    for name, drawn in DRAWN.items():
+        mask = cv2.imread(str(out / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+        assert mask.dtype == np.uint8
+        np.testing.assert_array_equal(mask, drawn.mask * np.uint8(255))
+        row = frame.set_index("file").loc[f"{name}.png"]
+        assert row["angle_degrees"] == pytest.approx(drawn.angle_degrees, abs=1e-6)
+        assert (row["side"], row["score"], row["accepted"], row["reasons"]) == (drawn.side, 0.97, True, "")
+    written = pd.read_csv(out / "segments.csv", keep_default_na=False)
+    assert list(written.columns[:6]) == ["file", "score", "angle_degrees", "side", "accepted", "reasons"]
+    assert written["file"].tolist() == sorted(f"{name}.png" for name in DRAWN)
+
+
+def test_files_that_cannot_be_read_are_listed_and_the_rest_goes_through(radiographs, know_all, tmp_path):
+    (radiographs / "broken.png").write_bytes((radiographs / "left0.png").read_bytes()[:500])
+    (radiographs / "note.txt").write_text("no radiograph")
+    calls = []
+    frame = segment(
+        radiographs, out=tmp_path / "masks", segmenter=know_all, progress=lambda *each: calls.append(each)
+    ).set_index("file")
+    assert frame.loc["broken.png", "reasons"] == "damaged_image" and not frame.loc["broken.png", "accepted"]
+    assert frame.loc["note.txt", "reasons"] == "not_an_image"
+    assert frame["accepted"].sum() == len(DRAWN)
+    assert not (tmp_path / "masks" / "broken.png").exists()
+    assert calls[-1] == (4, 4)
+
+
+def test_an_empty_mask_is_no_hand(radiographs, monkeypatch, tmp_path):
+    monkeypatch.setitem(SEGMENTERS, "blind", lambda pixels: Segmentation(np.zeros(pixels.shape, np.bool_), 0.0))
+    frame = segment(radiographs, out=tmp_path / "masks", segmenter="blind")
+    assert set(frame["reasons"]) == {"no_hand"} and not frame["accepted"].any() and frame["angle_degrees"].isna().all()
+    assert not cv2.imread(str(tmp_path / "masks" / "left0.png"), cv2.IMREAD_UNCHANGED).any()
+
+
+def test_a_place_that_cannot_be_written_is_named(radiographs, know_all, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(SegmentationFailed, match="taken: File exists; name another folder"):
+        segment(radiographs, out=tmp_path / "taken", segmenter=know_all)
+
+
+def test_unknown_segmenter_is_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(ValueError, match="Did you mean 'unet'"):
+        segment(tmp_path / "nowhere", out=tmp_path, segmenter="u-net")
+
+
+@pytest.mark.parametrize(
+    ("share", "score", "reasons"),
+    [
+        (0.0, None, ["no_hand"]),
+        (0.01, 1.0, ["no_hand"]),
+        (0.3, 0.5, ["bad_mask"]),
+        (0.8, 1.0, ["bad_mask"]),
+        (0.3, 0.95, []),
+        (0.3, None, []),
+    ],
+)
+def test_gate_for_masks(share, score, reasons):
+    mask = np.zeros((100, 100), np.bool_)
+    mask[: round(share * 100)] = True
+    assert check_mask(mask, score=score, gate=Gate()) == reasons
+
+
+def test_gate_for_poses():
+    assert check_pose(Pose(0.0, "left", 0.5, 100.0), gate=Gate()) == []
+    assert check_pose(Pose(0.0, "left", 0.05, 100.0), gate=Gate()) == ["unsure_orientation"]
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_the_shipped_networks_find_drawn_hands(name):
+    """They learnt from radiographs; a drawing of a hand is easier."""
+    drawn = DRAWN[name]
+    found = SEGMENTERS["unet"](drawn.pixels)
+    assert score_mask(found.mask, truth=drawn.mask)["dice"] > 0.9
+    pose = find_pose(module._landmarks()(drawn.pixels, found.mask))
+    assert abs(turn_between(pose.angle_degrees, drawn.angle_degrees)) < 8
+    assert pose.side == drawn.side
+
+
+def test_neither_tensorflow_nor_torch_is_needed(radiographs, tmp_path):
+    code = (
+        "import sys; from preprocessing.segment import segment; "
+        f"segment({str(radiographs)!r}, out={str(tmp_path / 'masks')!r}); "
+        "assert not {'tensorflow', 'keras', 'torch'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert len(pd.read_csv(tmp_path / "masks" / "segments.csv")) == len(DRAWN)
