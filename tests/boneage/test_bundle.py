@@ -47,7 +47,8 @@ def test_comes_back_with_the_same_predictions(tmp_path):
 def test_mirrored_average_is_the_mean_of_both_views(tmp_path):
     keras.utils.set_random_seed(0)
     image = keras.Input((8, 8, 1), name="image")
-    model = keras.Model(image, keras.layers.Dense(1, name="months")(keras.layers.Flatten(name="flat")(image)))
+    flat = keras.layers.Flatten(name="flat")(image)
+    model = keras.Model({"image": image}, keras.layers.Dense(1, name="months")(flat))
     images, male = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8), np.zeros((3, 1), np.float32)
     plain, averaged = (
         load_bundle(
