@@ -18,6 +18,7 @@ from boneage.config import Experiment, TrainConfig, load_experiment, to_json
 from boneage.evaluation import summarise, write_evaluation
 from boneage.models import build_model
 from boneage.models.fused import fuse
+from boneage.optimizer import build_optimizer
 from boneage.plots import plot_history
 from boneage.tracking import Tracker, start_tracking
 from tfrecords.errors import BoneAgeError
@@ -155,15 +156,12 @@ def _build(config: TrainConfig, described: dict[str, Any]) -> keras.Model:
 
 def _compile(model: keras.Model, config: TrainConfig, *, steps: int) -> None:
     """Compile for training; the optimizer's variables are built, so that a checkpoint can be loaded into them."""
-    warmup = round(config.warmup_epochs * steps)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup else config.learning_rate,
-        config.epochs * steps - warmup,
-        warmup_target=config.learning_rate if warmup else None,
-        warmup_steps=warmup,
+    optimizer = build_optimizer(
+        config.learning_rate,
+        steps=config.epochs * steps,
+        warmup_steps=round(config.warmup_epochs * steps),
+        weight_decay=config.weight_decay,
     )
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     model.compile(
         optimizer,
         loss=KERAS_LOSSES[config.loss],

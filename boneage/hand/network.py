@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from boneage.models.fused import fuse
+from boneage.optimizer import build_optimizer
 
 Batch = tuple[np.ndarray, np.ndarray]
 
@@ -119,15 +120,12 @@ def train_hand_network(
     keras.utils.set_random_seed(config.seed)
     model = build()
     trained = fuse(model)
-    warmup = config.steps // 20
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup else config.learning_rate,
-        config.steps - warmup,
-        warmup_target=config.learning_rate if warmup else None,
-        warmup_steps=warmup,
+    optimizer = build_optimizer(
+        config.learning_rate,
+        steps=config.steps,
+        warmup_steps=config.steps // 20,
+        weight_decay=config.weight_decay,
     )
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     trained.compile(optimizer, loss=loss, jit_compile=False)
     trained.fit(_Looks(draw, config), epochs=1, shuffle=False, verbose=1 if os.isatty(1) else 2)
     model.set_weights(trained.get_weights())
