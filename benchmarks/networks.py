@@ -127,7 +127,7 @@ def predicting(files: Path, *, bundle: Path, sex: str = "female", repeats: int =
     paths = [case.path for case in find_cases(files)[0]]
 
     def prepare_all() -> np.ndarray:
-        prepared = (process(read_radiograph(path), config).image[..., None] for path in paths)
+        prepared = (process(read_radiograph(path), config, path=path).image[..., None] for path in paths)
         return np.stack([resize(image, input_size=loaded.input_size).numpy() for image in prepared])
 
     images = prepare_all()

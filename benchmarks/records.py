@@ -79,7 +79,7 @@ def reading(
         lambda: _consume(open_records()),
         lambda: _consume(kept),
         lambda: _consume(epoch),
-        lambda: [process(read_radiograph(path), preprocessing) for path in paths],
+        lambda: [process(read_radiograph(path), preprocessing, path=path) for path in paths],
         lambda: _consume(plain),
     )
     sides = {name: clock(work, num_items=num) for (name, num), work in zip(num_images.items(), works, strict=True)}

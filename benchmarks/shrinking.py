@@ -71,7 +71,9 @@ def _predict(bundle: Bundle, cases: list[Case], *, paths: dict[str, Path], shrin
     for case in cases:
         read = read_radiograph(paths[case.id])
         shrunk = Radiograph(np.ascontiguousarray(shrink(read.pixels)), None, None, None, None, read.source_sha256)
-        images.append(resize(process(shrunk, config).image[..., None], input_size=bundle.input_size).numpy())
+        images.append(
+            resize(process(shrunk, config, path=paths[case.id]).image[..., None], input_size=bundle.input_size).numpy()
+        )
     male = np.array([[male_from_sex(str(case.sex))] for case in cases], np.float32)
     return pd.DataFrame(
         {

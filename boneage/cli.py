@@ -49,11 +49,11 @@ def prepare(
     as_json: Json = False,
 ) -> None:
     """Turn radiographs into a record folder: read, normalise, crop, square, split, write. Resumes after a kill."""
-    from boneage.config import build, parse_override
+    from boneage.config import build
     from preprocessing.pipeline import PreprocessingConfig
     from preprocessing.prepare import prepare as run
 
-    values = {"segmenter": segmenter, **dict(parse_override(each) for each in settings or [])}
+    values = {"segmenter": segmenter, **_overrides(settings)}
     config = build(PreprocessingConfig, values, where="prepare")
     with _progress("Preparing", quiet=as_json) as report:
         made = run(
@@ -225,11 +225,11 @@ def train_masks(
     settings: Settings = None,
 ) -> None:
     """Train the U-Net that draws hand masks, from a few dozen of them; every fifth one is kept to measure it."""
-    from boneage.config import build, parse_override
+    from boneage.config import build
     from boneage.hand.network import HandTraining
     from boneage.hand.train import train_masks as run
 
-    config = build(HandTraining, dict(parse_override(each) for each in settings or []), where="train-masks")
+    config = build(HandTraining, _overrides(settings), where="train-masks")
     _print_json(run(radiographs, masks=masks, out=out, config=config)["unseen"])
 
 
@@ -242,11 +242,11 @@ def train_landmarks(
     settings: Settings = None,
 ) -> None:
     """Train the network that places wrist and finger joints, from which angle and side of a hand are told."""
-    from boneage.config import build, parse_override
+    from boneage.config import build
     from boneage.hand.network import HandTraining
     from boneage.hand.train import train_landmarks as run
 
-    config = build(HandTraining, dict(parse_override(each) for each in settings or []), where="train-landmarks")
+    config = build(HandTraining, _overrides(settings), where="train-landmarks")
     _print_json(run(table, radiographs=radiographs, split=split, out=out, config=config)["unseen"])
 
 
@@ -287,6 +287,12 @@ def demo(
     from boneage.demo import demo as run
 
     run(out)
+
+
+def _overrides(settings: list[str] | None) -> dict[str, Any]:
+    from boneage.config import parse_override
+
+    return dict(parse_override(each) for each in settings or [])
 
 
 def _print_json(value: Any) -> None:

@@ -128,7 +128,7 @@ def _prepare_case(
     found = found or sex
     if found is None and bundle.metadata["use_sex"]:
         raise UnreadableImage(f"{case.path.name}: the sex is not known; give it by --sex or --table.", reason="no_sex")
-    image = process(radiograph, config).image
+    image = process(radiograph, config, path=case.path).image
     return resize(image[..., None], input_size=bundle.input_size).numpy(), found
 
 

@@ -40,13 +40,13 @@ class MaskPair:
     mask: Bool[np.ndarray, "height width"]
 
 
-def read_mask_pairs(radiographs: Path, *, masks: Path, max_size_px: int | None = _KEPT_PX) -> list[MaskPair]:
+def read_mask_pairs(radiographs: Path, *, masks: Path, max_size_px: int = _KEPT_PX) -> list[MaskPair]:
     """Read all masks of a folder and the radiographs of the same names.
 
     Args:
         radiographs: Folder of radiographs; those without a mask are passed over.
         masks: Folder of masks with the same relative file names; 255 is hand, 0 is not.
-        max_size_px: Longest side to shrink both to, in pixels; None keeps them as they are.
+        max_size_px: Longest side to shrink both to, in pixels.
 
     Returns:
         The pairs, in the order of their names.
@@ -69,7 +69,7 @@ def read_mask_pairs(radiographs: Path, *, masks: Path, max_size_px: int | None =
             raise MaskPairsError(f"{path}: {mask.shape} pixels, its radiograph {pixels.shape}; draw the mask again.")
         if not mask.any():
             raise MaskPairsError(f"{path}: shows no hand; a mask is 255 on the hand and 0 elsewhere.")
-        scale = 1.0 if max_size_px is None else min(1.0, max_size_px / max(pixels.shape))
+        scale = min(1.0, max_size_px / max(pixels.shape))
         if scale < 1:
             size = (round(pixels.shape[1] * scale), round(pixels.shape[0] * scale))
             pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)

@@ -3,13 +3,14 @@
 import dataclasses
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
 from preprocessing.contrast import stretch_contrast
 from preprocessing.crop import Box, bounding_box, crop, to_square
-from preprocessing.read import Radiograph
+from preprocessing.radiograph import Radiograph, UnreadableImage
 from preprocessing.segmenters import get_segmenter, weights_sha256
 
 # Raised whenever the same configuration would give other pixels than before, so that no model meets what it never saw.
@@ -74,14 +75,25 @@ def fingerprint(config: PreprocessingConfig) -> str:
     return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def process(radiograph: Radiograph, config: PreprocessingConfig) -> Prepared:
-    """Take one radiograph through all the steps: contrast, segmentation, crop, square."""
+def process(radiograph: Radiograph, config: PreprocessingConfig, *, path: Path) -> Prepared:
+    """Take one radiograph through all the steps: contrast, segmentation, crop, square.
+
+    Args:
+        radiograph: The radiograph.
+        config: The preprocessing.
+        path: Its file, named in the error.
+
+    Raises:
+        UnreadableImage: If the segmenter finds no hand (`no_hand`).
+    """
     stretched = stretch_contrast(
         radiograph.pixels,
         low_percentile=config.contrast_low_percentile,
         high_percentile=config.contrast_high_percentile,
     )
     segmentation = get_segmenter(config.segmenter)(stretched)
+    if not segmentation.mask.any():
+        raise UnreadableImage(f"{path}: no hand was found in it; look at it and leave it out.", reason="no_hand")
     box = bounding_box(segmentation.mask)
     image, scale = to_square(crop(stretched, box=box), max_size_px=config.image_size_px)
     spacing = radiograph.pixel_spacing_mm

@@ -276,7 +276,7 @@ def make_record(case: Case, config: PreprocessingConfig) -> Record:
     sex = case.sex or radiograph.sex
     if sex is None:
         raise UnreadableImage(f"{case.path}: the sex is not known; add it to the table.", reason="no_sex")
-    prepared = process(radiograph, config)
+    prepared = process(radiograph, config, path=case.path)
     encoded, png = cv2.imencode(".png", prepared.image, [cv2.IMWRITE_PNG_COMPRESSION, PNG_COMPRESSION])
     if not encoded:
         raise UnreadableImage(f"{case.path}: the prepared image could not be encoded.", reason="damaged_image")

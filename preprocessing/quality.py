@@ -36,5 +36,5 @@ def check_mask(mask: Bool[np.ndarray, "height width"], *, score: float | None, g
 
 
 def check_pose(pose: Pose, *, gate: Gate) -> list[str]:
-    """Return why it is not known how a hand lies, or that it is a right one; nothing if all is well."""
+    """Return why it is not known how a hand lies; nothing if it is."""
     return ["unsure_orientation"] if pose.side_margin < gate.min_side_margin else []

@@ -18,8 +18,8 @@ class UnreadableImage(BoneAgeError):
 
     Attributes:
         reason: A code to count and filter by: `"missing_file"`, `"empty_file"`, `"not_an_image"`, `"damaged_image"`,
-            `"too_large"`, `"no_pixels"`, `"multi_frame"`, `"not_a_radiograph"` (a colour photograph) or
-            `"unsupported_encoding"`.
+            `"too_large"`, `"no_pixels"`, `"multi_frame"`, `"not_a_radiograph"` (a colour photograph),
+            `"unsupported_encoding"` or `"no_hand"`.
     """
 
     def __init__(self, message: str, *, reason: str):

@@ -52,11 +52,13 @@ def segment(
         `accepted`, `reasons` (codes, joined by `;`), `detail` (one line where a file cannot be read).
 
     Raises:
-        BoneAgeError: If the inputs are not there or the masks cannot be written.
+        BoneAgeError: If the inputs are not there, or `out` lies among them or cannot be written.
         ValueError: If there is no such segmenter.
     """
     out, gate = Path(out), gate or Gate()
     get_segmenter(segmenter)
+    for each in [inputs] if isinstance(inputs, str | Path) else inputs:
+        _keep_apart(out, Path(each))
     cases, rejections = find_cases(inputs)
     rows = [_row(each.file, reasons=[each.reason], detail=each.detail) for each in rejections]
     try:
@@ -79,6 +81,15 @@ def segment(
             f"{error.filename or out}: {error.strerror or error}; name another folder by --out."
         ) from error
     return frame
+
+
+def _keep_apart(out: Path, source: Path) -> None:
+    """Refuse masks among the radiographs: they have the same names, and the next run would take them for some."""
+    inside = (
+        out.resolve().is_relative_to(source.resolve()) if source.is_dir() else out.resolve() == source.resolve().parent
+    )
+    if inside:
+        raise SegmentationFailed(f"{out}: lies among the radiographs; choose a folder beside {source}.")
 
 
 @functools.cache

@@ -1,13 +1,14 @@
 """The steps together, the configuration, and the fingerprint that ties models to pixels."""
 
 import dataclasses
+from pathlib import Path
 
 import jaxtyping
 import numpy as np
 import pytest
 
 from preprocessing.pipeline import PreprocessingConfig, fingerprint, process
-from preprocessing.radiograph import Radiograph
+from preprocessing.radiograph import Radiograph, UnreadableImage
 from preprocessing.segmenters import SEGMENTERS, Segmentation, get_segmenter, whole_frame
 
 # A change here means that records and bundles made before no longer fit. If the pixels changed, raise PIPELINE_VERSION;
@@ -39,8 +40,11 @@ def right_half(monkeypatch):
     monkeypatch.setitem(SEGMENTERS, "right_half", segment)
 
 
+FILE = Path("hand.png")
+
+
 def test_golden_pixels():
-    prepared = process(make_radiograph(np.uint8([[20, 30, 40], [50, 60, 60]])), WHOLE_RANGE)
+    prepared = process(make_radiograph(np.uint8([[20, 30, 40], [50, 60, 60]])), WHOLE_RANGE, path=FILE)
     assert prepared.image.tolist() == [[0, 64, 128], [191, 255, 255], [0, 0, 0]]
     assert prepared.image.dtype == np.uint8
     assert prepared.crop_box_px == (0, 0, 3, 2)
@@ -51,20 +55,20 @@ def test_golden_pixels_when_shrunk():
     pixels = np.zeros((32, 16), np.uint16)
     pixels[:, 8:] = 4000
     config = dataclasses.replace(WHOLE_RANGE, image_size_px=16)
-    prepared = process(make_radiograph(pixels, pixel_spacing_mm=(0.1, 0.1)), config)
+    prepared = process(make_radiograph(pixels, pixel_spacing_mm=(0.1, 0.1)), config, path=FILE)
     assert prepared.image.tolist() == [[0] * 8 + [255] * 4 + [0] * 4] * 16
     assert prepared.crop_box_px == (0, 0, 16, 32)
     assert prepared.pixel_spacing_mm == pytest.approx(0.2)
 
 
 def test_spacing_of_what_is_not_shrunk_is_that_of_the_source():
-    prepared = process(make_radiograph(np.uint8([[1, 2]]), pixel_spacing_mm=(0.14, 0.16)), WHOLE_RANGE)
+    prepared = process(make_radiograph(np.uint8([[1, 2]]), pixel_spacing_mm=(0.14, 0.16)), WHOLE_RANGE, path=FILE)
     assert prepared.pixel_spacing_mm == pytest.approx(0.15)
 
 
 def test_segmenter_decides_the_crop(right_half):
     config = dataclasses.replace(WHOLE_RANGE, segmenter="right_half")
-    prepared = process(make_radiograph(np.uint8([[0, 100, 51, 255], [0, 100, 51, 255]])), config)
+    prepared = process(make_radiograph(np.uint8([[0, 100, 51, 255], [0, 100, 51, 255]])), config, path=FILE)
     assert prepared.image.tolist() == [[51, 255], [51, 255]]
     assert prepared.crop_box_px == (2, 0, 4, 2)
     assert prepared.mask_score == 0.75
@@ -116,6 +120,14 @@ def test_equal_configurations_have_equal_fingerprints(monkeypatch):
 def test_mistake_in_the_configuration_is_named(values, message):
     with pytest.raises(ValueError, match=message):
         PreprocessingConfig(**values)
+
+
+def test_a_radiograph_without_a_hand_is_refused_by_name(monkeypatch):
+    monkeypatch.setitem(SEGMENTERS, "blind", lambda pixels: Segmentation(np.zeros(pixels.shape, np.bool_), 0.0))
+    config = dataclasses.replace(WHOLE_RANGE, segmenter="blind")
+    with pytest.raises(UnreadableImage, match=r"hand\.png: no hand was found") as caught:
+        process(make_radiograph(np.uint8([[1, 2]])), config, path=FILE)
+    assert caught.value.reason == "no_hand"
 
 
 def test_segmenter_by_name():

@@ -132,7 +132,7 @@ class TestWhatIsMade:
         for id, (split, record) in read_folder(run(source, tmp_path / "records").folder).items():
             path = source / f"boneage-{split}-dataset" / f"{id}.png"
             radiograph = read_radiograph(path)
-            expected = process(radiograph, CONFIG)
+            expected = process(radiograph, CONFIG, path=path)
             image = cv2.imdecode(np.frombuffer(record.image, np.uint8), cv2.IMREAD_UNCHANGED)
             np.testing.assert_array_equal(image, expected.image)
             assert image.shape == (16, 16)

@@ -91,6 +91,18 @@ def test_a_place_that_cannot_be_written_is_named(radiographs, know_all, tmp_path
         segment(radiographs, out=tmp_path / "taken", segmenter=know_all)
 
 
+def test_masks_never_go_among_the_radiographs(radiographs, know_all):
+    before = {path.name: path.read_bytes() for path in radiographs.iterdir()}
+    for inputs, out in (
+        (radiographs, radiographs),
+        (radiographs, radiographs / "masks"),
+        ([radiographs / "left0.png"], radiographs),
+    ):
+        with pytest.raises(SegmentationFailed, match="lies among the radiographs"):
+            segment(inputs, out=out, segmenter=know_all)
+    assert {path.name: path.read_bytes() for path in radiographs.iterdir()} == before
+
+
 def test_unknown_segmenter_is_refused_before_anything_is_read(tmp_path):
     with pytest.raises(ValueError, match="Did you mean 'unet'"):
         segment(tmp_path / "nowhere", out=tmp_path, segmenter="u-net")
