@@ -2,13 +2,22 @@
 PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin/python -m
+# Segment Anything's torch has a place of its own: whoever trains and predicts need not download it.
+SAM_VENV := .venv-sam
+SAM_RUN := $(SAM_VENV)/bin/python -m
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-sam lint clean
 
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(RUN) pip install --quiet --disable-pip-version-check uv
-	$(RUN) uv pip install --quiet --python $(VENV)/bin/python --constraint constraints.txt --editable '.[train,dev]'
+	$(RUN) uv pip install --quiet --python $(VENV)/bin/python --constraint constraints.txt --editable '.[train,beam,dev]'
+	touch $@
+
+# pip, not uv: it takes torch's small build for the CPU from where pip is told to look.
+$(SAM_VENV)/installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear $(SAM_VENV)
+	$(SAM_RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[sam,dev]'
 	touch $@
 
 demo: $(VENV)/installed
@@ -18,6 +27,9 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	$(RUN) pytest -m 'not slow'
 
+test-sam: $(SAM_VENV)/installed
+	$(SAM_RUN) pytest tests/preprocessing/sam
+
 lint: $(VENV)/installed
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
@@ -25,4 +37,4 @@ lint: $(VENV)/installed
 	$(VENV)/bin/lint-imports --config setup.cfg
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) $(SAM_VENV) demo build *.egg-info

@@ -7,11 +7,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from tfrecords.errors import BoneAgeError
+
+if TYPE_CHECKING:
+    from preprocessing.pipeline import PreprocessingConfig
 
 app = typer.Typer(
     name="boneage",
@@ -21,13 +24,28 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-TRAIN_MODULES = ("keras", "mlflow", "psutil", "tensorflow")
+# The modules that come with an extra, by which to install them.
+EXTRAS = {
+    "apache_beam": "beam",
+    **dict.fromkeys(("keras", "mlflow", "psutil", "tensorflow"), "train"),
+    **dict.fromkeys(("segment_anything", "torch"), "sam"),
+}
 
 Data = Annotated[Path, typer.Option(help="Record folder that `boneage prepare` made.", show_default=False)]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for scripts.")]
+Segmenter = Annotated[
+    str, typer.Option(help="What finds the hand: hand_sam, unet, sam (by torch), or none for the whole frame.")
+]
+SamModel = Annotated[
+    str | None, typer.Option(help="Segment Anything of --segmenter sam: vit_b, which it is without, vit_l or vit_h.")
+]
+SamCheckpoint = Annotated[
+    Path | None, typer.Option(help="Checkpoint of that model; the official one, fetched once, without it.")
+]
+Workers = Annotated[int | None, typer.Option(help="Processes; one per core without it.", min=1)]
 Table = Annotated[Path | None, typer.Option(help="CSV or spreadsheet with labels or sex, one row a radiograph.")]
 
 
@@ -43,21 +61,38 @@ def prepare(
     table: Table = None,
     split: Annotated[str, typer.Option(help="'given' by the source, 'random', or a CSV with id,split.")] = "given",
     seed: Annotated[int, typer.Option(help="Seed of the random split and of the order.")] = 0,
-    segmenter: Annotated[str, typer.Option(help="What finds the hand; 'none' takes the whole frame.")] = "none",
-    workers: Annotated[int | None, typer.Option(help="Processes; one per core without it.", min=1)] = None,
+    segmenter: Segmenter = "hand_sam",
+    sam_model: SamModel = None,
+    sam_checkpoint: SamCheckpoint = None,
+    review: Annotated[Path | None, typer.Option(help="CSV with id,decision,value that stands above the gate.")] = None,
+    workers: Workers = None,
+    runner: Annotated[
+        str | None,
+        typer.Option(help="Apache Beam instead of --workers: DirectRunner, FlinkRunner, SparkRunner, DataflowRunner."),
+    ] = None,
+    runner_options: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- BEAM_OPTION...]", help="Beam's own options for --runner.")
+    ] = None,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """Turn radiographs into a record folder: read, normalise, crop, square, split, write. Resumes after a kill."""
-    from boneage.config import build
-    from preprocessing.pipeline import PreprocessingConfig
+    """Turn radiographs into a record folder of upright hands, with contact sheets. Resumes after a kill."""
     from preprocessing.prepare import prepare as run
 
-    values = {"segmenter": segmenter, **_overrides(settings)}
-    config = build(PreprocessingConfig, values, where="prepare")
+    config = _preprocessing(segmenter, sam_model, sam_checkpoint, settings, where="prepare")
     with _progress("Preparing", quiet=as_json) as report:
         made = run(
-            source, out=out, table=table, split=split, seed=seed, config=config, workers=workers, progress=report
+            source,
+            out=out,
+            table=table,
+            split=split,
+            seed=seed,
+            config=config,
+            review=review,
+            workers=workers,
+            runner=runner,
+            runner_options=runner_options or (),
+            progress=report,
         )
     reasons: dict[str, int] = {}
     for row in made.rejected:
@@ -72,6 +107,8 @@ def prepare(
         typer.echo(f"{len(made.rejected):,} rejected ({listed}): see {made.folder / 'rejected.csv'}")
     if made.info["duplicates"]:
         typer.echo(f"{len(made.info['duplicates']):,} groups of equal pixels: see {made.folder / 'dataset_info.json'}")
+    if (made.folder / "review").exists():
+        typer.echo(f"look through them: {made.folder / 'review' / 'index.html'}")
 
 
 @app.command()
@@ -201,14 +238,19 @@ def segment(
         list[Path], typer.Argument(metavar="FILE_OR_FOLDER...", help="Radiographs: PNG, JPEG, TIFF, DICOM.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the masks and segments.csv.", show_default=False)],
-    segmenter: Annotated[str, typer.Option(help="What finds the hand.")] = "unet",
+    segmenter: Segmenter = "hand_sam",
+    sam_model: SamModel = None,
+    sam_checkpoint: SamCheckpoint = None,
+    workers: Workers = None,
+    settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Find the hand in raw files: a mask each, and a table of score, angle, side and what cannot be trusted."""
     from preprocessing.segment import segment as run
 
+    config = _preprocessing(segmenter, sam_model, sam_checkpoint, settings, where="segment")
     with _progress("Segmenting", quiet=as_json) as report:
-        frame = run(inputs, out=out, segmenter=segmenter, progress=report)
+        frame = run(inputs, out=out, config=config, workers=workers, progress=report)
     if as_json:
         typer.echo(frame.to_json(orient="records", indent=2, double_precision=4))
         return
@@ -231,6 +273,34 @@ def train_masks(
 
     config = build(HandTraining, _overrides(settings), where="train-masks")
     _print_json(run(radiographs, masks=masks, out=out, config=config)["unseen"])
+
+
+@app.command()
+def train_sam(
+    radiographs: Annotated[Path, typer.Argument(help="Folder of radiographs.")],
+    masks: Annotated[Path, typer.Option(help="Folder of hand masks of the same names.", show_default=False)],
+    unlabelled: Annotated[Path, typer.Option(help="Folder of radiographs without such masks.", show_default=False)],
+    segments: Annotated[Path, typer.Option(help="What `boneage segment` wrote of those.", show_default=False)],
+    split: Annotated[Path, typer.Option(help="CSV with id,split; only train is learnt from.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the network, its card and measures.", show_default=False)],
+    settings: Settings = None,
+) -> None:
+    """Train hand-SAM, the small Segment Anything model for hands, measured by cross-validation; needs torch."""
+    from boneage.config import build
+    from preprocessing.sam.train import Phases
+    from preprocessing.sam.train import train_hand_sam as run
+
+    made = run(
+        radiographs,
+        masks=masks,
+        unlabelled=unlabelled,
+        segments=segments,
+        split=split,
+        out=out,
+        phases=build(Phases, _overrides(settings), where="train-sam"),
+        progress=lambda line: typer.echo(line, err=True),
+    )
+    _print_json(made["cross_validated"])
 
 
 @app.command()
@@ -289,10 +359,35 @@ def demo(
     run(out)
 
 
+def _preprocessing(
+    segmenter: str, sam_model: str | None, sam_checkpoint: Path | None, settings: list[str] | None, *, where: str
+) -> "PreprocessingConfig":
+    """Build the preprocessing from options and settings."""
+    from boneage.config import build
+    from preprocessing.pipeline import PreprocessingConfig
+
+    sam = {"sam_model": sam_model, "sam_checkpoint": sam_checkpoint and str(sam_checkpoint)}
+    given = {name: value for name, value in sam.items() if value}
+    config = build(PreprocessingConfig, {"segmenter": segmenter, **given, **_overrides(settings)}, where=where)
+    if given and config.segmenter != "sam":
+        raise ValueError(
+            f"--{next(iter(given)).replace('_', '-')} needs --segmenter sam. Received: {config.segmenter}."
+        )
+    return config
+
+
 def _overrides(settings: list[str] | None) -> dict[str, Any]:
+    """Read settings; `gate.max_edge_share=0.2` goes into the table `gate`."""
     from boneage.config import parse_override
 
-    return dict(parse_override(each) for each in settings or [])
+    values: dict[str, Any] = {}
+    for key, value in map(parse_override, settings or []):
+        *tables, name = key.split(".")
+        target = values
+        for table in tables:
+            target = target.setdefault(table, {})
+        target[name] = value
+    return values
 
 
 def _print_json(value: Any) -> None:
@@ -301,14 +396,22 @@ def _print_json(value: Any) -> None:
 
 @contextlib.contextmanager
 def _progress(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Draw a progress bar on standard error; gives the function to report to."""
+    """Draw a progress bar on standard error from the first report on; gives the function to report to."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda finished, total: bar.update(task, completed=finished, total=total)
+    bar = Progress(*columns, console=Console(stderr=True), disable=quiet)
+    task = bar.add_task(title, total=None)
+
+    def report(finished: int, total: int) -> None:
+        bar.start()  # not before: what has to be fetched first draws a bar of its own
+        bar.update(task, completed=finished, total=total)
+
+    try:
+        yield report
+    finally:
+        bar.stop()
 
 
 def main() -> NoReturn:
@@ -323,7 +426,8 @@ def main() -> NoReturn:
             raise
         typer.echo(f"boneage: {error}", err=True)
     except ModuleNotFoundError as error:
-        if debug or (error.name or "").split(".")[0] not in TRAIN_MODULES:
+        extra = EXTRAS.get((error.name or "").split(".")[0])
+        if debug or extra is None:
             raise
-        typer.echo(f"boneage: this needs {error.name}; install it by: pip install 'boneage[train]'", err=True)
+        typer.echo(f"boneage: this needs {error.name}; install it by: pip install 'boneage[{extra}]'", err=True)
     sys.exit(1)

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from preprocessing.pipeline import PreprocessingConfig, fingerprint
+from preprocessing.sheets import write_sheets
 from preprocessing.sources import Case
 from preprocessing.splits import assign_splits
 from tfrecords.framing import read_frame_at
 from tfrecords.schema import SCHEMA_VERSION, SPLITS
-from tfrecords.write import REJECTED_FILE, digest, write_features, write_rejected, write_split
+from tfrecords.write import REJECTED_FILE, REVIEW_FOLDER, digest, write_features, write_rejected, write_split
 
 # (id, part file, offset): where a finished record stands.
 Handle = tuple[str, Path, int]
@@ -73,7 +74,7 @@ def assemble(
     info = {
         "schema_version": SCHEMA_VERSION,
         "fingerprint": fingerprint(config),
-        "preprocessing": vars(config),
+        "preprocessing": dataclasses.asdict(config),
         "split": split,
         "seed": seed,
         "splits": splits,
@@ -82,6 +83,7 @@ def assemble(
         "num_rejected": len(rejected),
     }
     write_features(folder)
+    write_sheets(folder / REVIEW_FOLDER, [note.with_suffix(".tiles") for note in notes])
     write_rejected(folder / REJECTED_FILE, rejected)
     return info, rejected
 

@@ -1,5 +1,6 @@
 """Contrast normalisation: any bit depth and exposure to the full 8-bit range."""
 
+import cv2
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
@@ -28,13 +29,27 @@ def stretch_contrast(
             "`low_percentile` must be below `high_percentile`, both in [0, 100]. "
             f"Received: {low_percentile} and {high_percentile}."
         )
-    # Integer grey values have a small histogram, which is many times faster than sorting millions of pixels.
-    cumulative = np.cumsum(np.bincount(pixels.ravel()))
-    # At least the first pixel, so that percentile 0 is the darkest value there is and not the darkest there could be.
-    ranks = (max(1, share / 100 * cumulative[-1]) for share in (low_percentile, high_percentile))
-    low, high = (int(np.searchsorted(cumulative, rank)) for rank in ranks)
+    return stretch_between(pixels, *find_percentiles(pixels, low_percentile, high_percentile))
+
+
+def stretch_between(
+    pixels: UInt8[np.ndarray, "height width"] | UInt16[np.ndarray, "height width"], low: int, high: int
+) -> UInt8[np.ndarray, "height width"]:
+    """Stretch the grey values between `low` and `high` to 0-255; all becomes 0 if there is none between."""
     if high <= low:
         return np.zeros(pixels.shape, np.uint8)
     levels = np.arange(np.iinfo(pixels.dtype).max + 1, dtype=np.float64)
     table = np.rint(np.clip((levels - low) / (high - low), 0, 1) * 255).astype(np.uint8)
-    return table[pixels]
+    # OpenCV's look-up is several times as fast, but knows 8 bits alone.
+    return cv2.LUT(pixels, table) if pixels.dtype == np.uint8 else table[pixels]
+
+
+def find_percentiles(
+    pixels: UInt8[np.ndarray, "height width"] | UInt16[np.ndarray, "height width"], *percentiles: float
+) -> list[int]:
+    """Find percentiles of integer grey values by their histogram, many times faster than by sorting."""
+    levels = np.iinfo(pixels.dtype).max + 1
+    counts = cv2.calcHist([pixels], [0], None, [levels], [0, levels])
+    cumulative = np.cumsum(counts.ravel().astype(np.int64))
+    # At least the first pixel, so that percentile 0 is the darkest value there is and not the darkest there could be.
+    return [int(np.searchsorted(cumulative, max(1, share / 100 * cumulative[-1]))) for share in percentiles]

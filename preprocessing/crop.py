@@ -1,4 +1,4 @@
-"""From a mask to a crop, from a crop to a square."""
+"""The box around a mask, and squares of true proportions."""
 
 import cv2
 import numpy as np
@@ -17,12 +17,6 @@ def bounding_box(mask: Bool[np.ndarray, "height width"]) -> Box:
     if not columns.size:
         raise ValueError("the mask is empty: there is nothing to crop.")
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-
-def crop(pixels: UInt8[np.ndarray, "height width"], *, box: Box) -> UInt8[np.ndarray, "crop_height crop_width"]:
-    """Cut the box `(left, top, right, bottom)`, in pixels, out of a radiograph."""
-    left, top, right, bottom = box
-    return pixels[top:bottom, left:right]
 
 
 def to_square(

@@ -8,8 +8,8 @@ import onnxruntime
 from jaxtyping import Float32
 
 
-def load_network(path: Path) -> Callable[[Float32[np.ndarray, "..."]], Float32[np.ndarray, "..."]]:
-    """Load a network of one input and one output as a function.
+def open_session(path: Path) -> onnxruntime.InferenceSession:
+    """Open a network.
 
     It keeps to one core: radiographs are many, and each process works on one of its own.
 
@@ -18,6 +18,15 @@ def load_network(path: Path) -> Callable[[Float32[np.ndarray, "..."]], Float32[n
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def load_network(path: Path) -> Callable[[Float32[np.ndarray, "..."]], Float32[np.ndarray, "..."]]:
+    """Load a network of one input and one output as a function.
+
+    Args:
+        path: The ONNX file.
+    """
+    session = open_session(path)
     name = session.get_inputs()[0].name
     return lambda values: session.run(None, {name: values})[0]

@@ -14,7 +14,7 @@ from preprocessing.landmarks import LANDMARKS_SIZE_PX, MARGIN_SHARE
 from preprocessing.mask_pairs import change_film
 from preprocessing.orient import NUM_LANDMARKS
 from preprocessing.read import read_radiograph
-from preprocessing.synthetic import draw_radiograph
+from preprocessing.synthetic import draw_many
 from tfrecords.errors import BoneAgeError
 
 _DRAWN_SIZE_PX = (256, 208)
@@ -73,18 +73,10 @@ def read_landmark_examples(
 
 def draw_landmark_examples(num_images: int, *, seed: int) -> list[LandmarkExample]:
     """Draw radiographs of left hands with their landmarks, of every age and both sexes."""
-    rng = np.random.default_rng(seed)
-    examples = []
-    for number in range(num_images):
-        drawn = draw_radiograph(
-            float(rng.uniform(6, 228)),
-            sex=str(rng.choice(["female", "male"])),
-            seed=int(rng.integers(2**31)),
-            size_px=_DRAWN_SIZE_PX,
-        )
-        pixels = stretch_contrast(drawn.pixels)
-        examples.append(LandmarkExample(f"drawn-{number}", pixels, drawn.landmarks))
-    return examples
+    return [
+        LandmarkExample(f"drawn-{number}", stretch_contrast(drawn.pixels), drawn.landmarks)
+        for number, drawn in enumerate(draw_many(num_images, seed=seed, size_px=_DRAWN_SIZE_PX))
+    ]
 
 
 def augment_example(

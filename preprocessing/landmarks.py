@@ -1,5 +1,6 @@
 """The landmark network: where wrist and finger joints lie inside a hand mask, by ONNX Runtime."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from preprocessing.crop import bounding_box
-from preprocessing.inference import load_network
 
 LANDMARKS_SIZE_PX = 128
 HEATMAP_PX = 32
@@ -38,18 +38,47 @@ def locate(heatmaps: Float[np.ndarray, "*batch cells cells points"]) -> Float[np
     return np.stack([x, y], axis=-1)
 
 
+def measure_doubt(heatmaps: Float[np.ndarray, "cells cells points"]) -> float:
+    """Return how widely the maps spread around the places that they give, on average, as a share of the square's side.
+
+    A hand gives narrow peaks; what is no hand, or half of one, gives broad ones.
+
+    Args:
+        heatmaps: Logits, shape `(cells, cells, points)`.
+    """
+    height, width, points = heatmaps.shape
+    flat = heatmaps.reshape(-1, points)
+    weight = np.exp(flat - flat.max(axis=0))
+    weight /= weight.sum(axis=0)
+    down, across = np.divmod(np.arange(height * width), width)
+    places = np.stack([(across + 0.5) / width, (down + 0.5) / height], axis=-1)
+    squared = ((places[:, None] - weight.T @ places) ** 2).sum(axis=-1)
+    return float(np.sqrt((weight * squared).sum(axis=0)).mean())
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Landmarks:
+    """Landmarks of a hand.
+
+    Args:
+        points: `(x, y)` in pixels of the frame, shape `(21, 2)`, in the order of
+            `preprocessing.synthetic.LANDMARK_NAMES`.
+        doubt: How unsure they are: mean spread of their maps, as a share of the hand's box.
+    """
+
+    points: Float[np.ndarray, "21 2"]
+    doubt: float
+
+
 def locate_with(
     forward: Forward, pixels: UInt8[np.ndarray, "height width"], mask: Bool[np.ndarray, "height width"]
-) -> Float[np.ndarray, "21 2"]:
+) -> Landmarks:
     """Locate the landmarks of the hand in a mask with a network.
 
     Args:
         forward: The network.
         pixels: Contrast-normalised radiograph, uint8, bright bone.
         mask: The hand, not empty.
-
-    Returns:
-        Points `(x, y)` in pixels of the frame, in the order of `preprocessing.synthetic.LANDMARK_NAMES`.
     """
     left, top, right, bottom = bounding_box(mask)
     side = max(right - left, bottom - top) * (1 + 2 * MARGIN_SHARE)
@@ -64,11 +93,14 @@ def locate_with(
         matrix = np.array([[scale, 0, offset[0]], [0, scale, offset[1]]])
     square = cv2.warpAffine(small, matrix, (LANDMARKS_SIZE_PX, LANDMARKS_SIZE_PX), flags=cv2.INTER_LINEAR)
     heatmaps = forward(square[None, ..., None].astype(np.float32) / 255)[0]
-    return corner + locate(heatmaps) * side - 0.5
+    return Landmarks(points=corner + locate(heatmaps) * side - 0.5, doubt=measure_doubt(heatmaps))
 
 
 def load_landmarks(
     path: Path,
-) -> Callable[[UInt8[np.ndarray, "height width"], Bool[np.ndarray, "height width"]], Float[np.ndarray, "21 2"]]:
+) -> Callable[[UInt8[np.ndarray, "height width"], Bool[np.ndarray, "height width"]], Landmarks]:
     """Load a landmark network from ONNX, as a function from radiograph and mask to landmarks."""
+    # ONNX Runtime takes a moment to import, which whoever takes whole frames need not wait for.
+    from preprocessing.inference import load_network
+
     return functools.partial(locate_with, load_network(path))

@@ -169,6 +169,8 @@ def _frame(
 ) -> tuple[UInt8[np.ndarray, "size size"], Bool[np.ndarray, "size size"]]:
     """Add collimation, bright film edges and a marker; what they cover is no hand any more."""
     size = pixels.shape[0]
+    if rng.random() < 0.4:
+        pixels, mask = _end_forearm(pixels, mask, rng=rng)
     if rng.random() < 0.35:  # collimation: a turned rectangle beyond which the film is black, dark or glaring
         box = ((size / 2, size / 2), tuple(rng.uniform(0.75, 1.25, 2) * size), rng.uniform(-25, 25))
         field = np.zeros((size, size), np.uint8)
@@ -194,6 +196,41 @@ def _frame(
             level = int(rng.integers(200, 256))
             cv2.putText(pixels, letter, place, cv2.FONT_HERSHEY_SIMPLEX, size / 400, (level,), max(1, size // 100))
     return pixels, mask
+
+
+def _end_forearm(
+    pixels: UInt8[np.ndarray, "size size"], mask: Bool[np.ndarray, "size size"], *, rng: np.random.Generator
+) -> tuple[UInt8[np.ndarray, "size size"], Bool[np.ndarray, "size size"]]:
+    """End the film across the forearm, where outlines are most often wrong: a bar, the table, or a shadow.
+
+    Beyond the film there is no hand; in the shadow of a collimator the hand goes on, though dimly.
+    """
+    size = pixels.shape[0]
+    edge = mask.copy()
+    edge[2:-2, 2:-2] = False
+    if not edge.any():
+        return pixels, mask
+    places = np.argwhere(mask)
+    out = np.argwhere(edge).mean(axis=0) - places.mean(axis=0)
+    angle = np.arctan2(*out[::-1]) + np.radians(rng.normal(0, 12))
+    direction = np.array([np.cos(angle), np.sin(angle)])
+    reach = places @ direction
+    end = np.quantile(reach, 1 - rng.uniform(0.01, 0.15))
+    rows, columns = np.mgrid[:size, :size]
+    beyond = (rows * direction[0] + columns * direction[1] - end).astype(np.float32)  # in pixels
+    edge_px = rng.uniform(0.3, 2.5)
+    covered = np.clip(beyond / edge_px + 0.5, 0, 1)
+    film = pixels.astype(np.float32)
+    if rng.random() < 0.3:
+        shade = rng.uniform(0.25, 0.7)
+        return (film * (1 - covered * (1 - shade))).astype(np.uint8), mask
+    table = np.full_like(film, rng.choice([0.0, rng.uniform(0, 90), rng.uniform(90, 255)]))
+    if rng.random() < 0.6:
+        bar_px = rng.uniform(0.01, 0.06) * size
+        table = np.where(beyond < bar_px, np.float32(rng.uniform(170, 255)), table)
+    table += rng.normal(0, rng.uniform(0, 8), table.shape)
+    ended = film * (1 - covered) + np.clip(table, 0, 255) * covered
+    return ended.astype(np.uint8), mask & (beyond < 0)
 
 
 def _coarsen(image: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:

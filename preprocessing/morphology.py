@@ -41,3 +41,12 @@ def fill_holes(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "heig
     outside = cv2.copyMakeBorder((~mask).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(1,))
     cv2.floodFill(outside, None, (0, 0), (2,), flags=4)
     return (outside != 2)[1:-1, 1:-1]
+
+
+def compare_pieces(mask: Bool[np.ndarray, "height width"]) -> float:
+    """Return the size of the second largest 8-connected piece of a mask against the largest, in [0, 1]."""
+    num_labels, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    if num_labels < 3:
+        return 0.0
+    second, first = np.sort(stats[1:, cv2.CC_STAT_AREA])[-2:]
+    return float(second / first)

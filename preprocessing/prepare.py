@@ -1,33 +1,37 @@
 """The preparation job: from a source of radiographs to a record folder, in parallel, resumable, nothing lost."""
 
 import collections
-import concurrent.futures
 import contextlib
 import csv
 import dataclasses
 import functools
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
+from preprocessing import beam
 from preprocessing.assemble import assemble, name_in_source
-from preprocessing.pipeline import PreprocessingConfig, fingerprint, process
+from preprocessing.beam import Part, Work
+from preprocessing.hand import Hand
+from preprocessing.pipeline import Prepared, PreprocessingConfig, Untrusted, fingerprint, process
 from preprocessing.read import UnreadableImage, pixel_hash, read_radiograph
 from preprocessing.rejections import Rejection, reject
+from preprocessing.review import UNREVIEWED, Review, read_reviews
+from preprocessing.sheets import draw_tile
 from preprocessing.sources import Case, find_cases
 from preprocessing.splits import read_split_file
+from preprocessing.workers import WorkFailed, work_through
 from tfrecords.errors import BoneAgeError
 from tfrecords.framing import DamagedShard, frame
 from tfrecords.schema import SCHEMA_VERSION, Record, encode
-from tfrecords.write import INFO_FILE, REJECTED_FILE, write_json, write_text
+from tfrecords.write import INFO_FILE, REJECTED_FILE, write_json, write_text, write_whole
 
 PART_CASES = 256
 # zlib level: 6 is a tenth smaller than 1 and costs nothing that decoding the source would not hide.
@@ -63,7 +67,10 @@ def prepare(
     split: str | Path = "given",
     seed: int = 0,
     config: PreprocessingConfig | None = None,
+    review: str | Path | None = None,
     workers: int | None = None,
+    runner: str | None = None,
+    runner_options: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Preparation:
     """Prepare a source of radiographs as a record folder.
@@ -76,7 +83,11 @@ def prepare(
             path of a CSV with `id,split`.
         seed: Seed of the random split and of the order of the records.
         config: The preprocessing; its defaults without one.
-        workers: Number of processes; one per core without it.
+        review: CSV of decisions that stand above the gate, see `preprocessing.review`.
+        workers: Number of processes on this machine; one per core without it.
+        runner: Apache Beam's runner that does the work in place of `workers`, see `preprocessing.beam`: its workers
+            must share `source` and the folder of `out` under the same paths.
+        runner_options: Beam's own options, such as `--direct_num_workers=2`.
         progress: Called with the number of finished and of all radiographs.
 
     Returns:
@@ -85,9 +96,13 @@ def prepare(
     Raises:
         BoneAgeError: If the source, the table or the split cannot be read, `out` holds other records, or the disk is
             full. What was finished stays for the next run.
+        ValueError: If `runner` is unknown or given beside `workers`, or `runner_options` do not suit it.
+        ModuleNotFoundError: If `runner` is given and apache-beam is not installed.
     """
+    do = _choose_doing(workers=workers, runner=runner, runner_options=runner_options)
     config = config or PreprocessingConfig()
     source, out = Path(source), Path(out)
+    reviews = {} if review is None else read_reviews(Path(review))
     if out.resolve().is_relative_to(source.resolve()):
         # The next run would take what this one wrote for a part of the source.
         raise PreparationFailed(f"{out}: lies in the source; choose a folder beside {source}.")
@@ -103,8 +118,10 @@ def prepare(
             f"{source}: none of its {len(rejections)} entries can be prepared: "
             f"{_count(each.reason for each in rejections)}."
         )
+    if strange := sorted(reviews.keys() - {case.id for case in cases}):
+        raise PreparationFailed(f"{review}: {strange[0]!r} is no radiograph of {source}; leave it out.")
     policy = "random" if split == "random" else "given"
-    job = _job_key(cases, rejections, config, split=policy, seed=seed)
+    job = _job_key(cases, rejections, config, reviews=reviews, split=policy, seed=seed)
     if (done := _read_done(out, job)) is not None:
         return done
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -112,7 +129,8 @@ def prepare(
     partial = out.with_name(out.name + ".partial")
     try:
         _start(partial, job)
-        notes = _run_parts(partial, cases, config, root=source, workers=workers, progress=progress)
+        work = functools.partial(process_part, config=config, reviews=reviews, root=source)
+        notes = _run_parts(partial, cases, functools.partial(do, work), progress=progress)
         unread = [dataclasses.asdict(rejection) for rejection in rejections]
         folder = partial / "folder"
         info, rejected = assemble(folder, notes, cases, unread, config=config, split=policy, seed=seed, root=source)
@@ -153,10 +171,18 @@ def _count(reasons: Iterable[str]) -> str:
 
 
 def _job_key(
-    cases: Sequence[Case], rejections: Sequence[Rejection], config: PreprocessingConfig, *, split: str, seed: int
+    cases: Sequence[Case],
+    rejections: Sequence[Rejection],
+    config: PreprocessingConfig,
+    *,
+    reviews: Mapping[str, Review],
+    split: str,
+    seed: int,
 ) -> str:
     """Name everything that decides the result, so that a run resumes only work that it would have done itself."""
     hashed = hashlib.sha256(repr((fingerprint(config), SCHEMA_VERSION, split, seed)).encode())
+    for id, review in sorted(reviews.items()):
+        hashed.update(repr((id, review.rows, review.mask_sha256)).encode())
     for case in cases:
         stat = case.path.stat()
         known = (case.id, case.sex, case.bone_age_months, case.chronological_age_months, case.patient, case.split)
@@ -179,13 +205,34 @@ def _start(partial: Path, job: str) -> None:
         shutil.rmtree(partial / "folder")
 
 
+def _choose_doing(
+    *, workers: int | None, runner: str | None, runner_options: Sequence[str]
+) -> Callable[[Work, Sequence[Part]], Iterator[Part]]:
+    """Return what does the work on parts and yields each that is done: processes of this machine, or Beam."""
+    if runner is None:
+        if runner_options:
+            raise ValueError(f"`runner_options` need a `runner`. Received: {' '.join(runner_options)}.")
+        return functools.partial(_do_here, workers=workers)
+    if workers is not None:
+        raise ValueError("`workers` are processes of this machine; `runner` takes its own by `runner_options`.")
+    beam.check(runner, runner_options)
+    return functools.partial(beam.work_through, runner=runner, options=runner_options)
+
+
+def _do_here(work: Work, parts: Sequence[Part], *, workers: int | None) -> Iterator[Part]:
+    for part, _ in work_through(functools.partial(_spread, work), parts, workers=workers):
+        yield part
+
+
+def _spread(work: Work, part: Part) -> None:
+    work(*part)
+
+
 def _run_parts(
     partial: Path,
     cases: Sequence[Case],
-    config: PreprocessingConfig,
+    do: Callable[[Sequence[Part]], Iterator[Part]],
     *,
-    root: Path,
-    workers: int | None,
     progress: Progress | None,
 ) -> list[Path]:
     """Process all cases in parts of `PART_CASES`; a part whose note exists is done."""
@@ -201,67 +248,71 @@ def _run_parts(
             progress(finished, len(cases))
 
     report(0)
-    work = functools.partial(_process_part, config=config, root=root)
-    workers = min(workers or os.cpu_count() or 1, len(waiting))
-    if workers <= 1:
-        for chunk, note in waiting:
-            work(chunk, note)
+    try:
+        for chunk, _ in do(waiting):
             report(len(chunk))
-        return notes
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
-        futures = {pool.submit(work, chunk, note): len(chunk) for chunk, note in waiting}
-        try:
-            for future in concurrent.futures.as_completed(futures):
-                future.result()
-                report(futures[future])
-        except concurrent.futures.process.BrokenProcessPool as error:
-            raise PreparationFailed(
-                f"{partial}: a worker was killed, most likely for memory; run the same command again with fewer "
-                "`--workers`: finished work is kept."
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    except WorkFailed as error:
+        raise PreparationFailed(f"{partial}: {error}") from error
     return notes
 
 
-def _begin_worker() -> None:
-    # The processes already fill the cores; OpenCV's own threads would only compete with them.
-    cv2.setNumThreads(1)
-    threading.Thread(target=_follow_parent, daemon=True).start()
+def process_part(
+    cases: Sequence[Case], note: Path, *, config: PreprocessingConfig, reviews: Mapping[str, Review], root: Path
+) -> None:
+    """Write one part: encoded records, tiles of the contact sheet, and, last, the note that makes the part done.
 
+    Two processes may do the same part at once: both write the same bytes.
 
-def _follow_parent() -> None:
-    """End this worker when the parent is killed; it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _process_part(cases: Sequence[Case], note: Path, *, config: PreprocessingConfig, root: Path) -> None:
-    """Write one part: encoded records and, last, the note that lists them and makes the part count as done."""
+    Args:
+        cases: Its radiographs.
+        note: The note to write, `part-00000.json`; records and tiles lie beside it.
+        config: The preprocessing.
+        reviews: What people decided, by id.
+        root: The source, within which files are named.
+    """
     index: list[dict[str, Any]] = []
     rejected: list[dict[str, str]] = []
-    with note.with_suffix(".tfrecord").open("wb") as file:
+    tiles: list[str] = []
+    with write_whole(note.with_suffix(".tfrecord")) as file:
         for case in cases:
             try:
-                record = make_record(case, config)
+                record, prepared = make_record(case, config, review=reviews.get(case.id, UNREVIEWED))
             except UnreadableImage as error:
                 # A source may be a single file.
-                name = name_in_source(case.path, root)
-                rejected.append(dataclasses.asdict(reject(case.id, file=name, error=error)))
+                rejection = reject(case.id, file=name_in_source(case.path, root), error=error)
+                if isinstance(error, Untrusted):
+                    rejection = dataclasses.replace(rejection, decisions=_to_json(error.decisions))
+                    tiles.append(_tile(case.id, error.hand, error.crop, reasons=error.reason.split(";")))
+                rejected.append(dataclasses.asdict(rejection))
                 continue
             index.append({"id": case.id, "offset": file.tell(), "pixel_sha256": record.pixel_sha256})
             file.write(frame(encode(record)))
-        # The note must never be there without the records, not even after a power cut.
-        file.flush()
-        os.fsync(file.fileno())
+            if prepared.hand is not None:
+                tiles.append(_tile(case.id, prepared.hand, prepared.image, reasons=[]))
+    write_text(note.with_suffix(".tiles"), "".join(f"{tile}\n" for tile in tiles))
     write_json(note, {"index": index, "rejected": rejected})
 
 
-def make_record(case: Case, config: PreprocessingConfig) -> Record:
+def _tile(id: str, hand: Hand, crop: np.ndarray | None, *, reasons: list[str]) -> str:
+    side = hand.pose.side if hand.pose else ""
+    score = hand.segmentation.score
+    return _to_json({"id": id, "score": score, "side": side, "reasons": reasons, "tile": draw_tile(hand, crop)})
+
+
+def _to_json(value: dict[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def make_record(case: Case, config: PreprocessingConfig, *, review: Review = UNREVIEWED) -> tuple[Record, Prepared]:
     """Read and process one case.
+
+    Args:
+        case: The case.
+        config: The preprocessing.
+        review: What a person decided of it.
+
+    Returns:
+        Its record, and what it was made of.
 
     Raises:
         UnreadableImage: If the file cannot be read or holds no usable radiograph; `reason` names why.
@@ -276,12 +327,12 @@ def make_record(case: Case, config: PreprocessingConfig) -> Record:
     sex = case.sex or radiograph.sex
     if sex is None:
         raise UnreadableImage(f"{case.path}: the sex is not known; add it to the table.", reason="no_sex")
-    prepared = process(radiograph, config, path=case.path)
+    prepared = process(radiograph, config, path=case.path, review=review)
     encoded, png = cv2.imencode(".png", prepared.image, [cv2.IMWRITE_PNG_COMPRESSION, PNG_COMPRESSION])
     if not encoded:
         raise UnreadableImage(f"{case.path}: the prepared image could not be encoded.", reason="damaged_image")
     age = case.chronological_age_months
-    return Record(
+    record = Record(
         image=png.tobytes(),
         id=case.id,
         sex=sex,
@@ -290,9 +341,12 @@ def make_record(case: Case, config: PreprocessingConfig) -> Record:
         original_size_px=(radiograph.pixels.shape[0], radiograph.pixels.shape[1]),
         crop_box_px=prepared.crop_box_px,
         rotation_degrees=prepared.rotation_degrees,
+        mirrored=int(prepared.mirrored),
+        decisions=_to_json(prepared.decisions) if prepared.decisions else None,
         fingerprint=fingerprint(config),
         bone_age_months=case.bone_age_months,
         chronological_age_months=radiograph.chronological_age_months if age is None else age,
         pixel_spacing_mm=prepared.pixel_spacing_mm,
         mask_score=prepared.mask_score,
     )
+    return record, prepared

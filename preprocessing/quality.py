@@ -1,40 +1,173 @@
-"""The quality gate: what makes a segmented radiograph one that cannot be trusted, and why."""
+"""The quality gate: what makes a radiograph one whose hand cannot be trusted, and why."""
 
 import dataclasses
 
+import cv2
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, UInt8
 
-from preprocessing.orient import Pose
+from preprocessing.orient import MIDDLE_TIP, WRIST, Pose
+from preprocessing.segmentation import Segmentation
+
+# Looking at an outline needs no more pixels than this.
+_LOOK_PX = 256
+_RING_SHARE = 0.05
+_BAND_SHARE = 0.01
+# The hand begins this far above the wrist, as a share of its length: what lies below may leave the frame.
+_HAND_SHARE = 0.12
 
 
 @dataclasses.dataclass(frozen=True)
 class Gate:
-    """Where the gate stands; what lies beyond it is given a reason.
+    """Where the gate stands; what lies beyond it is given a reason. The card of the networks justifies each value.
 
     Args:
+        min_grey_levels: Fewest grey levels between the 1st and 99th percentile of the file: fewer is `too_dark`.
         min_area_share: Smallest share of the frame that a hand covers: less is `no_hand`.
         max_area_share: Largest share: more is `bad_mask`.
-        min_mask_score: Smallest stability of a mask: less is `bad_mask`.
+        min_mask_score: Smallest trust in a mask: less is `bad_mask`.
+        max_landmark_doubt: Largest spread of the landmarks, as a share of the hand's box: more is `no_hand`, for
+            nothing there has a hand's joints.
         min_side_margin: Smallest distance between thumb and little finger across the hand, as a share of its length:
             less is `unsure_orientation`.
+        min_contrast: How much brighter a hand is than what surrounds it, as a share of the grey range: less is
+            `low_contrast`.
+        max_edge_share: How much of the hand above the wrist may lie on the frame's edge, as a share of its length:
+            more is `cut_off`.
+        max_second_share: Size of the second piece of the mask against the first: more is `several_hands`.
     """
 
-    min_area_share: float = 0.02
+    min_grey_levels: int = 12
+    min_area_share: float = 0.03
     max_area_share: float = 0.7
-    min_mask_score: float = 0.85
-    min_side_margin: float = 0.15
+    min_mask_score: float = 0.75
+    max_landmark_doubt: float = 0.1
+    min_side_margin: float = 0.4
+    min_contrast: float = 0.05
+    max_edge_share: float = 0.12
+    max_second_share: float = 0.06
+
+    def __post_init__(self):
+        """Check every value."""
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) < 0:
+                raise ValueError(f"`{field.name}` must not be negative. Received: {getattr(self, field.name)}.")
 
 
-def check_mask(mask: Bool[np.ndarray, "height width"], *, score: float | None, gate: Gate) -> list[str]:
-    """Return why a mask cannot be a hand's; nothing if it can."""
-    share = float(mask.mean())
-    if share < gate.min_area_share:
-        return ["no_hand"]
-    unstable = score is not None and score < gate.min_mask_score
-    return ["bad_mask"] if unstable or share > gate.max_area_share else []
+@dataclasses.dataclass(frozen=True)
+class Measures:
+    """What the gate looks at; None where there is no hand to measure. See `Gate` for each."""
+
+    grey_levels: int
+    area_share: float
+    mask_score: float | None
+    second_share: float
+    landmark_doubt: float | None = None
+    side_margin: float | None = None
+    contrast: float | None = None
+    edge_share: float | None = None
 
 
-def check_pose(pose: Pose, *, gate: Gate) -> list[str]:
-    """Return why it is not known how a hand lies; nothing if it is."""
-    return ["unsure_orientation"] if pose.side_margin < gate.min_side_margin else []
+def check(measures: Measures, *, gate: Gate) -> tuple[str, ...]:
+    """Return why a radiograph cannot be trusted, the plainest reason first; nothing if it can."""
+
+    def below(value: float | int | None, least: float | int) -> bool:
+        return value is not None and value < least
+
+    def above(value: float | None, most: float | int) -> bool:
+        return value is not None and value > most
+
+    reasons = {
+        "too_dark": below(measures.grey_levels, gate.min_grey_levels),
+        "no_hand": below(measures.area_share, gate.min_area_share)
+        or above(measures.landmark_doubt, gate.max_landmark_doubt),
+        "several_hands": above(measures.second_share, gate.max_second_share),
+        "cut_off": above(measures.edge_share, gate.max_edge_share),
+        "low_contrast": below(measures.contrast, gate.min_contrast),
+        "bad_mask": below(measures.mask_score, gate.min_mask_score) or above(measures.area_share, gate.max_area_share),
+        "unsure_orientation": below(measures.side_margin, gate.min_side_margin),
+    }
+    return tuple(reason for reason, holds in reasons.items() if holds)
+
+
+def measure(
+    pixels: UInt8[np.ndarray, "height width"],
+    segmentation: Segmentation,
+    *,
+    grey_levels: int,
+    points: Float[np.ndarray, "21 2"] | None,
+    doubt: float | None,
+    pose: Pose | None,
+) -> Measures:
+    """Measure what the gate looks at.
+
+    Args:
+        pixels: Contrast-normalised radiograph, bright bone.
+        segmentation: The mask.
+        grey_levels: Grey levels of the file, see `preprocessing.contrast.count_levels`.
+        points: Landmarks, `(x, y)` in pixels; None without a hand.
+        doubt: Their spread.
+        pose: How the hand lies; None without a hand.
+    """
+    mask = segmentation.mask
+    found = Measures(
+        grey_levels=grey_levels,
+        area_share=float(mask.mean()),
+        mask_score=segmentation.score,
+        second_share=segmentation.second_share,
+    )
+    if points is None or pose is None:
+        return found
+    return dataclasses.replace(
+        found,
+        landmark_doubt=doubt,
+        side_margin=pose.side_margin,
+        contrast=measure_contrast(pixels, mask),
+        edge_share=measure_edge(mask, points),
+    )
+
+
+def measure_contrast(pixels: UInt8[np.ndarray, "height width"], mask: Bool[np.ndarray, "height width"]) -> float:
+    """Return how much brighter a hand is than what surrounds it, as a share of the grey range; negative if darker.
+
+    Args:
+        pixels: Contrast-normalised radiograph.
+        mask: The hand, not empty.
+
+    Returns:
+        Median of the hand less the median of a ring around it, in [-1, 1].
+    """
+    scale = min(1.0, _LOOK_PX / max(mask.shape))
+    small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    hand = cv2.resize(mask.astype(np.uint8), small.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    if not hand.any():
+        return 0.0
+    side = 2 * max(1, round(_RING_SHARE * max(small.shape))) + 1
+    ring = (cv2.dilate(hand, np.ones((side, side), np.uint8)) == 1) & (cv2.dilate(hand, np.ones((3, 3))) == 0)
+    if not ring.any():
+        return 0.0
+    return float(np.median(small[hand == 1]) - np.median(small[ring])) / 255
+
+
+def measure_edge(mask: Bool[np.ndarray, "height width"], points: Float[np.ndarray, "21 2"]) -> float:
+    """Return how much of the hand above the wrist lies on the frame's edge, as a share of the hand's length.
+
+    Args:
+        mask: The hand.
+        points: Its landmarks, `(x, y)` in pixels.
+    """
+    upwards = points[MIDDLE_TIP] - points[WRIST]
+    length = float(np.hypot(*upwards))
+    height, width = mask.shape
+    # An outline may end a little before the frame does.
+    band = 1 + round(_BAND_SHARE * max(height, width))
+    lines = [
+        (np.flatnonzero(mask[rows].any(axis=0)), y) for rows, y in ((slice(band), 0), (slice(-band, None), height))
+    ]
+    sides = [
+        (x, np.flatnonzero(mask[:, columns].any(axis=1)))
+        for columns, x in ((slice(band), 0), (slice(-band, None), width))
+    ]
+    edge = np.concatenate([np.column_stack(np.broadcast_arrays(x, y)) for x, y in (*lines, *sides)])
+    above = (edge - points[WRIST]) @ upwards / length**2 > _HAND_SHARE
+    return float(above.sum()) / length

@@ -30,12 +30,14 @@ class Rejection:
         file: The file within its source, or the table of a row without a file.
         reason: Why, as a code.
         detail: One line that names the file or row and the fix.
+        decisions: JSON of what was decided of its hand, as in the records; `""` where none was looked for.
     """
 
     id: str
     file: str
     reason: str
     detail: str
+    decisions: str = ""
 
 
 def reject(id: str, *, file: str, error: Unfit | UnreadableImage) -> Rejection:

@@ -1,7 +1,8 @@
 """Segment alone: one mask for each radiograph, and a table of how each hand lies and whether it can be trusted."""
 
 import functools
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,16 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from preprocessing.contrast import stretch_contrast
-from preprocessing.landmarks import load_landmarks
-from preprocessing.orient import find_pose
-from preprocessing.quality import Gate, check_mask, check_pose
+from preprocessing.pipeline import WHOLE_FRAME, PreprocessingConfig, examine, fingerprint
 from preprocessing.radiograph import UnreadableImage
 from preprocessing.read import read_radiograph
-from preprocessing.segmenters import LANDMARKS_FILE, get_segmenter
-from preprocessing.sources import find_cases
+from preprocessing.sources import Case, find_cases
+from preprocessing.workers import work_through
 from tfrecords.errors import BoneAgeError
 from tfrecords.write import write_bytes, write_text
 
 SEGMENTS_FILE = "segments.csv"
+_NOTES_FILE = "segments.part.jsonl"
 COLUMNS = ("file", "score", "angle_degrees", "side", "accepted", "reasons", "detail")
 
 
@@ -32,18 +31,18 @@ def segment(
     inputs: str | Path | Sequence[str | Path],
     *,
     out: str | Path,
-    segmenter: str = "unet",
-    gate: Gate | None = None,
+    config: PreprocessingConfig | None = None,
+    workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
-    """Find the hand in each radiograph and write its mask.
+    """Find the hand in each radiograph and write its mask. A killed run goes on where it was.
 
     Args:
         inputs: Files and folders.
         out: Folder for `<name>.png`, 255 on hand, wrist and visible forearm, else 0, at the radiograph's own size; and
             `segments.csv`.
-        segmenter: Name of the segmenter.
-        gate: The thresholds of the quality gate; its defaults without one.
+        config: The preprocessing, of which segmenter, contrast and gate apply; its defaults without one.
+        workers: Number of processes; one per core without it.
         progress: Called with the number of finished and of all radiographs.
 
     Returns:
@@ -52,35 +51,59 @@ def segment(
         `accepted`, `reasons` (codes, joined by `;`), `detail` (one line where a file cannot be read).
 
     Raises:
-        BoneAgeError: If the inputs are not there, or `out` lies among them or cannot be written.
-        ValueError: If there is no such segmenter.
+        BoneAgeError: If the inputs are not there, `out` lies among them or cannot be written, or a worker was killed.
+        ValueError: If the segmenter takes whole frames.
     """
-    out, gate = Path(out), gate or Gate()
-    get_segmenter(segmenter)
+    out, config = Path(out), config or PreprocessingConfig()
+    if config.segmenter == WHOLE_FRAME:
+        raise ValueError("`segmenter` must find a hand; 'none' takes the whole frame.")
     for each in [inputs] if isinstance(inputs, str | Path) else inputs:
         _keep_apart(out, Path(each))
     cases, rejections = find_cases(inputs)
     rows = [_row(each.file, reasons=[each.reason], detail=each.detail) for each in rejections]
+    notes = out / _NOTES_FILE
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for finished, case in enumerate(cases, start=1):
-            try:
-                mask, row = _segment_file(case.path, segmenter=segmenter, gate=gate)
-            except UnreadableImage as error:
-                rows.append(_row(case.path.name, reasons=[error.reason], detail=str(error)))
-            else:
-                rows.append(row)
-                _, png = cv2.imencode(".png", mask.astype(np.uint8) * 255)
-                write_bytes(out / f"{case.id}.png", png.tobytes())
-            if progress:
-                progress(finished, len(cases))
-        frame = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values("file", kind="stable", ignore_index=True)
+        keys = {_key(case, config): case for case in cases}
+        done = _read_notes(notes, keys)
+        waiting = [(key, case) for key, case in keys.items() if key not in done]
+        if progress:
+            progress(len(cases) - len(waiting), len(cases))
+        work = functools.partial(_segment_file, out=out, config=config)
+        with notes.open("a", encoding="utf-8") as file:
+            for (key, _), row in work_through(work, waiting, workers=workers):
+                done[key] = row
+                file.write(json.dumps([key, row]) + "\n")
+                file.flush()
+                if progress:
+                    progress(len(done), len(cases))
+        frame = pd.DataFrame([*rows, *done.values()], columns=list(COLUMNS))
+        frame = frame.sort_values("file", kind="stable", ignore_index=True)
         write_text(out / SEGMENTS_FILE, frame.to_csv(index=False, float_format="%.4f"))
+        notes.unlink()
     except OSError as error:
         raise SegmentationFailed(
             f"{error.filename or out}: {error.strerror or error}; name another folder by --out."
         ) from error
     return frame
+
+
+def _key(case: Case, config: PreprocessingConfig) -> str:
+    """Name a radiograph and what is done with it, so that a run resumes only what it would have done itself."""
+    stat = case.path.stat()
+    return repr((case.id, str(case.path), stat.st_size, stat.st_mtime_ns, fingerprint(config)))
+
+
+def _read_notes(notes: Path, keys: Container[str]) -> dict[str, dict[str, Any]]:
+    """Read what a killed run has finished; its last line may be half written."""
+    done = {}
+    if notes.exists():
+        for line in notes.read_text(encoding="utf-8").splitlines(keepends=True):
+            if line.endswith("\n"):
+                key, row = json.loads(line)
+                if key in keys:
+                    done[key] = row
+    return done
 
 
 def _keep_apart(out: Path, source: Path) -> None:
@@ -92,25 +115,21 @@ def _keep_apart(out: Path, source: Path) -> None:
         raise SegmentationFailed(f"{out}: lies among the radiographs; choose a folder beside {source}.")
 
 
-@functools.cache
-def _landmarks() -> Callable[..., np.ndarray]:
-    return load_landmarks(LANDMARKS_FILE)
-
-
-def _segment_file(path: Path, *, segmenter: str, gate: Gate) -> tuple[np.ndarray, dict[str, Any]]:
-    pixels = stretch_contrast(read_radiograph(path).pixels)
-    found = get_segmenter(segmenter)(pixels)
-    reasons = check_mask(found.mask, score=found.score, gate=gate)
-    pose = find_pose(_landmarks()(pixels, found.mask)) if found.mask.any() else None
-    if pose:
-        reasons += check_pose(pose, gate=gate)
-    return found.mask, _row(
-        path.name,
-        score=found.score,
-        angle_degrees=pose.angle_degrees if pose else None,
-        side=pose.side if pose else "",
-        accepted=not reasons,
-        reasons=reasons,
+def _segment_file(job: tuple[str, Case], *, out: Path, config: PreprocessingConfig) -> dict[str, Any]:
+    _, case = job
+    try:
+        hand = examine(read_radiograph(case.path), config)
+    except UnreadableImage as error:
+        return _row(case.path.name, reasons=[error.reason], detail=str(error))
+    _, png = cv2.imencode(".png", hand.segmentation.mask.astype(np.uint8) * 255)
+    write_bytes(out / f"{case.id}.png", png.tobytes())
+    return _row(
+        case.path.name,
+        score=hand.segmentation.score,
+        angle_degrees=hand.pose.angle_degrees if hand.pose else None,
+        side=hand.pose.side if hand.pose else "",
+        accepted=not hand.reasons,
+        reasons=hand.reasons,
     )
 
 

@@ -1,16 +1,21 @@
 import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
 from boneage.bundle import save_bundle
 from boneage.config import Experiment, TrainConfig
 from boneage.models import build_model
+from preprocessing.pipeline import PreprocessingConfig
 from preprocessing.prepare import prepare
-from preprocessing.synthetic import write_dataset
+from preprocessing.segmenters import HAND_SAM_FILE
+from preprocessing.synthetic import draw_many, write_dataset
 from tfrecords.info import read_info
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
@@ -42,7 +47,7 @@ def drawn(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def records(drawn):
-    return prepare(drawn, out=drawn.parent / "records", workers=1).folder
+    return prepare(drawn, out=drawn.parent / "records", config=PreprocessingConfig(segmenter="none"), workers=1).folder
 
 
 def is_ordered(row, name):
@@ -185,3 +190,75 @@ def test_predicting(load, drawn, bundle, tmp_path):
     assert [row["num_images"] for row in document["rows"]] == [NUM_DRAWN] * 4
     assert all(row["share_of_time"] > 0 for row in parts)
     assert str(drawn.parent) not in json.dumps(document)
+
+
+@pytest.fixture
+def hands(tmp_path):
+    """Drawings with their masks and landmarks, and the network that ships in place of two folds' own."""
+    radiographs, masks, folds = (tmp_path / name for name in ("radiographs", "masks", "folds"))
+    rows = []
+    for folder in (radiographs, masks, folds / "fold-0", folds / "fold-1"):
+        folder.mkdir(parents=True)
+    for number, drawn in enumerate(draw_many(2, seed=3, size_px=(200, 160))):
+        Image.fromarray(drawn.pixels).save(radiographs / f"{number}.png")
+        Image.fromarray(drawn.mask.astype(np.uint8) * 255).save(masks / f"{number}.png")
+        shares = (drawn.landmarks + 0.5) / (160, 200)
+        rows.append([number, 160, 200, *shares.ravel()])
+    for fold in (0, 1):
+        shutil.copy(HAND_SAM_FILE, folds / f"fold-{fold}" / "hand_sam.onnx")
+    header = ["id", "width_px", "height_px", *(f"p{each}_{axis}" for each in range(21) for axis in "xy")]
+    pd.DataFrame(rows, columns=header).to_csv(tmp_path / "landmarks.csv", index=False)
+    (tmp_path / "split.csv").write_text("id,split\n0,train\n1,validation\n")
+    return tmp_path
+
+
+def test_segmenting(load, hands, tmp_path, monkeypatch):
+    module = load("hands")
+    monkeypatch.setattr(module, "LOOKS", {name: module.LOOKS[name] for name in ("as they are", "mirrored", "inverted")})
+    inputs = {"files": hands / "radiographs", "masks": hands / "masks", "folds": hands / "folds", "num_folds": 2}
+    document = load("run").run("segmenting", inputs=inputs, out=tmp_path / "out")
+    rows = {(row["method"], row["radiographs"]): row for row in document["rows"]}
+    assert rows["hand-SAM", "as they are"]["number"] == 2 and len(rows) == 8
+    for change in ("as they are", "mirrored", "inverted"):
+        assert rows["hand-SAM", change]["Dice, mean"] > 0.9
+    assert str(hands) not in json.dumps(document)
+
+
+def test_orienting(load, hands):
+    arguments = (hands / "radiographs", hands / "landmarks.csv", hands / "split.csv")
+    rows = {row["radiographs"]: row for row in load("hands").orienting(*arguments)}
+    assert [rows[name]["number"] for name in rows] == [2, 24, 2, 12, 1]
+    turned = rows["turned by every 30 degrees"]
+    assert turned["angle error, median"] < 6 and turned["side right"] > 0.9
+    assert abs(turned["forearm kept, mean"] - 0.15) < 0.1
+
+
+@pytest.mark.slow
+def test_gating(load, hands):
+    pytest.importorskip("skimage", reason="scikit-image lends its pictures")
+    rows = load("hands").gating(hands / "radiographs", num_drawn=5)
+    assert rows[0]["kind"] == "radiographs" and rows[0]["number"] == 2
+    for row in rows[1:]:
+        assert row["share"] > 0.7, row
+
+
+@pytest.mark.slow
+def test_staging(load, hands):
+    reading, stage, *_ = load("hands").staging(hands / "radiographs", repeats=1)
+    assert stage["seconds"] > reading["seconds"] > 0 and stage["peak_memory_mib"] > 50
+
+
+def test_disturbing(load, drawn, bundle, tmp_path, monkeypatch):
+    load("hands")
+    module = load("disturbing")
+    monkeypatch.setattr(
+        module, "CHANGES", {name: module.CHANGES[name] for name in ("as they come", "inverted", "turned by 90 degrees")}
+    )
+    splits = [f"{number},validation" for number in range(1, NUM_DRAWN + 1)]
+    (tmp_path / "split.csv").write_text("\n".join(["id,split", *splits]) + "\n")
+    inputs = {"bundle": bundle, "other": bundle, "source": drawn, "split": tmp_path / "split.csv"}
+    rows = load("run").run("disturbing", inputs=inputs, out=tmp_path / "out")["rows"]
+    assert [row["number"] for row in rows] == [NUM_DRAWN] * 3
+    # A bundle against itself: no difference at all.
+    assert all(row["difference, 95% interval"] == "+0.00 [+0.00, +0.00]" for row in rows)
+    assert rows[0]["MAE months"] == rows[0]["MAE months, other"]

@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from tfrecords.errors import BoneAgeError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SPLITS = ("train", "validation", "test")
 SEXES = ("female", "male")
 
@@ -51,7 +51,11 @@ FIELDS = (
     Field("original_size_px", "int", 2, False, "pixels", "height and width of the source"),
     Field("crop_box_px", "int", 4, False, "pixels", "left, top, right, bottom in the source; right, bottom exclusive"),
     Field("rotation_degrees", "float", 1, False, "degrees", "turn applied to the source, counter-clockwise positive"),
+    Field("mirrored", "int", 1, False, "", "1 if a right hand was mirrored into a left one after the turn, else 0"),
     Field("mask_score", "float", 1, True, "", "trust in the hand mask, 0 to 1; missing without a segmenter"),
+    Field(
+        "decisions", "string", 1, True, "", "JSON: prompts, scores, landmarks, gate and review; missing without a hand"
+    ),
     Field("fingerprint", "string", 1, False, "", "fingerprint of the preprocessing that made `image`"),
 )
 
@@ -72,11 +76,13 @@ class Record:
     original_size_px: tuple[int, int]
     crop_box_px: tuple[int, int, int, int]
     rotation_degrees: float
+    mirrored: int
     fingerprint: str
     bone_age_months: float | None = None
     chronological_age_months: float | None = None
     pixel_spacing_mm: float | None = None
     mask_score: float | None = None
+    decisions: str | None = None
 
 
 def male_from_sex(sex: str) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 from tfrecords.framing import DamagedShard, read_frames
 from tfrecords.info import read_info
 from tfrecords.schema import SchemaError, decode
-from tfrecords.write import FEATURES_FILE, INFO_FILE, REJECTED_FILE, digest
+from tfrecords.write import FEATURES_FILE, INFO_FILE, REJECTED_FILE, REVIEW_FOLDER, digest
 
 
 def verify(folder: str | Path) -> list[str]:
@@ -51,7 +51,11 @@ def _faults(folder: Path, info: dict[str, Any]) -> Iterator[str]:
         num_records = sum(shard["num_records"] for shard in described["shards"])
         if num_records != described["num_records"]:
             yield f"{split}: {num_records} records in its shards, {described['num_records']} expected"
-    yield from (f"{path.name}: not part of this folder" for path in sorted(folder.iterdir()) if path.name not in known)
+    yield from (
+        f"{path.name}: not part of this folder"
+        for path in sorted(folder.iterdir())
+        if path.name not in known | {REVIEW_FOLDER}
+    )
 
 
 def _read_shard(path: Path, shard: dict[str, Any], fingerprint: str) -> tuple[list[dict[str, str]], list[str]]:

@@ -1,13 +1,15 @@
 """Write a record folder that explains itself: shards, `features.json`, `dataset_info.json`, `rejected.csv`."""
 
+import contextlib
 import csv
 import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tfrecords.framing import frame
 from tfrecords.schema import FIELDS, SCHEMA_VERSION
@@ -16,7 +18,8 @@ SHARD_RECORDS = 1024
 INFO_FILE = "dataset_info.json"
 FEATURES_FILE = "features.json"
 REJECTED_FILE = "rejected.csv"
-REJECTED_COLUMNS = ("id", "file", "reason", "detail")
+REVIEW_FOLDER = "review"
+REJECTED_COLUMNS = ("id", "file", "reason", "detail", "decisions")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -25,14 +28,29 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file beside its place and rename it, so that it is never there by half."""
-    beside = path.with_name(path.name + ".part")
-    with beside.open("wb") as file:
+    """Write a file as `write_whole` does."""
+    with write_whole(path) as file:
         file.write(data)
-        # Renamed before its content is on the disk, the file would be empty after a power cut.
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+
+
+@contextlib.contextmanager
+def write_whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a file beside its place and rename it at the end, so that it is never there by half.
+
+    Several processes may write it at once: each writes beside it under a name of its own, and the last one stays.
+    """
+    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        with beside.open("wb") as file:
+            yield file
+            # Renamed before its content is on the disk, the file would be empty after a power cut.
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -105,7 +105,7 @@ def measure_landmarks(model: keras.Model, examples: Sequence[LandmarkExample], *
         for turn in _TURNS_DEGREES:
             for mirrored in (False, True):
                 pixels, points = _turn(example, degrees=turn, mirrored=mirrored)
-                found = locate_with(forward, pixels, _box_mask(pixels.shape, points, rng=rng))
+                found = locate_with(forward, pixels, _box_mask(pixels.shape, points, rng=rng)).points
                 pose, true = find_pose(found), find_pose(points)
                 off = np.linalg.norm(found - points, axis=1) / true.length_px
                 rows.append(

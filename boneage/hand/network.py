@@ -11,6 +11,7 @@ import numpy as np
 
 from boneage.models.fused import fuse
 from boneage.optimizer import build_optimizer
+from preprocessing.shipping import halve_weights
 
 Batch = tuple[np.ndarray, np.ndarray]
 
@@ -134,28 +135,8 @@ def train_hand_network(
 
 def export_onnx(model: keras.Model, path: Path) -> None:
     """Write a network as ONNX, weights in half precision, beside its place and then renamed."""
-    import onnx
-
     beside = path.with_name(path.stem + ".part.onnx")
     model(np.zeros((1, *model.input_shape[1:]), np.float32))  # Keras exports only what was called.
     model.export(beside, format="onnx", verbose=False)
-    exported = onnx.load(beside)
-    _halve_weights(exported)
-    onnx.save(exported, beside)
+    halve_weights(beside)
     os.replace(beside, path)
-
-
-def _halve_weights(exported: Any) -> None:
-    """Store the weights of an ONNX model in half precision; they are cast back when it is loaded."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    casts = []
-    for weight in exported.graph.initializer:
-        values = numpy_helper.to_array(weight)
-        if values.dtype != np.float32 or values.ndim < 2:
-            continue
-        name, halved = weight.name, f"{weight.name}/half"
-        weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), halved))
-        casts.append(helper.make_node("Cast", [halved], [name], to=TensorProto.FLOAT, name=f"{name}/cast"))
-    for cast in reversed(casts):
-        exported.graph.node.insert(0, cast)

@@ -17,10 +17,11 @@ from typing import Any
 _HOMES = {
     "LANDMARK_NAMES": "pose",
     "SyntheticRadiograph": "draw",
+    "draw_many": "dataset",
     "draw_radiograph": "draw",
     "write_dataset": "dataset",
 }
-__all__ = ["LANDMARK_NAMES", "SyntheticRadiograph", "draw_radiograph", "write_dataset"]
+__all__ = ["LANDMARK_NAMES", "SyntheticRadiograph", "draw_many", "draw_radiograph", "write_dataset"]
 
 
 def __getattr__(name: str) -> Any:

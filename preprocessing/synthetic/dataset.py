@@ -2,12 +2,13 @@
 
 import csv
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from preprocessing.synthetic.draw import draw_radiograph
+from preprocessing.synthetic.draw import SyntheticRadiograph, draw_radiograph
 
 IMAGE_FOLDER = "boneage-training-dataset"
 TABLE_FILE = "boneage-training-dataset.csv"
@@ -17,6 +18,24 @@ TABLE_FILE = "boneage-training-dataset.csv"
 _SHARES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 _AGES_MONTHS = (1, 24, 50, 96, 132, 156, 186, 204, 228)
 _SHARE_OF_BOYS = 0.54
+
+
+def draw_many(num_images: int, *, seed: int, size_px: tuple[int, int]) -> Iterator[SyntheticRadiograph]:
+    """Draw radiographs of left hands, of every age alike and both sexes.
+
+    Args:
+        num_images: How many.
+        seed: Source of all chance; the same arguments give the same drawings.
+        size_px: (height, width) of each in pixels.
+    """
+    rng = np.random.default_rng(seed)
+    for _ in range(num_images):
+        yield draw_radiograph(
+            float(rng.uniform(6, 228)),
+            sex=str(rng.choice(["female", "male"])),
+            seed=int(rng.integers(2**31)),
+            size_px=size_px,
+        )
 
 
 def write_dataset(folder: Path, *, num_images: int, seed: int, size_px: tuple[int, int] = (640, 512)) -> None:

@@ -19,4 +19,6 @@ def drawn(tmp_path_factory) -> Path:
 def prepared(drawn, tmp_path_factory) -> Preparation:
     """Records of the drawn radiographs: 32 to train on, 4 each to validate and to test."""
     out = tmp_path_factory.mktemp("prepared") / "records"
-    return prepare(drawn, out=out, split="random", config=PreprocessingConfig(image_size_px=32), workers=1)
+    return prepare(
+        drawn, out=out, split="random", config=PreprocessingConfig(segmenter="none", image_size_px=32), workers=1
+    )

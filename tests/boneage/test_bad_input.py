@@ -35,7 +35,7 @@ def run(monkeypatch, capsys):
 @pytest.fixture
 def run_prepare(run):
     """A function that runs `boneage prepare` in this process, without a progress bar."""
-    return lambda *arguments: run("prepare", "--workers", 1, "--json", *arguments)
+    return lambda *arguments: run("prepare", "--segmenter", "none", "--workers", 1, "--json", *arguments)
 
 
 def one_line(answer):
@@ -175,7 +175,9 @@ def test_every_bad_file_and_row_has_its_reason(bad_source, tmp_path, run, run_pr
 
 def test_people_are_told_how_many_and_where_to_look(bad_source, tmp_path, run):
     folder, table = bad_source
-    status, printed, _ = run("prepare", folder, "--table", table, "--out", tmp_path / "records", "--workers", 1)
+    status, printed, _ = run(
+        "prepare", folder, "--table", table, "--out", tmp_path / "records", "--workers", 1, "--segmenter", "none"
+    )
     assert status == 0
     first, second = printed.splitlines()
     assert first == f"{tmp_path / 'records'}: 3 train, 1 validation, 1 test"

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import keras
@@ -22,7 +23,7 @@ def metadata(config: PreprocessingConfig) -> dict:
         "input_size": 8,
         "use_sex": True,
         "average_mirrored": False,
-        "preprocessing": vars(config),
+        "preprocessing": dataclasses.asdict(config),
         "fingerprint": fingerprint(config),
     }
 

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 
 import cv2
@@ -22,12 +23,12 @@ def save(folder, *, use_sex=True, input_size=32):
     dense = keras.layers.Dense(1, name="months")
     model = keras.Model(inputs, dense(pooled))
     dense.set_weights(weights)
-    config = PreprocessingConfig(image_size_px=32)
+    config = PreprocessingConfig(segmenter="none", image_size_px=32)
     metadata = {
         "input_size": input_size,
         "use_sex": use_sex,
         "average_mirrored": False,
-        "preprocessing": vars(config),
+        "preprocessing": dataclasses.asdict(config),
         "fingerprint": fingerprint(config),
     }
     return save_bundle(folder, model, metadata)

@@ -10,7 +10,7 @@ from preprocessing.landmark_examples import (
     draw_landmark_examples,
     read_landmark_examples,
 )
-from preprocessing.landmarks import HEATMAP_PX, LANDMARKS_SIZE_PX, locate, locate_with
+from preprocessing.landmarks import HEATMAP_PX, LANDMARKS_SIZE_PX, locate, locate_with, measure_doubt
 
 
 def test_a_sharp_peak_is_its_cell_and_two_are_their_middle():
@@ -37,7 +37,18 @@ def test_places_come_back_to_the_frame(scale):
         return np.repeat(np.log(small + 1e-9)[None, ..., None], 21, axis=-1)
 
     found = locate_with(forward, pixels, mask)
-    np.testing.assert_allclose(found, np.tile(spot, (21, 1)), atol=1.0 * scale + 0.3)
+    np.testing.assert_allclose(found.points, np.tile(spot, (21, 1)), atol=1.0 * scale + 0.3)
+    assert 0.0 < found.doubt < 0.1
+
+
+def test_doubt_is_the_spread_of_the_maps():
+    sure = np.full((8, 8, 21), -50.0)
+    sure[3, 4] = 50.0
+    torn = np.full((8, 8, 21), -50.0)
+    torn[3, 0] = torn[3, 4] = 50.0  # either of two places half the square apart
+    assert measure_doubt(sure) == pytest.approx(0, abs=1e-6)
+    assert measure_doubt(torn) == pytest.approx(0.25)
+    assert measure_doubt(np.zeros((8, 8, 21))) == pytest.approx(np.sqrt(2 * (64 - 1) / 12) / 8)
 
 
 def test_looks_are_reproducible_and_landmarks_stay_on_the_hand():

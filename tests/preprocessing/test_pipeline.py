@@ -1,20 +1,33 @@
 """The steps together, the configuration, and the fingerprint that ties models to pixels."""
 
 import dataclasses
+import json
 from pathlib import Path
 
+import cv2
 import jaxtyping
 import numpy as np
 import pytest
 
-from preprocessing.pipeline import PreprocessingConfig, fingerprint, process
+from preprocessing.pipeline import (
+    _ADVICE,
+    PreprocessingConfig,
+    Untrusted,
+    _landmarks_sha256,
+    fingerprint,
+    process,
+)
+from preprocessing.quality import Gate, Measures, check
 from preprocessing.radiograph import Radiograph, UnreadableImage
-from preprocessing.segmenters import SEGMENTERS, Segmentation, get_segmenter, whole_frame
+from preprocessing.review import Review
+from preprocessing.segmentation import Segmentation
+from preprocessing.segmenters import _WEIGHTS, SEGMENTERS, get_segmenter, weights_sha256, whole_frame
+from preprocessing.synthetic import draw_radiograph
 
 # A change here means that records and bundles made before no longer fit. If the pixels changed, raise PIPELINE_VERSION;
 # if they did not, there is no reason for another fingerprint.
 DEFAULT_FINGERPRINT = "42fd71dc977494c0"
-WHOLE_RANGE = PreprocessingConfig(contrast_low_percentile=0.0, contrast_high_percentile=100.0)
+WHOLE_RANGE = PreprocessingConfig(segmenter="none", contrast_low_percentile=0.0, contrast_high_percentile=100.0)
 
 
 def make_radiograph(pixels, *, pixel_spacing_mm=None):
@@ -28,18 +41,7 @@ def make_radiograph(pixels, *, pixel_spacing_mm=None):
     )
 
 
-@pytest.fixture
-def right_half(monkeypatch):
-    """A segmenter that sees the hand in the right half."""
-
-    def segment(pixels, /):
-        mask = np.zeros(pixels.shape, np.bool_)
-        mask[:, pixels.shape[1] // 2 :] = True
-        return Segmentation(mask=mask, score=0.75)
-
-    monkeypatch.setitem(SEGMENTERS, "right_half", segment)
-
-
+WHOLE_FRAME = PreprocessingConfig(segmenter="none")
 FILE = Path("hand.png")
 
 
@@ -66,42 +68,58 @@ def test_spacing_of_what_is_not_shrunk_is_that_of_the_source():
     assert prepared.pixel_spacing_mm == pytest.approx(0.15)
 
 
-def test_segmenter_decides_the_crop(right_half):
-    config = dataclasses.replace(WHOLE_RANGE, segmenter="right_half")
-    prepared = process(make_radiograph(np.uint8([[0, 100, 51, 255], [0, 100, 51, 255]])), config, path=FILE)
-    assert prepared.image.tolist() == [[51, 255], [51, 255]]
-    assert prepared.crop_box_px == (2, 0, 4, 2)
-    assert prepared.mask_score == 0.75
-
-
-def test_fingerprint_of_the_default_is_what_it_was():
-    assert fingerprint(PreprocessingConfig()) == DEFAULT_FINGERPRINT
+def test_fingerprint_of_whole_frames_is_what_it_was():
+    assert fingerprint(WHOLE_FRAME) == DEFAULT_FINGERPRINT
 
 
 OTHER_VALUES = {
-    "segmenter": "right_half",
+    "segmenter": "unet",
     "image_size_px": 256,
     "contrast_low_percentile": 2.0,
     "contrast_high_percentile": 98.0,
+    "forearm_share": 0.2,
+    "margin_share": 0.1,
+    "gate": Gate(max_edge_share=0.5),
 }
 
 
-def test_every_field_changes_the_fingerprint(right_half):
-    assert set(OTHER_VALUES) == {field.name for field in dataclasses.fields(PreprocessingConfig)}
+def test_every_field_changes_the_fingerprint():
+    # Of the two last the hash of the checkpoint tells.
+    known = set(OTHER_VALUES) | {"sam_model", "sam_checkpoint"}
+    assert known == {field.name for field in dataclasses.fields(PreprocessingConfig)}
     configs = [PreprocessingConfig(), *(PreprocessingConfig(**{name: value}) for name, value in OTHER_VALUES.items())]
     assert len({fingerprint(config) for config in configs}) == len(configs)
 
 
+@pytest.mark.parametrize("name", ["forearm_share", "margin_share", "gate"])
+def test_what_whole_frames_know_nothing_of_does_not_change_their_fingerprint(name):
+    assert fingerprint(dataclasses.replace(WHOLE_FRAME, **{name: OTHER_VALUES[name]})) == DEFAULT_FINGERPRINT
+
+
+@pytest.mark.parametrize("weights", ["HAND_SAM_FILE", "LANDMARKS_FILE"])
+def test_other_weights_change_the_fingerprint(weights, monkeypatch, tmp_path):
+    other = tmp_path / "other.onnx"
+    other.write_bytes(b"other weights")
+    before = fingerprint(PreprocessingConfig())
+    if weights == "LANDMARKS_FILE":
+        monkeypatch.setattr("preprocessing.pipeline.LANDMARKS_FILE", other)
+        monkeypatch.setattr("preprocessing.pipeline._landmarks_sha256", _landmarks_sha256.__wrapped__)
+    else:
+        monkeypatch.setitem(_WEIGHTS, "hand_sam", other)
+        monkeypatch.setattr("preprocessing.pipeline.weights_sha256", weights_sha256.__wrapped__)
+    assert fingerprint(PreprocessingConfig()) != before
+
+
 def test_version_changes_the_fingerprint(monkeypatch):
     monkeypatch.setattr("preprocessing.pipeline.PIPELINE_VERSION", -1)
-    assert fingerprint(PreprocessingConfig()) != DEFAULT_FINGERPRINT
+    assert fingerprint(WHOLE_FRAME) != DEFAULT_FINGERPRINT
 
 
 def test_equal_configurations_have_equal_fingerprints(monkeypatch):
     # Whoever writes 1 for 1.0 meets no type checks outside the tests.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    config = PreprocessingConfig(contrast_low_percentile=1, contrast_high_percentile=99)
-    assert config == PreprocessingConfig()
+    config = PreprocessingConfig(segmenter="none", contrast_low_percentile=1, contrast_high_percentile=99)
+    assert config == WHOLE_FRAME
     assert fingerprint(config) == DEFAULT_FINGERPRINT
 
 
@@ -114,7 +132,9 @@ def test_equal_configurations_have_equal_fingerprints(monkeypatch):
         ({"contrast_low_percentile": -0.5}, r"`contrast_low_percentile` must be below .* Received: -0\.5 and 99\.0\."),
         ({"contrast_high_percentile": 100.5}, r"both in \[0, 100\]\. Received: 1\.0 and 100\.5\."),
         ({"contrast_low_percentile": float("nan")}, r"both in \[0, 100\]\. Received: nan and 99\.0\."),
-        ({"segmenter": "nine"}, r"`segmenter` must be one of none, unet\. Received: 'nine'\. Did you mean 'none'\?"),
+        ({"segmenter": "nine"}, r"`segmenter` must be one of .*none.*\. Received: 'nine'\. Did you mean 'none'\?"),
+        ({"forearm_share": -0.1}, r"`forearm_share` must lie in \[0, 1\]\. Received: -0\.1\."),
+        ({"margin_share": 2.0}, r"`margin_share` must lie in \[0, 1\]\. Received: 2\.0\."),
     ],
 )
 def test_mistake_in_the_configuration_is_named(values, message):
@@ -122,12 +142,96 @@ def test_mistake_in_the_configuration_is_named(values, message):
         PreprocessingConfig(**values)
 
 
-def test_a_radiograph_without_a_hand_is_refused_by_name(monkeypatch):
-    monkeypatch.setitem(SEGMENTERS, "blind", lambda pixels: Segmentation(np.zeros(pixels.shape, np.bool_), 0.0))
-    config = dataclasses.replace(WHOLE_RANGE, segmenter="blind")
-    with pytest.raises(UnreadableImage, match=r"hand\.png: no hand was found") as caught:
-        process(make_radiograph(np.uint8([[1, 2]])), config, path=FILE)
-    assert caught.value.reason == "no_hand"
+HAND = draw_radiograph(130, sex="female", seed=4, size_px=(320, 256), angle_degrees=20.0)
+WITH_HAND = PreprocessingConfig(segmenter="unet", image_size_px=128)
+
+
+@pytest.fixture
+def know_it(monkeypatch):
+    """A segmenter that knows the drawing."""
+    monkeypatch.setitem(SEGMENTERS, "unet", lambda pixels: Segmentation(HAND.mask, 0.97))
+
+
+def test_a_hand_comes_out_upright_alone_and_explained(know_it):
+    prepared = process(make_radiograph(HAND.pixels), WITH_HAND, path=FILE)
+    assert prepared.image.shape == (128, 128) and prepared.image.dtype == np.uint8
+    assert prepared.rotation_degrees == pytest.approx(-20, abs=8)
+    assert (prepared.mirrored, prepared.mask_score) == (False, 0.97)
+    # The hand's width and height fill the square up to the margin; what is off the hand is black.
+    assert prepared.image.any(axis=1).sum() > 110 and not prepared.image[:2].any() and not prepared.image[:, :2].any()
+    assert prepared.decisions["side"] == "left" and prepared.decisions["reasons"] == []
+    assert prepared.decisions["angle_degrees"] == pytest.approx(-prepared.rotation_degrees, abs=0.01)
+    assert len(prepared.decisions["landmarks_px"]) == 21
+    json.dumps(prepared.decisions)
+
+
+def test_inverted_film_gives_the_same_crop(know_it):
+    prepared = process(make_radiograph(HAND.pixels), WITH_HAND, path=FILE)
+    inverted = process(make_radiograph(255 - HAND.pixels), WITH_HAND, path=FILE)
+    assert not prepared.decisions["inverted"] and inverted.decisions["inverted"]
+    difference = np.abs(prepared.image.astype(int) - inverted.image)
+    assert np.percentile(difference, 99) <= 3
+
+
+def test_mirrored_hand_gives_the_same_crop(monkeypatch, know_it):
+    prepared = process(make_radiograph(HAND.pixels), WITH_HAND, path=FILE)
+    monkeypatch.setitem(SEGMENTERS, "unet", lambda pixels: Segmentation(HAND.mask[:, ::-1].copy(), 0.97))
+    mirrored = process(make_radiograph(HAND.pixels[:, ::-1].copy()), WITH_HAND, path=FILE)
+    assert mirrored.mirrored and mirrored.decisions["side"] == "right"
+    assert mirrored.rotation_degrees == pytest.approx(-prepared.rotation_degrees, abs=4)
+    assert np.corrcoef(prepared.image.ravel(), mirrored.image.ravel())[0, 1] > 0.95
+
+
+def test_what_cannot_be_trusted_is_refused_by_name_with_what_was_found(monkeypatch, know_it):
+    blind = Segmentation(np.zeros(HAND.mask.shape, np.bool_), 0.0)
+    monkeypatch.setitem(SEGMENTERS, "unet", lambda pixels: blind)
+    with pytest.raises(Untrusted, match=r"hand\.png: no hand was found in it") as caught:
+        process(make_radiograph(HAND.pixels), WITH_HAND, path=FILE)
+    assert caught.value.reason == "no_hand;bad_mask" and caught.value.crop is None
+    assert caught.value.decisions["reasons"] == ["no_hand", "bad_mask"]
+
+
+def test_every_reason_has_its_words():
+    worst = Measures(0, 0.0, 0.0, 9.0, 9.0, 0.0, -1.0, 9.0)
+    assert set(check(worst, gate=Gate())) | {"rejected_by_reviewer"} == set(_ADVICE)
+
+
+def process_reviewed(**review):
+    return process(make_radiograph(HAND.pixels), WITH_HAND, path=FILE, review=Review(rows=("told",), **review))
+
+
+def test_reviews_are_followed_and_recorded(know_it):
+    plain = process(make_radiograph(HAND.pixels), WITH_HAND, path=FILE).image
+    assert (process_reviewed(keep=True).image == plain).all()
+    flipped = process_reviewed(keep=True, flip=True)
+    assert flipped.mirrored and flipped.decisions["review"] == ["told"]
+    assert np.corrcoef(flipped.image[:, ::-1].ravel(), plain.ravel())[0, 1] > 0.99
+    turned = process_reviewed(keep=True, rotate_degrees=90.0).image
+    # The fingers, up before, point to the left after a quarter turn counter-clockwise.
+    assert turned[:, :64].any(axis=0).sum() > turned[:, 64:].any(axis=0).sum() - 64
+    assert np.argmax(turned.any(axis=1)) > np.argmax(plain.any(axis=1))
+    with pytest.raises(Untrusted, match="a reviewer rejected it") as caught:
+        process_reviewed(reject=True)
+    assert caught.value.reason == "rejected_by_reviewer"
+
+
+def test_a_kept_radiograph_passes_whatever_the_gate_says(know_it):
+    strict = dataclasses.replace(WITH_HAND, gate=Gate(min_mask_score=1.0))
+    with pytest.raises(Untrusted, match="outline cannot be trusted"):
+        process(make_radiograph(HAND.pixels), strict, path=FILE)
+    kept = process(make_radiograph(HAND.pixels), strict, path=FILE, review=Review(keep=True))
+    assert kept.decisions["reasons"] == ["bad_mask"]
+
+
+def test_a_mask_by_hand_replaces_the_segmenters(monkeypatch, know_it, tmp_path):
+    plain = process(make_radiograph(HAND.pixels), WITH_HAND, path=FILE).image
+    cv2.imwrite(str(tmp_path / "mask.png"), HAND.mask.astype(np.uint8) * 255)
+    monkeypatch.setitem(SEGMENTERS, "unet", lambda pixels: Segmentation(np.zeros_like(HAND.mask), 0.0))
+    mended = process_reviewed(keep=True, mask=tmp_path / "mask.png")
+    assert (mended.image == plain).all() and mended.mask_score is None
+    cv2.imwrite(str(tmp_path / "mask.png"), np.zeros((5, 5), np.uint8))
+    with pytest.raises(UnreadableImage, match="draw it at the radiograph's own size"):
+        process_reviewed(keep=True, mask=tmp_path / "mask.png")
 
 
 def test_segmenter_by_name():

@@ -1,6 +1,7 @@
 """The preparation job on a tiny copy of the RSNA download: nothing lost, and the same bytes however it went."""
 
 import csv
+import dataclasses
 import errno
 import hashlib
 import json
@@ -13,7 +14,7 @@ import pytest
 
 import preprocessing.prepare
 from preprocessing.pipeline import PreprocessingConfig, fingerprint, process
-from preprocessing.prepare import PreparationFailed, prepare
+from preprocessing.prepare import PreparationFailed, make_record, prepare, process_part
 from preprocessing.read import pixel_hash, read_radiograph
 from preprocessing.sources import SourceNotFound
 from tfrecords.framing import read_frames
@@ -23,7 +24,7 @@ from tfrecords.write import INFO_FILE
 
 HEIGHT, WIDTH = 24, 20
 SPLIT_OF = {f"{number}": "train" if number < 30 else "validation" if number < 36 else "test" for number in range(40)}
-CONFIG = PreprocessingConfig(image_size_px=16)
+CONFIG = PreprocessingConfig(segmenter="none", image_size_px=16)
 
 
 def sex_of(id):
@@ -149,7 +150,7 @@ class TestWhatIsMade:
         assert json.loads((prepared.folder / INFO_FILE).read_text()) == prepared.info
         info = prepared.info
         assert (info["source"], info["split"], info["seed"]) == ("rsna", "given", 3)
-        assert info["preprocessing"] == vars(CONFIG)
+        assert info["preprocessing"] == dataclasses.asdict(CONFIG)
         assert info["fingerprint"] == fingerprint(CONFIG)
         assert (info["num_rejected"], info["duplicates"]) == (1, [])
         ages = [months_of(id) for id, split in SPLIT_OF.items() if split == "train"]
@@ -215,12 +216,31 @@ class TestResume:
     def test_two_workers_write_the_same_bytes(self, source, tmp_path, whole, small_parts):
         assert content(run(source, tmp_path / "records", workers=2).folder) == whole
 
+    def test_part_that_is_done_twice_at_once_does_no_harm(self, source, tmp_path, whole, small_parts, monkeypatch):
+        begun = []
+
+        def meanwhile_another(cases, note, **options):
+            def make(*arguments, **keywords):
+                if note not in begun:
+                    begun.append(note)
+                    process_part(cases, note, **options)
+                return make_record(*arguments, **keywords)
+
+            with monkeypatch.context() as patch:
+                patch.setattr("preprocessing.prepare.make_record", make)
+                process_part(cases, note, **options)
+            assert not list(note.parent.glob("*.part"))
+
+        monkeypatch.setattr("preprocessing.prepare.process_part", meanwhile_another)
+        assert content(run(source, tmp_path / "records").folder) == whole
+        assert len(begun) == 5
+
     def test_parts_of_another_job_are_cleared_away(self, source, tmp_path, whole, small_parts, monkeypatch):
         out = tmp_path / "records"
         with monkeypatch.context() as patch:
             patch.setattr("preprocessing.prepare.process", fail_at(19, process, KeyboardInterrupt()))
             with pytest.raises(KeyboardInterrupt):
-                run(source, out, config=PreprocessingConfig(image_size_px=20))
+                run(source, out, config=PreprocessingConfig(segmenter="none", image_size_px=20))
         assert content(run(source, out).folder) == whole
 
     def test_parts_of_another_size_are_cleared_away(self, source, tmp_path, whole, small_parts, monkeypatch):
@@ -251,7 +271,7 @@ class TestResume:
 
     @pytest.mark.parametrize(
         "options",
-        [{"config": PreprocessingConfig(image_size_px=20)}, {"seed": 1}, {"split": "random"}],
+        [{"config": PreprocessingConfig(segmenter="none", image_size_px=20)}, {"seed": 1}, {"split": "random"}],
         ids=["preprocessing", "seed", "split"],
     )
     def test_folder_made_otherwise_is_refused_and_kept(self, source, tmp_path, options):
@@ -346,6 +366,7 @@ class TestDisk:
             "reason": "damaged_image",
             "detail": f"{source / 'boneage-train-dataset' / '7.png'} cannot be read (Input/output error); "
             "copy it again from its source.",
+            "decisions": "",
         }
         assert sorted(splits_of(prepared.folder)) == sorted(set(SPLIT_OF) - {"7"})
 

@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from preprocessing import segment as module
+from preprocessing import hand as module
+from preprocessing.landmarks import Landmarks
 from preprocessing.mask_pairs import score_mask
-from preprocessing.orient import Pose, find_pose, turn_between
-from preprocessing.quality import Gate, check_mask, check_pose
+from preprocessing.orient import find_pose, turn_between
+from preprocessing.pipeline import PreprocessingConfig
 from preprocessing.segment import SegmentationFailed, segment
-from preprocessing.segmenters import SEGMENTERS, Segmentation
+from preprocessing.segmentation import Segmentation
+from preprocessing.segmenters import SEGMENTERS
 from preprocessing.synthetic import draw_radiograph
 
 DRAWN = {
@@ -45,13 +47,13 @@ def know_all(monkeypatch):
         return DRAWN[max(by_shape, key=likeness)]
 
     monkeypatch.setitem(SEGMENTERS, "know_all", lambda pixels: Segmentation(find(pixels).mask, 0.97))
-    monkeypatch.setattr(module, "_landmarks", lambda: lambda pixels, mask: find(pixels).landmarks)
-    return "know_all"
+    monkeypatch.setattr(module, "_landmarks", lambda: lambda pixels, mask: Landmarks(find(pixels).landmarks, 0.04))
+    return PreprocessingConfig(segmenter="know_all")
 
 
 def test_every_radiograph_gets_its_mask_and_row(radiographs, know_all, tmp_path):
     out = tmp_path / "masks"
-    frame = segment(radiographs, out=out, segmenter=know_all)
+    frame = segment(radiographs, out=out, config=know_all, workers=1)
     for name, drawn in DRAWN.items():
         mask = cv2.imread(str(out / f"{name}.png"), cv2.IMREAD_UNCHANGED)
         assert mask.dtype == np.uint8
@@ -69,7 +71,7 @@ def test_files_that_cannot_be_read_are_listed_and_the_rest_goes_through(radiogra
     (radiographs / "note.txt").write_text("no radiograph")
     calls = []
     frame = segment(
-        radiographs, out=tmp_path / "masks", segmenter=know_all, progress=lambda *each: calls.append(each)
+        radiographs, out=tmp_path / "masks", config=know_all, workers=1, progress=lambda *each: calls.append(each)
     ).set_index("file")
     assert frame.loc["broken.png", "reasons"] == "damaged_image" and not frame.loc["broken.png", "accepted"]
     assert frame.loc["note.txt", "reasons"] == "not_an_image"
@@ -80,15 +82,19 @@ def test_files_that_cannot_be_read_are_listed_and_the_rest_goes_through(radiogra
 
 def test_an_empty_mask_is_no_hand(radiographs, monkeypatch, tmp_path):
     monkeypatch.setitem(SEGMENTERS, "blind", lambda pixels: Segmentation(np.zeros(pixels.shape, np.bool_), 0.0))
-    frame = segment(radiographs, out=tmp_path / "masks", segmenter="blind")
-    assert set(frame["reasons"]) == {"no_hand"} and not frame["accepted"].any() and frame["angle_degrees"].isna().all()
+    frame = segment(radiographs, out=tmp_path / "masks", config=PreprocessingConfig(segmenter="blind"), workers=1)
+    assert (
+        set(frame["reasons"]) == {"no_hand;bad_mask"}
+        and not frame["accepted"].any()
+        and frame["angle_degrees"].isna().all()
+    )
     assert not cv2.imread(str(tmp_path / "masks" / "left0.png"), cv2.IMREAD_UNCHANGED).any()
 
 
 def test_a_place_that_cannot_be_written_is_named(radiographs, know_all, tmp_path):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(SegmentationFailed, match="taken: File exists; name another folder"):
-        segment(radiographs, out=tmp_path / "taken", segmenter=know_all)
+        segment(radiographs, out=tmp_path / "taken", config=know_all, workers=1)
 
 
 def test_masks_never_go_among_the_radiographs(radiographs, know_all):
@@ -99,44 +105,57 @@ def test_masks_never_go_among_the_radiographs(radiographs, know_all):
         ([radiographs / "left0.png"], radiographs),
     ):
         with pytest.raises(SegmentationFailed, match="lies among the radiographs"):
-            segment(inputs, out=out, segmenter=know_all)
+            segment(inputs, out=out, config=know_all, workers=1)
     assert {path.name: path.read_bytes() for path in radiographs.iterdir()} == before
 
 
 def test_unknown_segmenter_is_refused_before_anything_is_read(tmp_path):
     with pytest.raises(ValueError, match="Did you mean 'unet'"):
-        segment(tmp_path / "nowhere", out=tmp_path, segmenter="u-net")
+        PreprocessingConfig(segmenter="u-net")
+    with pytest.raises(ValueError, match="must find a hand"):
+        segment(tmp_path / "nowhere", out=tmp_path, config=PreprocessingConfig(segmenter="none"))
 
 
-@pytest.mark.parametrize(
-    ("share", "score", "reasons"),
-    [
-        (0.0, None, ["no_hand"]),
-        (0.01, 1.0, ["no_hand"]),
-        (0.3, 0.5, ["bad_mask"]),
-        (0.8, 1.0, ["bad_mask"]),
-        (0.3, 0.95, []),
-        (0.3, None, []),
-    ],
-)
-def test_gate_for_masks(share, score, reasons):
-    mask = np.zeros((100, 100), np.bool_)
-    mask[: round(share * 100)] = True
-    assert check_mask(mask, score=score, gate=Gate()) == reasons
+def test_a_killed_run_goes_on_where_it_was(radiographs, know_all, tmp_path, monkeypatch):
+    out, seen = tmp_path / "masks", []
+    plain = SEGMENTERS["know_all"]
+
+    def count(pixels):
+        seen.append(pixels.shape)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return plain(pixels)
+
+    monkeypatch.setitem(SEGMENTERS, "know_all", count)
+    with pytest.raises(KeyboardInterrupt):
+        segment(radiographs, out=out, config=know_all, workers=1)
+    assert len(seen) == 2 and not (out / "segments.csv").exists()
+    with next(out.glob("*.jsonl")).open("a") as file:
+        file.write('["half a li')
+    frame = segment(radiographs, out=out, config=know_all, workers=1)
+    assert len(seen) == 2 + len(DRAWN) - 1
+    assert sorted(path.name for path in out.iterdir()) == sorted([*(f"{name}.png" for name in DRAWN), "segments.csv"])
+    assert len(frame) == len(DRAWN) and frame["accepted"].all()
 
 
-def test_gate_for_poses():
-    assert check_pose(Pose(0.0, "left", 0.5, 100.0), gate=Gate()) == []
-    assert check_pose(Pose(0.0, "left", 0.05, 100.0), gate=Gate()) == ["unsure_orientation"]
+@pytest.mark.slow
+def test_several_processes_write_the_same(radiographs, tmp_path):
+    config = PreprocessingConfig()
+    one = segment(radiographs, out=tmp_path / "one", config=config, workers=1)
+    two = segment(radiographs, out=tmp_path / "two", config=config, workers=2)
+    pd.testing.assert_frame_equal(one, two)
+    for name in DRAWN:
+        assert (tmp_path / "one" / f"{name}.png").read_bytes() == (tmp_path / "two" / f"{name}.png").read_bytes()
 
 
+@pytest.mark.parametrize("segmenter", ["hand_sam", "unet"])
 @pytest.mark.parametrize("name", DRAWN)
-def test_the_shipped_networks_find_drawn_hands(name):
+def test_the_shipped_networks_find_drawn_hands(name, segmenter):
     """They learnt from radiographs; a drawing of a hand is easier."""
     drawn = DRAWN[name]
-    found = SEGMENTERS["unet"](drawn.pixels)
+    found = SEGMENTERS[segmenter](drawn.pixels)
     assert score_mask(found.mask, truth=drawn.mask)["dice"] > 0.9
-    pose = find_pose(module._landmarks()(drawn.pixels, found.mask))
+    pose = find_pose(module._landmarks()(drawn.pixels, found.mask).points)
     assert abs(turn_between(pose.angle_degrees, drawn.angle_degrees)) < 8
     assert pose.side == drawn.side
 
@@ -144,7 +163,7 @@ def test_the_shipped_networks_find_drawn_hands(name):
 def test_neither_tensorflow_nor_torch_is_needed(radiographs, tmp_path):
     code = (
         "import sys; from preprocessing.segment import segment; "
-        f"segment({str(radiographs)!r}, out={str(tmp_path / 'masks')!r}); "
+        f"segment({str(radiographs)!r}, out={str(tmp_path / 'masks')!r}, workers=1); "
         "assert not {'tensorflow', 'keras', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -26,6 +26,7 @@ def make_record():
             "original_size_px": (20, 16),
             "crop_box_px": (0, 2, 16, 18),
             "rotation_degrees": 0.0,
+            "mirrored": 0,
             "fingerprint": FINGERPRINT,
             "bone_age_months": 120.0,
         }

@@ -58,6 +58,7 @@ def test_numbers_of_the_text():
 
 def test_files_of_the_text(records_here):
     named = re.findall(r"^\| `([^`]+)`.*\|$", README.partition("## Fields")[0], flags=re.MULTILINE)
+    named.remove("review/index.html")  # there are no contact sheets of whole frames
     assert {re.sub(r"\d{5}", "N", name) for name in named} == {
         re.sub(r"\d{5}", "N", path.name) for path in records_here.iterdir()
     }

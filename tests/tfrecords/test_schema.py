@@ -25,11 +25,13 @@ records = st.builds(
     original_size_px=st.tuples(int64, int64),
     crop_box_px=st.tuples(int64, int64, int64, int64),
     rotation_degrees=float32,
+    mirrored=int64,
     fingerprint=text,
     bone_age_months=st.none() | float32,
     chronological_age_months=st.none() | float32,
     pixel_spacing_mm=st.none() | float32,
     mask_score=st.none() | float32,
+    decisions=st.none() | text,
 )
 
 
@@ -55,7 +57,8 @@ def test_fields_describe_the_record():
 def test_tensorflow_reads_and_writes_the_same(make_record, is_full):
     import tensorflow as tf
 
-    record = make_record(**dict.fromkeys(OPTIONAL, 0.5 if is_full else None))
+    full = {field.name: "{}" if field.kind == "string" else 0.5 for field in FIELDS if field.optional}
+    record = make_record(**(full if is_full else dict.fromkeys(full)))
     example = tf.train.Example.FromString(encode(record))
     lists = {"bytes": "bytes_list", "string": "bytes_list", "float": "float_list", "int": "int64_list"}
     kinds = {field.name: field.kind for field in FIELDS}

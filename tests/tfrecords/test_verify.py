@@ -143,8 +143,8 @@ def test_stray_file(folder):
     [
         (None, r"no dataset_info\.json here; make records with `boneage prepare"),
         ("{", "not readable as JSON"),
-        ("[]", "schema version None is not the version 1"),
-        ('{"schema_version": 7}', "schema version 7 is not the version 1"),
+        ("[]", "schema version None is not the version 2"),
+        ('{"schema_version": 7}', "schema version 7 is not the version 2"),
     ],
 )
 def test_folder_that_does_not_explain_itself(tmp_path, content, message):

@@ -1,0 +1,93 @@
+"""The choice among the masks that Segment Anything offers: one documented score, all candidates kept."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float32
+
+# Stability as in Kirillov et al. 2023, arXiv:2304.02643: overlap of the masks at logits above +1 and above -1.
+_STABILITY_LOGIT = 1.0
+# Hands cover 8 to 49 per cent of RSNA frames; the ramps end well outside.
+_AREA_RAMP = (0.01, 0.05, 0.60, 0.90)
+# Share of the convex hull that the mask fills: spread fingers 0.6, closed ones 0.9; a film corner or a bar fills all.
+_SOLIDITY_RAMP = (0.30, 0.50, 0.93, 1.02)
+_LARGEST_RAMP = (0.3, 0.9)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Candidate:
+    """One mask that a model offers.
+
+    Args:
+        logits: Above 0 on the hand; a coarse map over the whole frame, any size, float32.
+        predicted_iou: The model's own guess at the mask's intersection over union with the truth.
+        stability: Overlap of the masks at stricter and looser thresholds, in [0, 1].
+        plausibility: How well its shape could be a hand's, in [0, 1].
+    """
+
+    logits: Float32[np.ndarray, "rows columns"]
+    predicted_iou: float
+    stability: float
+    plausibility: float
+
+    @property
+    def score(self) -> float:
+        """Trust in the mask: the product of predicted IoU, stability and plausibility, in [0, 1]."""
+        return float(np.clip(self.predicted_iou, 0, 1)) * self.stability * self.plausibility
+
+
+def weigh(logits: Float32[np.ndarray, "rows columns"], *, predicted_iou: float) -> Candidate:
+    """Weigh a mask by its stability and its shape.
+
+    Args:
+        logits: Coarse map over the whole frame.
+        predicted_iou: The model's own guess.
+    """
+    return Candidate(
+        logits=logits,
+        predicted_iou=predicted_iou,
+        stability=measure_stability(logits),
+        plausibility=measure_plausibility(logits > 0),
+    )
+
+
+def choose(candidates: list[Candidate]) -> list[Candidate]:
+    """Order candidates by their score, best first; of equal ones the first offered."""
+    return sorted(candidates, key=lambda candidate: -candidate.score)
+
+
+def measure_stability(logits: Float32[np.ndarray, "rows columns"]) -> float:
+    """Return how little a mask changes with the threshold: area at logits above +1 over area above -1, in [0, 1]."""
+    loose = int((logits > -_STABILITY_LOGIT).sum())
+    return int((logits > _STABILITY_LOGIT).sum()) / loose if loose else 0.0
+
+
+def measure_plausibility(mask: Bool[np.ndarray, "rows columns"]) -> float:
+    """Tell how well a mask's shape could be a hand's.
+
+    Args:
+        mask: The mask over the whole frame.
+
+    Returns:
+        The product of three ramps, in [0, 1]: share of the frame covered, share of the mask in its largest piece, and
+        share of that piece's convex hull filled (fingers leave gaps, a film's corner does not).
+    """
+    num_labels, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    if num_labels == 1:
+        return 0.0
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    outline = max(contours, key=len)
+    hull = max(cv2.contourArea(cv2.convexHull(outline)), 1.0)
+    low, high = _LARGEST_RAMP
+    return (
+        _trapezoid(float(mask.mean()), _AREA_RAMP)
+        * float(np.clip((areas.max() / areas.sum() - low) / (high - low), 0, 1))
+        * _trapezoid(cv2.contourArea(outline) / hull, _SOLIDITY_RAMP)
+    )
+
+
+def _trapezoid(value: float, ramp: tuple[float, float, float, float]) -> float:
+    """Return 1 between the middle two values, 0 outside the outer two, linear between."""
+    return float(np.interp(value, ramp, (0.0, 1.0, 1.0, 0.0)))

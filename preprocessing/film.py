@@ -1,0 +1,89 @@
+"""The film area: where a frame shows exposed film, not its frame, a border or a collimator's shadow."""
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from preprocessing.morphology import fill_holes, largest_component
+
+# A line is no film if nearly all of it lies this close, in grey values, to its median.
+_EVEN_GREYS = 10
+_EVEN_SHARE = 0.97
+_MOST_TRIMMED = 0.35  # of height or width, on each side: what is more is an empty film and no border
+_LEAST_LEFT = 0.35
+# A bright piece that fills this much of the turned rectangle around it is a film on a dark ground; no hand does.
+_FILM_FILL = 0.85
+_MIN_FILM_SHARE = 0.1
+_EDGE_SHARE = 0.03
+
+
+def find_film(pixels: UInt8[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
+    """Find the part of the frame that shows exposed film.
+
+    Even lines are trimmed from all four sides, nested ones too; then, if the brightest piece of what is left is itself
+    a rectangle, however turned, that is the film, without its edge.
+
+    Args:
+        pixels: Contrast-normalised radiograph; a few hundred pixels wide is enough.
+
+    Returns:
+        True on the film. The whole frame if it has no border.
+    """
+    top, bottom, left, right = _trim(pixels)
+    film = np.zeros(pixels.shape, np.bool_)
+    film[top:bottom, left:right] = True
+    for _ in range(2):
+        piece = find_foreground(pixels, film=film)
+        if not (piece.sum() >= _MIN_FILM_SHARE * piece.size and _fills_rectangle(piece)):
+            break
+        side = 2 * max(1, round(_EDGE_SHARE * float(np.sqrt(piece.sum())))) + 1
+        within = cv2.erode(np.pad(piece, 1).astype(np.uint8), np.ones((side, side), np.uint8))[1:-1, 1:-1] == 1
+        if not within.any():
+            break
+        film = within
+    return film
+
+
+def find_foreground(
+    pixels: UInt8[np.ndarray, "height width"], *, film: Bool[np.ndarray, "height width"]
+) -> Bool[np.ndarray, "height width"]:
+    """Estimate the hand without any network: the largest bright piece of the film by Otsu's threshold, holes filled.
+
+    It is wrong too often to be a mask, and right often enough to tell Segment Anything where to look.
+
+    Args:
+        pixels: Contrast-normalised radiograph, bright bone.
+        film: True on the film.
+    """
+    smooth = cv2.GaussianBlur(pixels, (0, 0), 1.0)
+    threshold, _ = cv2.threshold(smooth[film][None], 0, 1, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    return fill_holes(largest_component((smooth > threshold) & film))
+
+
+def _trim(pixels: UInt8[np.ndarray, "height width"]) -> tuple[int, int, int, int]:
+    height, width = pixels.shape
+    top, bottom, left, right = 0, height, 0, width
+    moved = True
+    while moved:
+        moved = False
+        if top < _MOST_TRIMMED * height and _is_even(pixels[top, left:right]):
+            top, moved = top + 1, True
+        if bottom > (1 - _MOST_TRIMMED) * height and _is_even(pixels[bottom - 1, left:right]):
+            bottom, moved = bottom - 1, True
+        if left < _MOST_TRIMMED * width and _is_even(pixels[top:bottom, left]):
+            left, moved = left + 1, True
+        if right > (1 - _MOST_TRIMMED) * width and _is_even(pixels[top:bottom, right - 1]):
+            right, moved = right - 1, True
+    if bottom - top < _LEAST_LEFT * height or right - left < _LEAST_LEFT * width:
+        return 0, height, 0, width  # an empty frame has no border
+    return top, bottom, left, right
+
+
+def _is_even(line: UInt8[np.ndarray, " pixels"]) -> bool:
+    return bool((np.abs(line - np.median(line)) <= _EVEN_GREYS).mean() >= _EVEN_SHARE)
+
+
+def _fills_rectangle(piece: Bool[np.ndarray, "height width"]) -> bool:
+    rows, columns = np.nonzero(piece)
+    _, (width, height), _ = cv2.minAreaRect(np.column_stack([columns, rows]).astype(np.float32))
+    return bool(piece.sum() >= _FILM_FILL * (width + 1) * (height + 1))

@@ -1,0 +1,78 @@
+"""One hand in one radiograph: its mask, its landmarks, how it lies, and whether all that can be trusted."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from preprocessing.landmarks import Landmarks, load_landmarks
+from preprocessing.orient import Pose, find_pose
+from preprocessing.quality import Gate, Measures, check, measure, measure_contrast
+from preprocessing.segmentation import Segmentation, Segmenter
+from preprocessing.segmenters import LANDMARKS_FILE
+
+# A hand darker than its surroundings by this share of the grey range is a radiograph with black bone.
+_INVERTED_CONTRAST = -0.08
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Hand:
+    """What was found in a radiograph.
+
+    Args:
+        pixels: Contrast-normalised radiograph, bright bone: turned round if the file shows black bone.
+        inverted: Whether it was.
+        segmentation: The mask and how it was chosen.
+        landmarks: Wrist and finger joints; None without a hand.
+        pose: How the hand lies; None without a hand.
+        measures: What the gate looked at.
+        reasons: Why it cannot be trusted; empty if it can.
+    """
+
+    pixels: UInt8[np.ndarray, "height width"]
+    inverted: bool
+    segmentation: Segmentation
+    landmarks: Landmarks | None
+    pose: Pose | None
+    measures: Measures
+    reasons: tuple[str, ...]
+
+
+def find_hand(pixels: UInt8[np.ndarray, "height width"], *, segmenter: Segmenter, grey_levels: int, gate: Gate) -> Hand:
+    """Find the hand in a radiograph and judge it.
+
+    Args:
+        pixels: Contrast-normalised radiograph, shape `(height, width)`, uint8.
+        segmenter: What draws the mask.
+        grey_levels: Grey levels between the percentiles that were stretched, in the file's own depth.
+        gate: What is trusted.
+    """
+    segmentation = segmenter(pixels)
+    inverted = bool(segmentation.mask.any()) and measure_contrast(pixels, segmentation.mask) < _INVERTED_CONTRAST
+    if inverted:
+        turned = 255 - pixels
+        again = segmenter(turned)
+        # What is darker than its surroundings either way is no hand; its own reasons will tell.
+        inverted = bool(again.mask.any()) and measure_contrast(turned, again.mask) > 0
+        if inverted:
+            pixels, segmentation = turned, again
+    landmarks = pose = None
+    if segmentation.mask.any():
+        landmarks = _landmarks()(pixels, segmentation.mask)
+        pose = find_pose(landmarks.points)
+    measures = measure(
+        pixels,
+        segmentation,
+        grey_levels=grey_levels,
+        points=landmarks.points if landmarks else None,
+        doubt=landmarks.doubt if landmarks else None,
+        pose=pose,
+    )
+    return Hand(pixels, inverted, segmentation, landmarks, pose, measures, check(measures, gate=gate))
+
+
+@functools.cache
+def _landmarks() -> Callable[[UInt8[np.ndarray, "height width"], Bool[np.ndarray, "height width"]], Landmarks]:
+    return load_landmarks(LANDMARKS_FILE)

@@ -1,0 +1,159 @@
+"""Hand-SAM: a Segment Anything model small enough for a laptop, made of segment-anything's own prompt and mask parts.
+
+After Kirillov et al. 2023, arXiv:2304.02643; the image encoder is convolutional, since a vision transformer wants
+more radiographs and more time than a hand is worth.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from preprocessing.hand_sam import HAND_SAM_SIZE_PX
+from preprocessing.sam import stand_in
+
+stand_in.install()
+from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer  # noqa: E402
+
+STRIDE = 4  # pixels of the input for each embedding; the mask decoder enlarges them fourfold, back to the input's size
+EMBEDDING = 96
+WIDTHS = (24, 48, 96, 160, 224)
+GREY_MEAN, GREY_STD = 60.0, 60.0  # of radiographs between black and white, grey in all three channels
+
+
+class _Block(nn.Module):
+    """Two convolutions with a path around them."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.first = _convolve(channels, channels)
+        self.second = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels, momentum=0.03)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.relu(x + self.second(self.first(x)))
+
+
+def _convolve(inputs: int, outputs: int, *, size: int = 3, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2, bias=False),
+        nn.BatchNorm2d(outputs, momentum=0.03),
+        nn.ReLU(inplace=True),
+    )
+
+
+class ConvolutionalEncoder(nn.Module):
+    """From a radiograph to image embeddings, by residual blocks and a pyramid that brings the coarse to the fine.
+
+    Input shape:
+        `(batch, 3, 256, 256)`, float32, normalised; the three channels are alike and the first is read.
+
+    Output shape:
+        `(batch, 96, 64, 64)`, float32.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.img_size = HAND_SAM_SIZE_PX
+        self.stem = _convolve(1, WIDTHS[0], size=5, stride=2)
+        self.stages = nn.ModuleList()
+        for inputs, outputs, num_blocks in zip(WIDTHS, WIDTHS[1:], (1, 2, 2, 2), strict=False):
+            blocks = [_Block(outputs) for _ in range(num_blocks)]
+            self.stages.append(nn.Sequential(_convolve(inputs, outputs, stride=2), *blocks))
+        self.laterals = nn.ModuleList(nn.Conv2d(width, EMBEDDING, 1) for width in WIDTHS[1:])
+        self.joins = nn.ModuleList(_convolve(EMBEDDING, EMBEDDING) for _ in WIDTHS[2:-1])
+        self.last = nn.Sequential(_convolve(EMBEDDING, 64, size=1), _convolve(64, 64))
+        self.neck = nn.Conv2d(64, EMBEDDING, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the embeddings."""
+        x = self.stem(x[:, :1])
+        features = []
+        for stage, lateral in zip(self.stages, self.laterals, strict=True):
+            x = stage(x)
+            features.append(lateral(x))
+        x = features.pop()
+        for join in self.joins:
+            x = join(_double(x) + features.pop())
+        return self.neck(self.last(_double(x) + features.pop()))
+
+
+def _double(x: torch.Tensor) -> torch.Tensor:
+    return functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+def build_hand_sam() -> Sam:
+    """Build hand-SAM with random weights: a `segment_anything.modeling.Sam`, so `SamPredictor` takes it too."""
+    side = HAND_SAM_SIZE_PX // STRIDE
+    return Sam(
+        image_encoder=ConvolutionalEncoder(),
+        prompt_encoder=PromptEncoder(
+            embed_dim=EMBEDDING,
+            image_embedding_size=(side, side),
+            input_image_size=(HAND_SAM_SIZE_PX, HAND_SAM_SIZE_PX),
+            mask_in_chans=16,
+        ),
+        mask_decoder=MaskDecoder(
+            num_multimask_outputs=3,
+            transformer=TwoWayTransformer(depth=2, embedding_dim=EMBEDDING, mlp_dim=384, num_heads=6),
+            transformer_dim=EMBEDDING,
+            iou_head_depth=3,
+            iou_head_hidden_dim=96,
+        ),
+        pixel_mean=[GREY_MEAN] * 3,
+        pixel_std=[GREY_STD] * 3,
+    )
+
+
+class Prompted(nn.Module):
+    """A Sam that answers a batch of images, each with prompts of its own, in one call that can be traced to ONNX.
+
+    segment-anything's own decoder takes one image and many prompts at a time, and its prompt encoder chooses by
+    boolean index; the parts and their weights are the same.
+
+    Args:
+        sam: The model.
+
+    Input shape:
+        `image`: `(batch, 1, side, side)`, float32 in [0, 255], bright bone.
+        `points`: `(batch, points, 2)`, float32, `(x, y)` in pixels of the input.
+        `labels`: `(batch, points)`, float32: 1 on the hand, 0 not, 2 and 3 upper left and lower right corner of a
+        box, -1 no point.
+
+    Output shape:
+        Logits of four masks, `(batch, 4, side, side)`, the first the answer to clear prompts, the others to
+        ambiguous ones; and their predicted intersections over union, `(batch, 4)`.
+    """
+
+    def __init__(self, sam: Sam):
+        super().__init__()
+        self.sam = sam
+
+    def forward(
+        self, image: torch.Tensor, points: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the masks and their predicted quality."""
+        decoder = self.sam.mask_decoder
+        grey = (image - self.sam.pixel_mean[:1]) / self.sam.pixel_std[:1]
+        embeddings = self.sam.image_encoder(grey.expand(-1, 3, -1, -1))
+        batch, channels, height, width = embeddings.shape
+        source = embeddings + self.sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])[None].expand(batch, -1, -1)
+        tokens = torch.cat([own, self._embed(points, labels)], dim=1)
+        places = self.sam.prompt_encoder.get_dense_pe().expand(batch, -1, -1, -1)
+        heard, source = decoder.transformer(source, places, tokens)
+        fine = decoder.output_upscaling(source.transpose(1, 2).reshape(batch, channels, height, width))
+        weights = torch.stack(
+            [mlp(heard[:, 1 + index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
+        )
+        masks = (weights @ fine.flatten(2)).unflatten(2, (fine.shape[2], fine.shape[3]))
+        return masks, decoder.iou_prediction_head(heard[:, 0])
+
+    def _embed(self, points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        encoder = self.sam.prompt_encoder
+        shares = (points + 0.5) / HAND_SAM_SIZE_PX
+        embedded = encoder.pe_layer._pe_encoding(shares) * (labels >= 0)[..., None]
+        kinds = [encoder.not_a_point_embed, *encoder.point_embeddings]
+        for label, kind in enumerate(kinds, start=-1):
+            embedded = embedded + kind.weight * (labels == label)[..., None]
+        return embedded

@@ -1,0 +1,43 @@
+"""Prompts to train with: boxes and points as good and as bad as those that are found in a radiograph."""
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float32
+
+from preprocessing.hand_sam import MAX_POINTS
+
+
+def draw_prompts(
+    mask: Bool[np.ndarray, "side side"], *, rng: np.random.Generator
+) -> tuple[Float32[np.ndarray, "points 2"], Float32[np.ndarray, " points"]]:
+    """Draw prompts for a mask: a box from tight to the whole frame or none, and up to four points, now and then wrong.
+
+    Args:
+        mask: The true mask.
+        rng: Source of all chance.
+
+    Returns:
+        Points `(x, y)` in pixels, the box's two corners first, and labels as `preprocessing.sam.network.Prompted`
+        wants them; -1 where there is no point.
+    """
+    side = mask.shape[0]
+    points = np.zeros((MAX_POINTS, 2), np.float32)
+    labels = np.full(MAX_POINTS, -1, np.float32)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if len(rows) and rng.random() < 0.85:
+        tight = np.array([columns[0], rows[0], columns[-1], rows[-1]], np.float64)
+        whole = np.array([0, 0, side - 1, side - 1], np.float64)
+        loose = rng.random(4) ** 2 if rng.random() < 0.7 else np.ones(4)
+        box = tight + (whole - tight) * loose + rng.normal(0, 0.02 * side, 4)
+        points[:2] = box.reshape(2, 2).clip(0, side - 1)
+        labels[:2] = 2, 3
+    inner = cv2.erode(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) == 1
+    outer = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)) == 0
+    for index in range(2, 2 + int(rng.integers(0, MAX_POINTS - 1))):
+        positive = rng.random() < 0.7
+        # One point in twenty-five lies on the wrong side: what is found in an image is sometimes wrong too.
+        region = np.argwhere(inner if positive != (rng.random() < 0.04) else outer)
+        if len(region):
+            points[index] = region[rng.integers(len(region))][::-1]
+            labels[index] = float(positive)
+    return points, labels

@@ -1,0 +1,352 @@
+"""Train hand-SAM: from radiographs with masks to weights, an ONNX file, its card and its measures."""
+
+import dataclasses
+import hashlib
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn import functional
+
+from preprocessing.contrast import stretch_contrast
+from preprocessing.hand_sam import HAND_SAM_SIZE_PX, MAX_POINTS, load_hand_sam
+from preprocessing.mask_pairs import MaskPair, augment_pair, divide, read_mask_pairs, score_mask
+from preprocessing.read import read_radiograph
+from preprocessing.sam.network import Prompted, build_hand_sam
+from preprocessing.sam.prompting import draw_prompts
+from preprocessing.segment import SEGMENTS_FILE
+from preprocessing.segmentation import Predictor, segment_prompted
+from preprocessing.shipping import halve_weights
+from preprocessing.splits import read_split_file
+from preprocessing.synthetic import draw_many
+from tfrecords.errors import BoneAgeError
+from tfrecords.write import write_json, write_text
+
+NUM_DRAWN = 300
+_DRAWN_SIZE_PX = (400, 320)
+_CHECKPOINT_STEPS = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class HandSamTraining:
+    """How hand-SAM is trained.
+
+    Args:
+        steps: Number of batches.
+        batch_size: Radiographs in a batch.
+        learning_rate: Highest learning rate; reached after a twentieth of the steps, then lowered to zero by a cosine.
+        weight_decay: Decoupled weight decay.
+        labelled_share: Share of a batch that has masks made by hand, where there are such.
+        drawn_share: Share of a batch that is drawings.
+        seed: Seed of everything random.
+    """
+
+    steps: int = 800
+    batch_size: int = 16
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 0.02
+    labelled_share: float = 0.5
+    drawn_share: float = 0.15
+    seed: int = 0
+
+    def __post_init__(self):
+        """Check every value."""
+        for name in ("steps", "batch_size", "learning_rate"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"`{name}` must be positive. Received: {getattr(self, name)}.")
+        for name in ("labelled_share", "drawn_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` must lie in [0, 1]. Received: {getattr(self, name)}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Phases:
+    """The two trainings of hand-SAM: on masks of another segmenter and drawings, then on masks made by hand as well."""
+
+    base: HandSamTraining = HandSamTraining()
+    fine: HandSamTraining = HandSamTraining(steps=650, learning_rate=4e-4, labelled_share=0.75, drawn_share=0.1, seed=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Matter:
+    """What hand-SAM learns from.
+
+    Args:
+        labelled: Radiographs with masks made by hand.
+        unlabelled: Radiographs with masks that another segmenter drew and the quality gate let through.
+        drawn: Drawings, whose masks are true.
+    """
+
+    labelled: Sequence[MaskPair]
+    unlabelled: Sequence[MaskPair]
+    drawn: Sequence[MaskPair]
+
+    def choose(self, config: HandSamTraining, *, rng: np.random.Generator) -> MaskPair:
+        """Draw one radiograph, each kind with its share."""
+        labelled = config.labelled_share if self.labelled else 0.0
+        drawn = config.drawn_share if self.unlabelled or self.labelled else 1.0
+        chance = rng.random()
+        kind = self.labelled if chance < labelled else self.drawn if chance < labelled + drawn else self.unlabelled
+        kind = kind or self.labelled
+        return kind[int(rng.integers(len(kind)))]
+
+
+def read_accepted_masks(segments: Path, *, radiographs: Path, split: Path) -> list[MaskPair]:
+    """Read what `boneage segment` accepted, of the train split alone, as pairs to learn from.
+
+    Args:
+        segments: The folder that it wrote.
+        radiographs: The folder that it read.
+        split: CSV with `id,split`.
+    """
+    table = pd.read_csv(segments / SEGMENTS_FILE)
+    splits = read_split_file(split)
+    pairs = []
+    for name in table.file[table.accepted]:
+        id = Path(name).stem
+        if splits.get(id) == "train":
+            pixels = stretch_contrast(read_radiograph(radiographs / name).pixels)
+            pairs.append(MaskPair(name, pixels, read_radiograph(segments / f"{id}.png").pixels > 127))
+    return pairs
+
+
+def draw_pairs(num_images: int, *, seed: int) -> list[MaskPair]:
+    """Draw radiographs with their masks, of every age and both sexes."""
+    return [
+        MaskPair(f"drawn-{number}", stretch_contrast(drawn.pixels), drawn.mask)
+        for number, drawn in enumerate(draw_many(num_images, seed=seed, size_px=_DRAWN_SIZE_PX))
+    ]
+
+
+def fit_hand_sam(
+    matter: Matter,
+    *,
+    config: HandSamTraining,
+    init: Mapping[str, torch.Tensor] | None,
+    out: Path,
+    progress: Callable[[str], None],
+) -> Prompted:
+    """Train hand-SAM; go on from the checkpoint in `out` where there is one.
+
+    Args:
+        matter: What to learn from.
+        config: How.
+        init: Weights to begin with; random ones without.
+        out: Folder of the checkpoint.
+        progress: Called with a line of text now and then.
+    """
+    torch.manual_seed(config.seed)
+    model = Prompted(build_hand_sam())
+    for weight in model.parameters():
+        if weight.ndim == 4:  # convolutions are a third faster so
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    if init is not None:
+        model.load_state_dict(init)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    warmup = max(1, config.steps // 20)
+
+    def factor(step: int) -> float:
+        rise = (step + 1) / warmup
+        return min(rise, 0.5 * (1 + float(np.cos(np.pi * max(0, step - warmup) / max(1, config.steps - warmup)))))
+
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    checkpoint, start = out / "checkpoint.pt", 0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        if saved["config"] != dataclasses.asdict(config):
+            raise BoneAgeError(f"{checkpoint}: of a training with other settings; choose another folder by --out.")
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        scheduler.load_state_dict(saved["scheduler"])
+        start = saved["step"]
+
+    def draw(step: int) -> tuple[torch.Tensor, ...]:
+        rng = np.random.default_rng((config.seed, step))
+        looks = []
+        for _ in range(config.batch_size):
+            pixels, mask = augment_pair(matter.choose(config, rng=rng), size_px=HAND_SAM_SIZE_PX, rng=rng)
+            looks.append((pixels[None].astype(np.float32), mask, *draw_prompts(mask, rng=rng)))
+        return tuple(torch.from_numpy(np.stack(each)) for each in zip(*looks, strict=True))
+
+    model.train()
+    recent: list[float] = []
+    began = time.perf_counter()
+    with ThreadPoolExecutor(2) as pool:
+        ahead = [pool.submit(draw, step) for step in range(start, min(start + 6, config.steps))]
+        for step in range(start, config.steps):
+            images, truth, points, labels = ahead.pop(0).result()
+            if step + 6 < config.steps:
+                ahead.append(pool.submit(draw, step + 6))
+            with torch.autocast("cpu", torch.bfloat16):
+                logits, quality = model(images, points, labels)
+            loss = hand_sam_loss(logits.float(), quality.float(), truth)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            scheduler.step()
+            recent.append(float(loss.detach()))
+            if (step + 1) % 50 == 0:
+                seconds = (time.perf_counter() - began) / (step + 1 - start)
+                progress(f"step {step + 1} of {config.steps}: loss {np.mean(recent):.4f}, {seconds:.2f} s a step")
+                recent.clear()
+            if (step + 1) % _CHECKPOINT_STEPS == 0 or step + 1 == config.steps:
+                state = {
+                    "config": dataclasses.asdict(config),
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "scheduler": scheduler.state_dict(),
+                    "step": step + 1,
+                }
+                torch.save(state, checkpoint.with_suffix(".part"))
+                os.replace(checkpoint.with_suffix(".part"), checkpoint)
+    return model.eval()
+
+
+def hand_sam_loss(logits: torch.Tensor, quality: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy and Dice of each mask, half by the best of the three, and the error of the predicted quality.
+
+    Args:
+        logits: Shape `(batch, 4, height, width)`.
+        quality: Predicted intersection over union, `(batch, 4)`.
+        truth: True masks, `(batch, height, width)`.
+
+    Returns:
+        The mean loss.
+    """
+    target = truth.float()[:, None].expand_as(logits)
+    entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=(2, 3))
+    share = torch.sigmoid(logits)
+    dice = 1 - (2 * (share * target).sum(dim=(2, 3)) + 1) / ((share + target).sum(dim=(2, 3)) + 1)
+    each = entropy + dice
+    several = each[:, 1:]
+    with torch.no_grad():
+        found = logits > 0
+        true = truth[:, None]
+        iou = ((found & true).sum(dim=(2, 3)) + 1) / ((found | true).sum(dim=(2, 3)) + 1)
+    masks = each[:, 0] + 0.5 * several.mean(dim=1) + 0.5 * several.min(dim=1).values
+    return (masks + functional.mse_loss(quality, iou, reduction="none").mean(dim=1)).mean()
+
+
+def export_hand_sam(model: Prompted, path: Path) -> None:
+    """Write hand-SAM as ONNX, weights in half precision, beside its place and then renamed.
+
+    Inputs and outputs are those of `Prompted`, for one image: `image`, `points`, `labels`; `logits`, `predicted_iou`.
+    """
+    beside = path.with_name(path.stem + ".half.onnx")
+    side = HAND_SAM_SIZE_PX
+    example = (torch.zeros(1, 1, side, side), torch.zeros(1, MAX_POINTS, 2), torch.zeros(1, MAX_POINTS))
+    with warnings.catch_warnings():
+        # The exporter by tracing is deprecated, but its successor needs a package more and gives the same graph.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model.eval(),
+            example,
+            beside,
+            input_names=["image", "points", "labels"],
+            output_names=["logits", "predicted_iou"],
+            dynamo=False,
+            opset_version=17,
+        )
+    halve_weights(beside)
+    os.replace(beside, path)
+
+
+def train_hand_sam(
+    radiographs: str | Path,
+    *,
+    masks: str | Path,
+    unlabelled: str | Path,
+    segments: str | Path,
+    split: str | Path,
+    out: str | Path,
+    num_folds: int = 5,
+    phases: Phases,
+    progress: Callable[[str], None],
+) -> dict[str, Any]:
+    """Train hand-SAM: once without the masks made by hand, then on all of them, and for measuring without each fifth.
+
+    Everything that is finished is kept: the same command goes on where a killed one stopped.
+
+    Args:
+        radiographs: Folder of radiographs.
+        masks: Folder of masks made by hand, of the same relative file names, 255 on the hand.
+        unlabelled: Folder of radiographs without such masks.
+        segments: What `boneage segment` wrote of them; what it did not accept is left out.
+        split: CSV with `id,split` of the latter; only `train` is learnt from.
+        out: Folder for `hand_sam.onnx`, its card `hand_sam.json`, `hand_sam.csv` with one row for each radiograph with
+            a mask, and a folder for each training.
+        num_folds: Number of folds of the masks made by hand; they are divided before anything is augmented.
+        phases: How to train.
+        progress: Called with a line of text now and then.
+
+    Returns:
+        The card: means and quantiles of the measures on unseen radiographs, and what the network learnt from.
+
+    Raises:
+        BoneAgeError: If the radiographs or masks cannot be used, or `out` holds a training with other settings.
+    """
+    out = Path(out)
+    pairs = read_mask_pairs(Path(radiographs), masks=Path(masks))
+    folds = divide(pairs, num_folds=num_folds, seed=phases.base.seed)
+    others = read_accepted_masks(Path(segments), radiographs=Path(unlabelled), split=Path(split))
+    drawn = draw_pairs(NUM_DRAWN, seed=phases.base.seed)
+    began = time.perf_counter()
+
+    def fit(name: str, labelled: Sequence[MaskPair], config: HandSamTraining, base: Prompted | None) -> Prompted:
+        progress(f"{name}: {len(labelled)} masks made by hand, {len(others)} by a segmenter, {len(drawn)} drawings")
+        (out / name).mkdir(parents=True, exist_ok=True)
+        return fit_hand_sam(
+            Matter(labelled, others, drawn),
+            config=config,
+            init=None if base is None else base.state_dict(),
+            out=out / name,
+            progress=progress,
+        )
+
+    base = fit("base", [], phases.base, None)
+    export_hand_sam(fit("all", pairs, phases.fine, base), out / "hand_sam.onnx")
+    frames = []
+    for number, unseen in enumerate(folds):
+        names = {pair.name for pair in unseen}
+        seen = [pair for pair in pairs if pair.name not in names]
+        path = out / f"fold-{number}" / "hand_sam.onnx"
+        export_hand_sam(fit(f"fold-{number}", seen, phases.fine, base), path)
+        frames.append(measure_hand_sam(load_hand_sam(path), unseen).assign(fold=number))
+    measures = pd.concat(frames, ignore_index=True)
+    write_text(out / "hand_sam.csv", measures.to_csv(index=False, float_format="%.5f"))
+    card = {
+        "cross_validated": {
+            **{
+                name: round(float(measures[name].mean()), 4)
+                for name in ("pixel_accuracy", "precision", "recall", "dice")
+            },
+            "dice_quantiles": {
+                f"{share:g}": round(float(measures.dice.quantile(share)), 4) for share in (0, 0.05, 0.5)
+            },
+        },
+        "trained_on": {"by_hand": [pair.name for pair in pairs], "by_segmenter": len(others), "drawings": NUM_DRAWN},
+        "training": dataclasses.asdict(phases),
+        "num_parameters": sum(each.numel() for each in base.parameters()),
+        "seconds": round(time.perf_counter() - began),
+        "onnx_sha256": hashlib.sha256((out / "hand_sam.onnx").read_bytes()).hexdigest(),
+    }
+    write_json(out / "hand_sam.json", card)
+    return card
+
+
+def measure_hand_sam(predict: Predictor, pairs: Sequence[MaskPair]) -> pd.DataFrame:
+    """Measure hand-SAM, prompts, choice and cleaning of the mask included, on radiographs that it never saw."""
+    return pd.DataFrame(
+        [
+            {"file": pair.name, **score_mask(segment_prompted(predict, pair.pixels).mask, truth=pair.mask)}
+            for pair in pairs
+        ]
+    )

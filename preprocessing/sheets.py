@@ -1,0 +1,132 @@
+"""Contact sheets: small pictures of what was done to each radiograph, worst first, for people to look through."""
+
+import base64
+import html
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from preprocessing.hand import Hand
+from tfrecords.write import write_text
+
+ROWS_A_PAGE = 200
+_TILE_PX = 160
+_JPEG_QUALITY = 70
+_CONTOUR_BGR = (80, 220, 80)
+_POINT_BGR = (60, 120, 255)
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<style>
+body {{ font: 14px system-ui, sans-serif; margin: 1.5rem; background: #16181d; color: #e8e8e8 }}
+a {{ color: #8ab4f8 }} nav a {{ margin-right: .6em }}
+main {{ display: flex; flex-wrap: wrap; gap: 12px; margin-top: 1rem }}
+figure {{ margin: 0; width: {width}px; background: #22252c; border-radius: 4px; overflow: hidden }}
+figure.rejected {{ outline: 2px solid #d9534f }}
+figcaption {{ padding: 4px 8px; overflow-wrap: anywhere }} img {{ display: block; width: {width}px; height: {tile}px }}
+b {{ color: #ff8a80; font-weight: 600 }}
+</style>
+<h1>{title}</h1>
+<p>{summary} Radiograph with the mask's outline and the landmarks, then the crop that was kept, or would have been.
+To overrule: write <code>id,decision,value</code> into a CSV (keep, reject, rotate and degrees, flip, mask and a PNG's
+name) and give it by <code>--review</code>.</p>
+<nav>{links}</nav>
+<main>
+{figures}
+</main>
+</html>
+"""
+
+
+def draw_tile(hand: Hand, crop: UInt8[np.ndarray, "size size"] | None) -> str:
+    """Draw a radiograph with its mask's outline and landmarks, and beside it the crop.
+
+    Args:
+        hand: What was found.
+        crop: The prepared square; None leaves its place dark.
+
+    Returns:
+        A JPEG of 320 x 160 pixels, base64.
+    """
+    height, width = hand.pixels.shape
+    scale = _TILE_PX / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    raw = cv2.cvtColor(cv2.resize(hand.pixels, size, interpolation=how), cv2.COLOR_GRAY2BGR)
+    mask = cv2.resize(hand.segmentation.mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(raw, contours, -1, _CONTOUR_BGR, 1)
+    if hand.landmarks is not None:
+        for x, y in (hand.landmarks.points + 0.5) * scale:
+            cv2.circle(raw, (int(x), int(y)), 1, _POINT_BGR, -1)
+    tile = np.zeros((_TILE_PX, 2 * _TILE_PX, 3), np.uint8)
+    top, left = (_TILE_PX - size[1]) // 2, (_TILE_PX - size[0]) // 2
+    tile[top : top + size[1], left : left + size[0]] = raw
+    if crop is not None:
+        small = cv2.resize(crop, (_TILE_PX, _TILE_PX), interpolation=cv2.INTER_AREA)
+        tile[:, _TILE_PX:] = small[..., None]
+    _, jpeg = cv2.imencode(".jpg", tile, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    return base64.b64encode(jpeg.tobytes()).decode("ascii")
+
+
+def write_sheets(folder: Path, parts: Sequence[Path]) -> None:
+    """Write the contact sheets of a preparation: rejected radiographs first, then those with the least trusted masks.
+
+    Pictures are read part by part, and stay on the disk until their page is written.
+
+    Args:
+        folder: Where the pages go; made if there is a picture at all.
+        parts: Files of one JSON document a line: `id`, `score`, `reasons`, `tile`.
+    """
+    places: list[tuple[bool, float, str, Path, int]] = []
+    for part in parts:
+        with part.open("rb") as file:
+            while line := (file.tell(), file.readline()):
+                offset, text = line
+                if not text:
+                    break
+                row = json.loads(text)
+                score = 0.0 if row["score"] is None else row["score"]
+                places.append((not row["reasons"], score, row["id"], part, offset))
+    if not places:
+        return
+    places.sort(key=lambda place: place[:3])
+    folder.mkdir()
+    rejected = sum(not accepted for accepted, *_ in places)
+    num_pages = -(-len(places) // ROWS_A_PAGE)
+    names = ["index.html", *(f"page-{number}.html" for number in range(2, num_pages + 1))]
+    for number, name in enumerate(names):
+        chosen = places[number * ROWS_A_PAGE : (number + 1) * ROWS_A_PAGE]
+        figures = "\n".join(_figure(_read_row(part, offset)) for *_, part, offset in chosen)
+        page = _PAGE.format(
+            title=f"Hands found, page {number + 1} of {num_pages}",
+            summary=f"{len(places):,} radiographs, {rejected:,} rejected; worst first.",
+            links=" ".join(f'<a href="{each}">{index}</a>' for index, each in enumerate(names, start=1)),
+            figures=figures,
+            width=2 * _TILE_PX,
+            tile=_TILE_PX,
+        )
+        write_text(folder / name, page)
+
+
+def _read_row(part: Path, offset: int) -> dict[str, Any]:
+    with part.open("rb") as file:
+        file.seek(offset)
+        return json.loads(file.readline())
+
+
+def _figure(row: dict[str, Any]) -> str:
+    score = "" if row["score"] is None else f" {row['score']:.2f}"
+    reasons = f" <b>{html.escape(', '.join(row['reasons']))}</b>" if row["reasons"] else ""
+    side = f" {html.escape(row['side'])}" if row["side"] == "right" else ""
+    kind = ' class="rejected"' if row["reasons"] else ""
+    id = html.escape(row["id"])
+    return (
+        f'<figure{kind}><img loading="lazy" alt="{id}" src="data:image/jpeg;base64,{row["tile"]}">'
+        f"<figcaption>{id}{score}{side}{reasons}</figcaption></figure>"
+    )

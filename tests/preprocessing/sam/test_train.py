@@ -1,0 +1,146 @@
+"""The training of hand-SAM: one step, what it keeps, what it exports, and the prompts that it is shown."""
+
+import dataclasses
+import importlib.util
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch: run `make test-sam`")
+if importlib.util.find_spec("segment_anything") is None:
+    pytest.skip("needs segment-anything: run `make test-sam`", allow_module_level=True)
+
+from preprocessing.hand_sam import HAND_SAM_SIZE_PX, MAX_POINTS, load_hand_sam, predict_with  # noqa: E402
+from preprocessing.prompts import find_prompts  # noqa: E402
+from preprocessing.sam.network import Prompted, build_hand_sam  # noqa: E402
+from preprocessing.sam.prompting import draw_prompts  # noqa: E402
+from preprocessing.sam.train import (  # noqa: E402
+    HandSamTraining,
+    Matter,
+    Phases,
+    draw_pairs,
+    export_hand_sam,
+    fit_hand_sam,
+    hand_sam_loss,
+    read_accepted_masks,
+    train_hand_sam,
+)
+from tfrecords.errors import BoneAgeError  # noqa: E402
+
+TINY = HandSamTraining(steps=2, batch_size=2)
+DRAWN = draw_pairs(3, seed=0)
+
+
+def fit(out, *, config=TINY, matter=None, init=None):
+    out.mkdir(exist_ok=True)
+    lines = []
+    matter = matter or Matter([], [], DRAWN)
+    return fit_hand_sam(matter, config=config, init=init, out=out, progress=lines.append)
+
+
+def test_a_step_changes_weights_the_same_way_each_time(tmp_path):
+    torch.manual_seed(TINY.seed)
+    before = Prompted(build_hand_sam()).state_dict()
+    first, second = (fit(tmp_path / name).state_dict() for name in ("first", "second"))
+    changed = [name for name in before if not torch.equal(before[name], first[name])]
+    assert any("image_encoder" in name for name in changed) and any("mask_decoder" in name for name in changed)
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_finished_training_is_kept_and_other_settings_are_refused(tmp_path):
+    first = fit(tmp_path).state_dict()
+    assert all(torch.equal(first[name], value) for name, value in fit(tmp_path).state_dict().items())
+    with pytest.raises(BoneAgeError, match="of a training with other settings; choose another folder by --out"):
+        fit(tmp_path, config=dataclasses.replace(TINY, seed=5))
+
+
+def test_onnx_answers_as_torch_does(tmp_path):
+    model = fit(tmp_path)
+    export_hand_sam(model, tmp_path / "hand_sam.onnx")
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".onnx", ".pt"]
+    pixels = DRAWN[0].pixels
+    prompts = find_prompts(pixels)
+
+    def forward(image, points, labels):
+        with torch.no_grad():
+            return tuple(each.numpy() for each in model(*map(torch.from_numpy, (image, points, labels))))
+
+    expected = predict_with(forward, pixels, prompts)
+    found = load_hand_sam(tmp_path / "hand_sam.onnx")(pixels, prompts)
+    for one, other in zip(found, expected, strict=True):
+        spread = float(other.logits.std())
+        assert np.abs(one.logits - other.logits).mean() < 0.02 * max(spread, 0.1)  # weights are halved
+        assert one.predicted_iou == pytest.approx(other.predicted_iou, abs=0.02)
+
+
+def test_the_loss_is_least_for_the_truth():
+    truth = torch.zeros(2, 64, 64, dtype=torch.bool)
+    truth[:, 16:48, 16:48] = True
+    right = torch.where(truth, 9.0, -9.0)[:, None].expand(-1, 4, -1, -1)
+    perfect, doubted = torch.ones(2, 4), torch.zeros(2, 4)
+    least = hand_sam_loss(right, perfect, truth)
+    assert float(least) < 0.01
+    assert float(hand_sam_loss(right, doubted, truth)) > float(least) + 0.9
+    assert float(hand_sam_loss(-right, perfect, truth)) > float(least) + 5
+
+
+def test_prompts_are_on_the_hand_but_for_a_few():
+    mask = np.zeros((HAND_SAM_SIZE_PX,) * 2, np.bool_)
+    mask[60:200, 80:170] = True
+    rng = np.random.default_rng(0)
+    right = boxes = points = 0
+    for _ in range(300):
+        places, labels = draw_prompts(mask, rng=rng)
+        assert places.shape == (MAX_POINTS, 2) and set(labels) <= {-1, 0, 1, 2, 3}
+        boxes += labels[0] == 2
+        for (x, y), label in zip(places[2:], labels[2:], strict=True):
+            if label >= 0:
+                points += 1
+                right += mask[int(y), int(x)] == (label == 1)
+    assert 0.75 < boxes / 300 < 0.95
+    assert 0.9 < right / points < 1
+
+
+@pytest.fixture
+def radiographs(tmp_path):
+    """Drawings with masks, and others that a segmenter has drawn masks of."""
+    for folder in ("labelled", "masks", "unlabelled", "segments"):
+        (tmp_path / folder).mkdir()
+    for number, pair in enumerate(draw_pairs(4, seed=1)):
+        for pixels, masks in (("labelled", "masks"), ("unlabelled", "segments")):
+            cv2.imwrite(str(tmp_path / pixels / f"{number}.png"), pair.pixels)
+            cv2.imwrite(str(tmp_path / masks / f"{number}.png"), pair.mask.astype(np.uint8) * 255)
+    (tmp_path / "split.csv").write_text("id,split\n0,train\n1,train\n2,validation\n3,train\n")
+    rows = [{"file": f"{number}.png", "accepted": number != 3} for number in range(4)]
+    pd.DataFrame(rows).to_csv(tmp_path / "segments" / "segments.csv", index=False)
+    return tmp_path
+
+
+def test_only_accepted_masks_of_the_train_split_are_learnt_from(radiographs):
+    pairs = read_accepted_masks(
+        radiographs / "segments", radiographs=radiographs / "unlabelled", split=radiographs / "split.csv"
+    )
+    assert [pair.name for pair in pairs] == ["0.png", "1.png"]
+
+
+def test_the_command_measures_each_radiograph_unseen(radiographs):
+    lines = []
+    card = train_hand_sam(
+        radiographs / "labelled",
+        masks=radiographs / "masks",
+        unlabelled=radiographs / "unlabelled",
+        segments=radiographs / "segments",
+        split=radiographs / "split.csv",
+        out=radiographs / "out",
+        num_folds=2,
+        phases=Phases(HandSamTraining(steps=1, batch_size=1), HandSamTraining(steps=1, batch_size=1)),
+        progress=lines.append,
+    )
+    measured = pd.read_csv(radiographs / "out" / "hand_sam.csv")
+    assert sorted(measured.file) == [f"{number}.png" for number in range(4)] and set(measured.fold) == {0, 1}
+    assert 0 <= card["cross_validated"]["dice"] <= 1 and card["trained_on"]["by_segmenter"] == 2
+    assert lines[0].startswith("base: 0 masks made by hand, 2 by a segmenter")
+    assert (radiographs / "out" / "fold-1" / "hand_sam.onnx").exists()

@@ -1,0 +1,95 @@
+"""The way from a frame and prompts to hand-SAM's square and back, and what ships."""
+
+import hashlib
+import re
+
+import numpy as np
+import pytest
+
+from preprocessing.hand_sam import HAND_SAM_SIZE_PX, MAX_POINTS, predict_with
+from preprocessing.letterbox import Letterbox, resize_map
+from preprocessing.prompts import Prompts
+from preprocessing.segmentation import finish_mask, segment_prompted
+from preprocessing.segmenters import HAND_SAM_FILE, LANDMARKS_FILE, UNET_FILE, WEIGHTS_FOLDER
+
+
+def answer_with_points(image, points, labels):
+    """A model whose four masks are: what is bright, its opposite, nothing, and the box that it was told."""
+    assert image.shape == (1, 1, HAND_SAM_SIZE_PX, HAND_SAM_SIZE_PX) and image.dtype == np.float32
+    assert points.shape == (1, MAX_POINTS, 2) and points.dtype == np.float32
+    assert labels.shape == (1, MAX_POINTS) and labels.dtype == np.float32
+    bright = (image[0, 0] - 127) / 10
+    (left, top), (right, bottom) = np.rint(points[0, :2]).astype(int)
+    box = np.full_like(bright, -9.0)
+    box[top : bottom + 1, left : right + 1] = 9.0
+    return np.stack([bright, -bright, np.full_like(bright, -9.0), box])[None], np.float32([[0.9, 0.2, 0.9, 0.5]])
+
+
+@pytest.mark.parametrize("shape", [(100, 100), (256, 200), (500, 900), (1000, 400)])
+def test_masks_and_prompts_keep_their_place(shape):
+    height, width = shape
+    pixels = np.zeros(shape, np.uint8)
+    pixels[height // 4 : height // 2, width // 5 : width // 2] = 255
+    box = (width // 5, height // 4, width // 2, height // 2)
+    candidates = predict_with(answer_with_points, pixels, Prompts(box, points=((width // 3, height // 3),)))
+    assert [candidate.predicted_iou for candidate in candidates] == pytest.approx([0.9, 0.2, 0.9, 0.5])
+    for index in (0, 3):  # what is bright, and the box around it
+        mask = finish_mask(candidates[index].logits, shape=shape)
+        assert mask.shape == shape
+        assert (mask & (pixels > 0)).sum() / (mask | (pixels > 0)).sum() > 0.9
+
+
+def test_points_are_labelled_and_missing_ones_too():
+    told = {}
+
+    def listen(image, points, labels):
+        told.update(points=points[0], labels=labels[0].tolist())
+        return answer_with_points(image, points, labels)
+
+    prompts = Prompts((0, 0, 512, 256), points=((100, 50), (300, 200)))
+    predict_with(listen, np.zeros((256, 512), np.uint8), prompts)
+    assert told["labels"] == [2, 3, 1, 1, -1, -1]
+    # Half as large, and 64 rows of black above it.
+    np.testing.assert_allclose(told["points"][:4], [[-0.25, 63.75], [255.25, 191.25], [49.75, 88.75], [149.75, 163.75]])
+
+
+def test_the_most_trusted_candidate_is_taken_and_all_are_kept():
+    pixels = np.zeros((200, 160), np.uint8)
+    pixels[40:160, 40:110] = 255
+    pixels[100:160, 40:60] = 0  # no rectangle: a hand fills its hull no more than so
+    found = segment_prompted(lambda *each: predict_with(answer_with_points, *each), pixels)
+    assert len(found.candidates) == 4 and found.prompts is not None
+    assert found.score == found.candidates[0].score == max(each.score for each in found.candidates)
+    assert (found.mask & (pixels > 0)).sum() / (found.mask | (pixels > 0)).sum() > 0.9
+
+
+def test_specks_and_holes_do_not_come_back_when_enlarged():
+    logits = np.full((50, 50), -9.0, np.float32)
+    logits[10:40, 10:40] = 9.0
+    logits[20, 20] = -9.0  # a hole
+    logits[3, 3] = 9.0  # a speck
+    mask = finish_mask(logits, shape=(500, 500))
+    assert mask[205, 205] and not mask[25:45, 25:45].any()
+
+
+@pytest.mark.parametrize("shape", [(60, 100), (100, 60), (700, 300)])
+def test_letterbox_places_points_where_it_places_pixels(shape):
+    box = Letterbox(shape, 128)
+    pixels = np.zeros(shape, np.uint8)
+    row, column = shape[0] // 3, shape[1] // 4
+    pixels[row - 5 : row + 6, column - 5 : column + 6] = 255
+    square = box.place(pixels)
+    rows, columns = np.nonzero(square > 100)
+    (placed,) = box.place_points(np.array([[float(column), float(row)]]))
+    assert placed == pytest.approx([columns.mean(), rows.mean()], abs=1.0)
+    back = resize_map(np.ascontiguousarray(square[box.inside]), shape=shape)
+    rows, columns = np.nonzero(back > 100)
+    assert (rows.mean(), columns.mean()) == pytest.approx((row, column), abs=1.0 / box.scale)
+
+
+@pytest.mark.parametrize("path", [HAND_SAM_FILE, UNET_FILE, LANDMARKS_FILE], ids=lambda path: path.stem)
+def test_the_card_names_the_weights_that_ship(path):
+    card = (WEIGHTS_FOLDER / "README.md").read_text()
+    assert hashlib.sha256(path.read_bytes()).hexdigest() in card
+    assert path.stat().st_size < 15e6
+    assert re.search(rf"`{path.name}`", card)

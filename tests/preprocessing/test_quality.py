@@ -1,0 +1,67 @@
+"""The gate: each measure on shapes whose answer is plain, and each threshold with its reason."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from preprocessing.quality import Gate, Measures, check, measure_contrast, measure_edge
+
+GOOD = Measures(
+    grey_levels=180,
+    area_share=0.3,
+    mask_score=0.95,
+    second_share=0.0,
+    landmark_doubt=0.045,
+    side_margin=0.8,
+    contrast=0.4,
+    edge_share=0.0,
+)
+
+
+def test_a_good_radiograph_has_no_reason():
+    assert check(GOOD, gate=Gate()) == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "reasons"),
+    [
+        ({"grey_levels": 3}, ("too_dark",)),
+        ({"area_share": 0.0}, ("no_hand",)),
+        ({"landmark_doubt": 0.2}, ("no_hand",)),
+        ({"second_share": 0.6}, ("several_hands",)),
+        ({"edge_share": 0.5}, ("cut_off",)),
+        ({"contrast": 0.01}, ("low_contrast",)),
+        ({"mask_score": 0.2}, ("bad_mask",)),
+        ({"area_share": 0.9}, ("bad_mask",)),
+        ({"side_margin": 0.1}, ("unsure_orientation",)),
+        ({"grey_levels": 3, "mask_score": 0.2}, ("too_dark", "bad_mask")),
+        ({"mask_score": None, "side_margin": None, "contrast": None, "edge_share": None, "landmark_doubt": None}, ()),
+    ],
+)
+def test_each_threshold_has_its_reason(change, reasons):
+    assert check(dataclasses.replace(GOOD, **change), gate=Gate()) == reasons
+
+
+def test_thresholds_must_not_be_negative():
+    with pytest.raises(ValueError, match=r"`min_contrast` must not be negative\. Received: -0\.1\."):
+        Gate(min_contrast=-0.1)
+
+
+@pytest.mark.parametrize(("inside", "outside", "expected"), [(200, 50, 150), (50, 200, -150), (90, 90, 0)])
+@pytest.mark.parametrize("size", [80, 600])
+def test_contrast_is_hand_less_surroundings(inside, outside, expected, size):
+    mask = np.zeros((size, size), np.bool_)
+    mask[size // 4 : size // 2, size // 4 : size // 2] = True
+    pixels = np.where(mask, inside, outside).astype(np.uint8)
+    assert measure_contrast(pixels, mask) == pytest.approx(expected / 255, abs=0.01)
+
+
+def test_what_touches_the_edge_is_counted_above_the_wrist_alone():
+    points = np.zeros((21, 2))
+    points[0], points[12] = (50.0, 80.0), (50.0, 30.0)
+    mask = np.zeros((100, 100), np.bool_)
+    mask[20:, 40:60] = True  # a forearm that leaves the frame below
+    assert measure_edge(mask, points) == 0.0
+    mask[40:60, 60:] = True  # a thumb that leaves it to the right
+    assert measure_edge(mask, points) == pytest.approx(20 / 50)
