@@ -12,7 +12,7 @@ from measure import BenchmarkFailed, Row, Side, alternate, clock, ratios, rounde
 
 from boneage.batches import training_batches
 from boneage.bundle import Bundle, load_bundle
-from boneage.config import Experiment
+from boneage.config import Experiment, build
 from boneage.evaluation import Comparison, compare
 from preprocessing.pipeline import PreprocessingConfig, process
 from preprocessing.prepare import PNG_COMPRESSION
@@ -66,7 +66,8 @@ def reading(
     epoch = augmented.take(steps)
     paths = _sample_png_files(source, ids, num_files=num_files, seed=seed)
     # Ready for the network, as records are, but for the enlarging of sources smaller than its input.
-    preprocessing = PreprocessingConfig(**{**info["preprocessing"], "image_size_px": config.input_size})
+    values = {**info["preprocessing"], "image_size_px": config.input_size}
+    preprocessing = build(PreprocessingConfig, values, where=f"{data} preprocessing")
     plain = _plain_batches(paths, input_size=config.input_size, batch_size=config.batch_size)
     num_images = {
         "records, first pass": num_records,

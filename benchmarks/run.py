@@ -55,6 +55,11 @@ BENCHMARKS = {
     "networks": ("networks", (), ()),
     "importing": (__name__, (), ()),
     "predicting": ("networks", ("files", "bundle"), ()),
+    "segmenting": ("hands", ("files", "masks", "folds"), ()),
+    "orienting": ("hands", ("source", "table", "split"), ()),
+    "gating": ("hands", ("source",), ()),
+    "staging": ("hands", ("files",), ()),
+    "disturbing": ("disturbing", ("bundle", "other", "source", "split"), ()),
     "shrinking": ("shrinking", ("files", "bundle", "table", "source"), ()),
 }
 COMMAND_LINE = ("-c", "from boneage.cli import main; main()")
@@ -119,7 +124,17 @@ def preparing(source: Path, *, workers: Sequence[int] = (1, 2), repeats: int = 3
     def prepare(number: int) -> float:
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "records"
-            options = ("--workers", str(number), "--split", "random", "--seed", str(seed), "--json")
+            options = (
+                "--workers",
+                str(number),
+                "--segmenter",
+                "none",
+                "--split",
+                "random",
+                "--seed",
+                str(seed),
+                "--json",
+            )
             began = time.perf_counter()
             printed = _run(
                 (*COMMAND_LINE, "prepare", str(source), "--out", str(out), *options), peaks_mib=peaks_mib[number]
@@ -230,12 +245,14 @@ def _describe(key: str, value: Any) -> Any:
         return dataclasses.asdict(value)
     if key == "data":
         return f"records {read_info(value)['digest']}"
-    if key == "bundle":
+    if key in ("bundle", "other"):
         # Whoever was given a bundle has loaded TensorFlow by now.
         from boneage.bundle import read_metadata
 
         metadata = read_metadata(value)
         return f"{metadata['network']}, model {metadata['model_sha256'][:16]}"
+    if key == "folds":
+        return f"{len(list(value.glob('fold-*/hand_sam.onnx')))} networks"
     if isinstance(value, Path) and value.is_file():
         return value.name
     if isinstance(value, Path):
@@ -253,9 +270,10 @@ def to_markdown(document: Mapping[str, Any]) -> str:
         "Parameters": json.dumps(document["parameters"]),
         "Took": f"{document['seconds']:.0f} s",
     }
+    timed = any(key.endswith("_low") for row in document["rows"] for key in row)
     return (
         f"## {document['benchmark']}\n\n{document['compared']}\n\n{markdown(document['rows'])}\n"
-        "Medians, with quartiles over the rounds in brackets.\n\n"
+        + ("Medians, with quartiles over the rounds in brackets.\n\n" if timed else "")
         + "".join(f"- {title}: {text}\n" for title, text in listed.items())
     )
 
@@ -267,8 +285,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="record folder, made from --source")
     parser.add_argument("--source", type=Path, help="RSNA download")
     parser.add_argument("--files", type=Path, help="folder of radiographs to predict")
-    parser.add_argument("--table", type=Path, help="labels of these radiographs")
+    parser.add_argument("--table", type=Path, help="labels or landmarks of these radiographs")
+    parser.add_argument("--masks", type=Path, help="masks of these radiographs, made by hand")
+    parser.add_argument("--folds", type=Path, help="what `boneage train-sam` wrote")
+    parser.add_argument("--split", type=Path, help="CSV with id,split")
     parser.add_argument("--bundle", type=Path, help="bundle of a training run")
+    parser.add_argument("--other", type=Path, help="another bundle to compare it with")
     parser.add_argument("--experiment", type=Path, help="experiment whose augmentation is timed; defaults without it")
     parser.add_argument("--repeats", type=int, help="rounds that count; each benchmark has its own number without it")
     parser.add_argument("--seed", type=int, default=0, help="seed of every sample")

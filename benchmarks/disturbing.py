@@ -1,0 +1,108 @@
+"""The benchmark of disturbances: two bundles on the same radiographs, as they come and turned, framed or inverted."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from hands import add_borders, turn_matrix
+from measure import BenchmarkFailed, Row, rounded
+
+from boneage.bundle import Bundle, load_bundle
+from boneage.evaluation import compare
+from boneage.prediction import preprocessing_of
+from preprocessing.pipeline import PreprocessingConfig, Untrusted, process
+from preprocessing.radiograph import Radiograph
+from preprocessing.read import read_radiograph
+from preprocessing.sources import Case, find_cases
+from preprocessing.splits import read_split_file
+from tfrecords.read import resize
+from tfrecords.schema import male_from_sex
+
+
+def _turn(pixels: np.ndarray, degrees: float) -> np.ndarray:
+    return cv2.warpAffine(pixels, *turn_matrix(pixels.shape, degrees), flags=cv2.INTER_LINEAR)
+
+
+CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "as they come": lambda pixels: pixels,
+    "turned by 30 degrees": lambda pixels: _turn(pixels, 30.0),
+    "turned by 90 degrees": lambda pixels: np.rot90(pixels).copy(),
+    "turned by 180 degrees": lambda pixels: pixels[::-1, ::-1].copy(),
+    "mirrored": lambda pixels: pixels[:, ::-1].copy(),
+    "black and white borders": lambda pixels: add_borders(pixels, 0, 255),
+    "inverted": lambda pixels: np.iinfo(pixels.dtype).max - pixels,
+}
+
+
+def disturbing(
+    bundle: Path, *, other: Path, source: Path, split: Path, num_files: int = 300, seed: int = 0
+) -> list[Row]:
+    """MAE of two bundles on the same validation radiographs, disturbed in several ways, and their paired difference.
+
+    Args:
+        bundle: A bundle, such as one trained on crops.
+        other: Another, such as one trained on whole frames.
+        source: Source of the radiographs.
+        split: CSV with `id,split`; `validation` is measured.
+        num_files: How many of them.
+        seed: Seed of the sample and of the bootstrap.
+
+    Raises:
+        BenchmarkFailed: If the source has no labelled radiograph of that split.
+    """
+    splits = read_split_file(split)
+    cases = [
+        case
+        for case in find_cases(source)[0]
+        if splits.get(case.id) == "validation" and case.bone_age_months is not None and case.sex is not None
+    ]
+    if not cases:
+        raise BenchmarkFailed(f"{source}: no labelled radiograph of the validation split in {split}.")
+    chosen = [cases[each] for each in np.random.default_rng(seed).permutation(len(cases))[:num_files]]
+    bundles = [load_bundle(bundle), load_bundle(other)]
+    rows: list[Row] = []
+    for name, change in CHANGES.items():
+        first, second = (_predict(each, chosen, change=change) for each in bundles)
+        both = first["id"][first["id"].isin(second["id"])]
+        first, second = (frame[frame["id"].isin(both)].reset_index(drop=True) for frame in (first, second))
+        difference = compare(first, second, seed=seed).difference_months
+        rows.append(
+            {
+                "radiographs": name,
+                "number": len(first),
+                "rejected by either": len(chosen) - len(first),
+                "MAE months": _mae(first),
+                "MAE months, other": _mae(second),
+                "difference, 95% interval": f"{difference.value:+.2f} [{difference.low:+.2f}, {difference.high:+.2f}]",
+            }
+        )
+    return rows
+
+
+def _mae(frame: pd.DataFrame) -> float:
+    return rounded((frame["predicted_months"] - frame["bone_age_months"]).abs().mean())
+
+
+def _predict(bundle: Bundle, cases: list[Case], *, change: Callable[[np.ndarray], np.ndarray]) -> pd.DataFrame:
+    config: PreprocessingConfig = preprocessing_of(bundle)
+    kept, images = [], []
+    for case in cases:
+        read = read_radiograph(case.path)
+        changed = Radiograph(change(read.pixels), None, None, None, None, read.source_sha256)
+        try:
+            image = process(changed, config, path=case.path).image
+        except Untrusted:
+            continue  # counted by the caller
+        kept.append(case)
+        images.append(resize(image[..., None], input_size=bundle.input_size).numpy())
+    male = np.array([[male_from_sex(str(case.sex))] for case in kept], np.float32)
+    return pd.DataFrame(
+        {
+            "id": [case.id for case in kept],
+            "sex": [case.sex for case in kept],
+            "bone_age_months": [case.bone_age_months for case in kept],
+            "predicted_months": bundle.predict_batch(np.stack(images), male),
+        }
+    )

@@ -1,0 +1,438 @@
+"""The benchmarks of the hand stage: outlines, how hands lie, what the gate lets through, and how long it all takes."""
+
+import dataclasses
+import functools
+import importlib.util
+import resource
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from measure import BenchmarkFailed, Row, alternate, clock, ratios, rounded, spread
+
+from preprocessing.contrast import find_percentiles, stretch_contrast
+from preprocessing.film import find_film, find_foreground
+from preprocessing.hand import Hand, find_hand
+from preprocessing.hand_sam import load_hand_sam
+from preprocessing.landmark_examples import LandmarkExample, read_landmark_examples
+from preprocessing.mask_pairs import MaskPair, divide, read_mask_pairs, score_mask
+from preprocessing.morphology import fill_holes, largest_component
+from preprocessing.orient import MIDDLE_TIP, WRIST, find_pose, turn_between
+from preprocessing.pipeline import PreprocessingConfig, process
+from preprocessing.quality import Gate
+from preprocessing.read import read_radiograph
+from preprocessing.segmentation import Segmentation, Segmenter, segment_prompted
+from preprocessing.segmenters import get_segmenter
+from preprocessing.splits import read_split_file
+from preprocessing.synthetic import draw_radiograph
+
+_LARGEST_PX = 4096
+
+
+def segmenting(files: Path, masks: Path, folds: Path, *, num_folds: int = 5, seed: int = 0) -> list[Row]:
+    """Dice of outlines on radiographs that the network was not trained on, as they come and changed.
+
+    Args:
+        files: Folder of radiographs.
+        masks: Their masks, made by hand.
+        folds: What `boneage train-sam` wrote: a network for each fold that has not seen it.
+        num_folds: Number of folds.
+        seed: Seed by which they were divided.
+    """
+    pairs = read_mask_pairs(files, masks=masks, max_size_px=_LARGEST_PX)
+    divided = divide(pairs, num_folds=num_folds, seed=seed)
+    rows = []
+    for change, look in LOOKS.items():
+        found: dict[str, list[float]] = {}
+        for number, fold in enumerate(divided):
+            network = folds / f"fold-{number}" / "hand_sam.onnx"
+            if not network.exists():
+                continue  # the training goes on with it; `number` tells how many radiographs were measured
+            methods: dict[str, Segmenter] = {"hand-SAM": functools.partial(segment_prompted, load_hand_sam(network))}
+            if number == 0:
+                methods["U-Net (shipped; one fold unseen)"] = get_segmenter("unet")
+            methods |= {"Otsu's threshold": _threshold, "film area, then Otsu": _film_area}
+            for pair in fold:
+                pixels, truth = look(pair)
+                for method, segmenter in methods.items():
+                    hand = _find(pixels, segmenter)
+                    found.setdefault(method, []).append(score_mask(hand.segmentation.mask, truth=truth)["dice"])
+        for method, dices in found.items():
+            if change == "as they are" or method == "hand-SAM" or method.startswith("U-Net"):
+                rows.append(
+                    {
+                        "method": method,
+                        "radiographs": change,
+                        "number": len(dices),
+                        "Dice, mean": rounded(float(np.mean(dices))),
+                        "5% quantile": rounded(float(np.quantile(dices, 0.05))),
+                        "worst": rounded(float(np.min(dices))),
+                    }
+                )
+    return rows
+
+
+def _find(pixels: np.ndarray, segmenter: Segmenter) -> Hand:
+    low, high = find_percentiles(pixels, 1.0, 99.0)
+    return find_hand(stretch_contrast(pixels), segmenter=segmenter, grey_levels=high - low, gate=Gate())
+
+
+def _threshold(pixels: np.ndarray) -> Segmentation:
+    _, bright = cv2.threshold(pixels, 0, 1, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    return Segmentation(fill_holes(largest_component(bright == 1)), None)
+
+
+def _film_area(pixels: np.ndarray) -> Segmentation:
+    scale = 256 / max(pixels.shape)
+    small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
+    found = find_foreground(small, film=find_film(small)).astype(np.float32)
+    return Segmentation(cv2.resize(found, pixels.shape[::-1], interpolation=cv2.INTER_LINEAR) > 0.5, None)
+
+
+def _small(pair: MaskPair) -> tuple[np.ndarray, np.ndarray]:
+    mask = cv2.resize(pair.mask.astype(np.float32), (100, 100), interpolation=cv2.INTER_AREA) > 0.5
+    return cv2.resize(pair.pixels, (100, 100), interpolation=cv2.INTER_NEAREST), mask
+
+
+def _turned(pair: MaskPair, degrees: float) -> tuple[np.ndarray, np.ndarray]:
+    matrix, size = turn_matrix(pair.pixels.shape, degrees)
+    pixels, mask = (
+        cv2.warpAffine(each, matrix, size, flags=cv2.INTER_AREA) for each in (pair.pixels, pair.mask * np.uint8(255))
+    )
+    return pixels, mask > 127
+
+
+def turn_matrix(shape: tuple[int, ...], degrees: float) -> tuple[np.ndarray, tuple[int, int]]:
+    """Return the matrix of a turn, counter-clockwise, onto a canvas that holds all of the frame."""
+    height, width = shape[:2]
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
+    cosine, sine = abs(matrix[0, 0]), abs(matrix[0, 1])
+    size = (round(height * sine + width * cosine), round(height * cosine + width * sine))
+    matrix[:, 2] += ((size[0] - width) / 2, (size[1] - height) / 2)
+    return matrix, size
+
+
+def add_borders(pixels: np.ndarray, *levels: int) -> np.ndarray:
+    """Add one border after the other, each of its own grey."""
+    thick = round(0.06 * max(pixels.shape))
+    for level in levels:
+        pixels = cv2.copyMakeBorder(pixels, *[thick] * 4, cv2.BORDER_CONSTANT, value=(level,))
+    return pixels
+
+
+def _framed(pair: MaskPair) -> tuple[np.ndarray, np.ndarray]:
+    return add_borders(pair.pixels, 20, 235), add_borders(pair.mask.astype(np.uint8), 0, 0) == 1
+
+
+LOOKS: dict[str, Callable[[MaskPair], tuple[np.ndarray, np.ndarray]]] = {
+    "as they are": lambda pair: (pair.pixels, pair.mask),
+    "100 x 100, nearest neighbour": _small,
+    "turned by 45 degrees": functools.partial(_turned, degrees=45.0),
+    "turned by 90 degrees": functools.partial(_turned, degrees=90.0),
+    "turned by 180 degrees": functools.partial(_turned, degrees=180.0),
+    "mirrored": lambda pair: (pair.pixels[:, ::-1].copy(), pair.mask[:, ::-1].copy()),
+    "inverted": lambda pair: (255 - pair.pixels, pair.mask),
+    "framed, dark and bright": _framed,
+    "dimmed to an eighth": lambda pair: (pair.pixels // 8, pair.mask),
+}
+
+
+def orienting(source: Path, table: Path, split: Path, *, seed: int = 0) -> list[Row]:
+    """How far the angle is off, how often the side is right, and how much forearm stays, behind the shipped masks.
+
+    Args:
+        source: Folder of radiographs, `<id>.png`.
+        table: Their landmarks.
+        split: CSV with `id,split`; the landmark network learnt from `train`.
+        seed: Unused: every radiograph is measured at every turn.
+    """
+    splits = read_split_file(split)
+    config = PreprocessingConfig()
+    measured = []
+    for example in read_landmark_examples(table, radiographs=source):
+        for mirrored in (False, True):
+            for degrees in range(0, 360, 30):
+                if not mirrored or degrees == 0:
+                    row = _measure_pose(example, float(degrees), mirrored=mirrored, config=config)
+                    measured.append({"split": splits[example.id], "degrees": degrees, "mirrored": mirrored, **row})
+    frame = pd.DataFrame(measured)
+    rows = []
+    for name, chosen in (
+        ("upright, as they come", (frame.degrees == 0) & ~frame.mirrored),
+        ("turned by every 30 degrees", ~frame.mirrored),
+        ("mirrored", frame.mirrored),
+        ("validation split, turned by every 30 degrees", ~frame.mirrored & (frame.split == "validation")),
+        ("validation split, mirrored", frame.mirrored & (frame.split == "validation")),
+    ):
+        part = frame[chosen]
+        rows.append(
+            {
+                "radiographs": name,
+                "number": len(part),
+                "angle error, median": rounded(part.angle_error.median()),
+                "95% quantile": rounded(part.angle_error.quantile(0.95)),
+                "over 10 degrees": int((part.angle_error > 10).sum()),
+                "side right": rounded(part.side_right.mean()),
+                "forearm kept, mean": rounded(part.kept.mean()),
+                "forearm kept, standard deviation": rounded(part.kept.std()),
+                "rejected": int((~part.accepted).sum()),
+            }
+        )
+    return rows
+
+
+def _measure_pose(
+    example: LandmarkExample, degrees: float, *, mirrored: bool, config: PreprocessingConfig
+) -> dict[str, float | bool]:
+    pixels, points = example.pixels, example.landmarks
+    if mirrored:
+        pixels = np.ascontiguousarray(pixels[:, ::-1])
+        points = np.column_stack([pixels.shape[1] - 1 - points[:, 0], points[:, 1]])
+    if degrees:
+        matrix, size = turn_matrix(pixels.shape, degrees)
+        pixels = cv2.warpAffine(pixels, matrix, size, flags=cv2.INTER_LINEAR)
+        points = points @ matrix[:, :2].T + matrix[:, 2]
+    hand = _find(pixels, get_segmenter(config.segmenter))
+    true = find_pose(points)
+    if hand.pose is None or hand.landmarks is None:
+        return {"angle_error": 180.0, "side_right": False, "kept": np.nan, "accepted": False}
+    found = hand.landmarks.points
+    downwards = (found[WRIST] - found[MIDDLE_TIP]) / hand.pose.length_px
+    cut = found[WRIST] + config.forearm_share * hand.pose.length_px * downwards
+    true_downwards = (points[WRIST] - points[MIDDLE_TIP]) / true.length_px
+    return {
+        "angle_error": abs(turn_between(hand.pose.angle_degrees, true.angle_degrees)),
+        "side_right": hand.pose.side == true.side,
+        "kept": float((cut - points[WRIST]) @ true_downwards) / true.length_px,
+        "accepted": not hand.reasons,
+    }
+
+
+def gating(source: Path, *, num_files: int = 2000, num_drawn: int = 100, seed: int = 0) -> list[Row]:
+    """What the gate rejects: radiographs, of which it should reject hardly any, and all that is none.
+
+    Args:
+        source: Folder of radiographs, each with one hand.
+        num_files: How many of them to look at.
+        num_drawn: How many of each kind of picture without one whole hand to make.
+        seed: Seed of the sample and of what is made.
+    """
+    rng = np.random.default_rng(seed)
+    paths = sorted(source.glob("*.png"))
+    if not paths:
+        raise BenchmarkFailed(f"{source}: no PNG files here; name the folder that holds them.")
+    chosen = [paths[each] for each in rng.permutation(len(paths))[:num_files]]
+    kinds: dict[str, Iterator[np.ndarray]] = {
+        "radiographs": (read_radiograph(path).pixels for path in chosen),
+        "blank, noise, gradients, shapes": _draw_nothing(num_drawn, rng=rng),
+        "scikit-image's pictures": _scikit_image(),
+        "pydicom's files": _pydicom(),
+        "drawn: fingers cut off by the frame": _cut_fingers(num_drawn, rng=rng),
+        "drawn: half a hand": _halve(num_drawn, rng=rng),
+        "drawn: two hands": _two_drawn(num_drawn, rng=rng),
+        "radiographs: two hands": _two(chosen[:num_drawn]),
+        "radiographs: half a hand": (_half(read_radiograph(path).pixels) for path in chosen[:num_drawn]),
+    }
+    rows = []
+    for kind, pictures in kinds.items():
+        reasons = [_find(pixels, get_segmenter("hand_sam")).reasons for pixels in pictures]
+        counts = pd.Series([reason for each in reasons for reason in each], dtype=str).value_counts()
+        rejected = sum(bool(each) for each in reasons)
+        rows.append(
+            {
+                "kind": kind,
+                "number": len(reasons),
+                "rejected": rejected,
+                "share": rounded(rejected / max(1, len(reasons))),
+                "reasons": ", ".join(f"{reason} {count}" for reason, count in counts.items()),
+            }
+        )
+    return rows
+
+
+def _draw_nothing(number: int, *, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    for index in range(number):
+        height, width = rng.integers(100, 500, 2)
+        noise = rng.integers(0, 256, (height, width)).astype(np.uint8)
+        match index % 5:
+            case 0:
+                yield np.full((height, width), rng.integers(0, 256), np.uint8)
+            case 1:
+                yield noise
+            case 2:
+                yield cv2.normalize(cv2.GaussianBlur(noise, (0, 0), rng.uniform(2, 20)), None, 0, 255, cv2.NORM_MINMAX)
+            case 3:
+                yield np.tile(np.linspace(0, 255, width).astype(np.uint8), (height, 1))
+            case _:
+                frame = np.full((height, width), rng.integers(0, 60), np.uint8)
+                for _ in range(3):
+                    place = tuple(int(each) for each in rng.integers(0, (width, height)))
+                    cv2.circle(frame, place, int(rng.integers(10, 80)), (int(rng.integers(100, 256)),), -1)
+                yield frame
+
+
+def _scikit_image() -> Iterator[np.ndarray]:
+    import skimage.data
+
+    # Those that come with the package; the others would be fetched.
+    for name in (
+        "astronaut",
+        "binary_blobs",
+        "brick",
+        "camera",
+        "cat",
+        "cell",
+        "checkerboard",
+        "chelsea",
+        "clock",
+        "coffee",
+        "coins",
+        "grass",
+        "gravel",
+        "horse",
+        "hubble_deep_field",
+        "immunohistochemistry",
+        "microaneurysms",
+        "moon",
+        "page",
+        "retina",
+        "rocket",
+        "shepp_logan_phantom",
+        "text",
+    ):
+        try:
+            picture = np.asarray(getattr(skimage.data, name)(), np.float64)
+        except (ModuleNotFoundError, OSError):
+            continue  # it is not in this installation
+        grey = picture.mean(axis=-1) if picture.ndim == 3 else picture
+        yield cv2.normalize(grey, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+
+
+def _pydicom() -> Iterator[np.ndarray]:
+    import pydicom
+
+    # Those that come with the package; the others would be fetched.
+    for path in sorted((Path(pydicom.__file__).parent / "data" / "test_files").rglob("*.dcm")):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                pixels = np.asarray(pydicom.dcmread(path).pixel_array, np.float64)
+            except Exception:  # many are damaged on purpose, in every way there is
+                continue
+        if pixels.ndim == 2 and min(pixels.shape) >= 32:
+            yield cv2.normalize(pixels, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+
+
+def _draw(rng: np.random.Generator, **options: object):
+    age = float(rng.uniform(24, 216))
+    sex = str(rng.choice(["female", "male"]))
+    return draw_radiograph(age, sex=sex, seed=int(rng.integers(2**31)), size_px=(400, 320), **options)
+
+
+def _cut_fingers(number: int, *, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    for _ in range(number):
+        drawn = _draw(rng, angle_degrees=0.0)
+        tips, knuckles = drawn.landmarks[[8, 12, 16], 1].min(), drawn.landmarks[[5, 9, 13], 1].max()
+        yield drawn.pixels[round(tips + rng.uniform(0.35, 0.9) * (knuckles - tips)) :]
+
+
+def _half(pixels: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(pixels[:, : pixels.shape[1] // 2])
+
+
+def _halve(number: int, *, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    for _ in range(number):
+        drawn = _draw(rng, angle_degrees=0.0)
+        yield np.ascontiguousarray(drawn.pixels[:, : round(drawn.landmarks[9, 0])])
+
+
+def _two_drawn(number: int, *, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    for _ in range(number):
+        left, right = _draw(rng, angle_degrees=0.0), _draw(rng, angle_degrees=0.0, side="right")
+        yield np.hstack([left.pixels, right.pixels])
+
+
+def _two(paths: list[Path]) -> Iterator[np.ndarray]:
+    for path in paths:
+        pixels = read_radiograph(path).pixels
+        yield np.hstack([pixels, pixels[:, ::-1]])  # both hands of a child, on one film, exposed alike
+
+
+def staging(files: Path, *, repeats: int = 3, seed: int = 0) -> list[Row]:
+    """The hand stage on full-size radiographs, one core, beside reading their files, and beside ViT-B's encoder alone.
+
+    ViT-B is timed with random weights, which cost the same, where torch and segment-anything are installed.
+
+    Args:
+        files: Folder of radiographs.
+        repeats: Rounds that count.
+        seed: Unused: all files are taken.
+    """
+    paths = sorted(files.rglob("*.png"))
+    config = PreprocessingConfig()
+    cv2.setNumThreads(1)
+    radiographs = [read_radiograph(path) for path in paths]
+
+    def stage() -> None:
+        for radiograph, path in zip(radiographs, paths, strict=True):
+            process(radiograph, dataclasses.replace(config, gate=_OPEN), path=path)
+
+    sides = {
+        "reading the file": clock(lambda: [read_radiograph(path) for path in paths], num_items=len(paths)),
+        "hand stage": clock(stage, num_items=len(paths)),
+    }
+    seconds = alternate(sides, repeats=repeats)
+    rows = [{"case": case, "number": len(paths), **spread("seconds", values)} for case, values in seconds.items()]
+    rows[1]["peak_memory_mib"] = rounded(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    if importlib.util.find_spec("torch") and importlib.util.find_spec("segment_anything"):
+        encode = _load_vit_b()
+        taken = [clock(encode, num_items=1)() for _ in range(repeats)]
+        stages = [sides["hand stage"]() for _ in range(repeats)]
+        rows.append(
+            {
+                "case": "ViT-B's image encoder, one core",
+                "number": 1,
+                **spread("seconds", taken),
+                **spread("times_the_hand_stage", ratios(taken, stages)),
+            }
+        )
+    else:
+        print("staging: ViT-B is left out, it needs torch and segment-anything", file=sys.stderr)
+    return rows
+
+
+# Times are those of a radiograph that goes all the way.
+_OPEN = Gate(
+    min_grey_levels=0,
+    min_area_share=0.0,
+    max_area_share=9.0,
+    min_mask_score=0.0,
+    max_landmark_doubt=9.0,
+    min_side_margin=0.0,
+    min_contrast=0.0,
+    max_edge_share=9.0,
+    max_second_share=9.0,
+)
+
+
+def _load_vit_b() -> Callable[[], object]:
+    import torch
+
+    from preprocessing.sam import stand_in
+
+    stand_in.install()
+    from segment_anything import sam_model_registry
+
+    torch.set_num_threads(1)
+    encoder = sam_model_registry["vit_b"]().image_encoder.eval()
+    image = torch.zeros(1, 3, 1024, 1024)
+
+    def encode() -> object:
+        with torch.inference_mode():
+            return encoder(image)
+
+    return encode
