@@ -352,14 +352,17 @@ def _halve(number: int, *, rng: np.random.Generator) -> Iterator[np.ndarray]:
 
 def _two_drawn(number: int, *, rng: np.random.Generator) -> Iterator[np.ndarray]:
     for _ in range(number):
-        left, right = _draw(rng, angle_degrees=0.0), _draw(rng, angle_degrees=0.0, side="right")
-        yield np.hstack([left.pixels, right.pixels])
+        yield _beside_itself(_draw(rng, angle_degrees=0.0).pixels)
+
+
+def _beside_itself(pixels: np.ndarray) -> np.ndarray:
+    """Show both hands of a child, on one film, exposed alike."""
+    return np.hstack([pixels, pixels[:, ::-1]])
 
 
 def _two(paths: list[Path]) -> Iterator[np.ndarray]:
     for path in paths:
-        pixels = read_radiograph(path).pixels
-        yield np.hstack([pixels, pixels[:, ::-1]])  # both hands of a child, on one film, exposed alike
+        yield _beside_itself(read_radiograph(path).pixels)
 
 
 def staging(files: Path, *, repeats: int = 3, seed: int = 0) -> list[Row]:

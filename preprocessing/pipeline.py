@@ -36,7 +36,7 @@ _ADVICE = {
     "cut_off": "the frame cuts the hand off",
     "low_contrast": "the hand does not stand out from its background",
     "bad_mask": "the hand's outline cannot be trusted",
-    "unsure_orientation": "it is not clear how the hand lies",
+    "unsure_orientation": "it is not clear how the hand lies, if it is one",
     "rejected_by_reviewer": "a reviewer rejected it",
 }
 

@@ -12,7 +12,7 @@ from preprocessing.segmentation import Segmentation
 # Looking at an outline needs no more pixels than this.
 _LOOK_PX = 256
 _RING_SHARE = 0.05
-_BAND_SHARE = 0.01
+_BAND_SHARE = 0.025
 # The hand begins this far above the wrist, as a share of its length: what lies below may leave the frame.
 _HAND_SHARE = 0.12
 
@@ -26,8 +26,8 @@ class Gate:
         min_area_share: Smallest share of the frame that a hand covers: less is `no_hand`.
         max_area_share: Largest share: more is `bad_mask`.
         min_mask_score: Smallest trust in a mask: less is `bad_mask`.
-        max_landmark_doubt: Largest spread of the landmarks, as a share of the hand's box: more is `no_hand`, for
-            nothing there has a hand's joints.
+        max_landmark_doubt: Largest spread of the landmarks, as a share of the hand's box: more is
+            `unsure_orientation`, for a hand's joints are not where they should be, if it is one.
         min_side_margin: Smallest distance between thumb and little finger across the hand, as a share of its length:
             less is `unsure_orientation`.
         min_contrast: How much brighter a hand is than what surrounds it, as a share of the grey range: less is
@@ -44,7 +44,7 @@ class Gate:
     max_landmark_doubt: float = 0.1
     min_side_margin: float = 0.4
     min_contrast: float = 0.05
-    max_edge_share: float = 0.12
+    max_edge_share: float = 0.2
     max_second_share: float = 0.06
 
     def __post_init__(self):
@@ -79,13 +79,13 @@ def check(measures: Measures, *, gate: Gate) -> tuple[str, ...]:
 
     reasons = {
         "too_dark": below(measures.grey_levels, gate.min_grey_levels),
-        "no_hand": below(measures.area_share, gate.min_area_share)
-        or above(measures.landmark_doubt, gate.max_landmark_doubt),
+        "no_hand": below(measures.area_share, gate.min_area_share),
         "several_hands": above(measures.second_share, gate.max_second_share),
         "cut_off": above(measures.edge_share, gate.max_edge_share),
         "low_contrast": below(measures.contrast, gate.min_contrast),
         "bad_mask": below(measures.mask_score, gate.min_mask_score) or above(measures.area_share, gate.max_area_share),
-        "unsure_orientation": below(measures.side_margin, gate.min_side_margin),
+        "unsure_orientation": above(measures.landmark_doubt, gate.max_landmark_doubt)
+        or below(measures.side_margin, gate.min_side_margin),
     }
     return tuple(reason for reason, holds in reasons.items() if holds)
 

@@ -28,7 +28,7 @@ def test_a_good_radiograph_has_no_reason():
     [
         ({"grey_levels": 3}, ("too_dark",)),
         ({"area_share": 0.0}, ("no_hand",)),
-        ({"landmark_doubt": 0.2}, ("no_hand",)),
+        ({"landmark_doubt": 0.2}, ("unsure_orientation",)),
         ({"second_share": 0.6}, ("several_hands",)),
         ({"edge_share": 0.5}, ("cut_off",)),
         ({"contrast": 0.01}, ("low_contrast",)),
