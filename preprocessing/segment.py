@@ -64,8 +64,11 @@ def segment(
     notes = out / _NOTES_FILE
     try:
         out.mkdir(parents=True, exist_ok=True)
-        keys = {_key(case, config): case for case in cases}
+        named = fingerprint(config)
+        keys = {_key(case, named): case for case in cases}
         done = _read_notes(notes, keys)
+        # Written anew: what follows must not be joined to a line that a kill cut off.
+        write_text(notes, "".join(map(_note, done, done.values())))
         waiting = [(key, case) for key, case in keys.items() if key not in done]
         if progress:
             progress(len(cases) - len(waiting), len(cases))
@@ -73,7 +76,7 @@ def segment(
         with notes.open("a", encoding="utf-8") as file:
             for (key, _), row in work_through(work, waiting, workers=workers):
                 done[key] = row
-                file.write(json.dumps([key, row]) + "\n")
+                file.write(_note(key, row))
                 file.flush()
                 if progress:
                     progress(len(done), len(cases))
@@ -88,10 +91,14 @@ def segment(
     return frame
 
 
-def _key(case: Case, config: PreprocessingConfig) -> str:
+def _key(case: Case, preprocessing: str) -> str:
     """Name a radiograph and what is done with it, so that a run resumes only what it would have done itself."""
     stat = case.path.stat()
-    return repr((case.id, str(case.path), stat.st_size, stat.st_mtime_ns, fingerprint(config)))
+    return repr((case.id, str(case.path), stat.st_size, stat.st_mtime_ns, preprocessing))
+
+
+def _note(key: str, row: dict[str, Any]) -> str:
+    return json.dumps([key, row]) + "\n"
 
 
 def _read_notes(notes: Path, keys: Container[str]) -> dict[str, dict[str, Any]]:

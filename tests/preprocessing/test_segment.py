@@ -116,6 +116,10 @@ def test_unknown_segmenter_is_refused_before_anything_is_read(tmp_path):
         segment(tmp_path / "nowhere", out=tmp_path, config=PreprocessingConfig(segmenter="none"))
 
 
+def interrupt(*arguments, **options):
+    raise KeyboardInterrupt
+
+
 def test_a_killed_run_goes_on_where_it_was(radiographs, know_all, tmp_path, monkeypatch):
     out, seen = tmp_path / "masks", []
     plain = SEGMENTERS["know_all"]
@@ -132,6 +136,12 @@ def test_a_killed_run_goes_on_where_it_was(radiographs, know_all, tmp_path, monk
     assert len(seen) == 2 and not (out / "segments.csv").exists()
     with next(out.glob("*.jsonl")).open("a") as file:
         file.write('["half a li')
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(KeyboardInterrupt),
+    ):  # again, once all is done but the table
+        patch.setattr("preprocessing.segment.pd.DataFrame", interrupt)
+        segment(radiographs, out=out, config=know_all, workers=1)
     frame = segment(radiographs, out=out, config=know_all, workers=1)
     assert len(seen) == 2 + len(DRAWN) - 1
     assert sorted(path.name for path in out.iterdir()) == sorted([*(f"{name}.png" for name in DRAWN), "segments.csv"])
