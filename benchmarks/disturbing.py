@@ -86,23 +86,35 @@ def _mae(frame: pd.DataFrame) -> float:
 
 
 def _predict(bundle: Bundle, cases: list[Case], *, change: Callable[[np.ndarray], np.ndarray]) -> pd.DataFrame:
-    config: PreprocessingConfig = preprocessing_of(bundle)
+    config = preprocessing_of(bundle)
     kept, images = [], []
     for case in cases:
-        read = read_radiograph(case.path)
-        changed = Radiograph(change(read.pixels), None, None, None, None, read.source_sha256)
         try:
-            image = process(changed, config, path=case.path).image
+            images.append(prepare_changed(case.path, change=change, config=config))
         except Untrusted:
             continue  # counted by the caller
         kept.append(case)
-        images.append(resize(image[..., None], input_size=bundle.input_size).numpy())
-    male = np.array([[male_from_sex(str(case.sex))] for case in kept], np.float32)
+    return predict_prepared(bundle, kept, images)
+
+
+def prepare_changed(
+    path: Path, *, change: Callable[[np.ndarray], np.ndarray], config: PreprocessingConfig
+) -> np.ndarray:
+    """Read a radiograph, change its pixels and prepare what comes of it."""
+    read = read_radiograph(path)
+    changed = Radiograph(np.ascontiguousarray(change(read.pixels)), None, None, None, None, read.source_sha256)
+    return process(changed, config, path=path).image
+
+
+def predict_prepared(bundle: Bundle, cases: list[Case], images: list[np.ndarray]) -> pd.DataFrame:
+    """Predict prepared images of labelled cases, as a table that `boneage.evaluation` takes."""
+    sized = [resize(image[..., None], input_size=bundle.input_size).numpy() for image in images]
+    male = np.array([[male_from_sex(str(case.sex))] for case in cases], np.float32)
     return pd.DataFrame(
         {
-            "id": [case.id for case in kept],
-            "sex": [case.sex for case in kept],
-            "bone_age_months": [case.bone_age_months for case in kept],
-            "predicted_months": bundle.predict_batch(np.stack(images), male),
+            "id": [case.id for case in cases],
+            "sex": [case.sex for case in cases],
+            "bone_age_months": [case.bone_age_months for case in cases],
+            "predicted_months": bundle.predict_batch(np.stack(sized), male),
         }
     )

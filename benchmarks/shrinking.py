@@ -6,17 +6,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+from disturbing import predict_prepared, prepare_changed
 from measure import BenchmarkFailed, Row, rounded
 
 from boneage.bundle import Bundle, load_bundle
 from boneage.evaluation import compare
 from boneage.prediction import preprocessing_of
-from preprocessing.pipeline import process
-from preprocessing.radiograph import Radiograph
 from preprocessing.read import read_radiograph
 from preprocessing.sources import Case, find_cases
-from tfrecords.read import resize
-from tfrecords.schema import male_from_sex
 
 Shrink = Callable[[np.ndarray], np.ndarray]
 
@@ -67,22 +64,8 @@ def shrinking(bundle: Path, *, files: Path, table: Path, source: Path, seed: int
 
 def _predict(bundle: Bundle, cases: list[Case], *, paths: dict[str, Path], shrink: Shrink) -> pd.DataFrame:
     config = preprocessing_of(bundle)
-    images = []
-    for case in cases:
-        read = read_radiograph(paths[case.id])
-        shrunk = Radiograph(np.ascontiguousarray(shrink(read.pixels)), None, None, None, None, read.source_sha256)
-        images.append(
-            resize(process(shrunk, config, path=paths[case.id]).image[..., None], input_size=bundle.input_size).numpy()
-        )
-    male = np.array([[male_from_sex(str(case.sex))] for case in cases], np.float32)
-    return pd.DataFrame(
-        {
-            "id": [case.id for case in cases],
-            "sex": [case.sex for case in cases],
-            "bone_age_months": [case.bone_age_months for case in cases],
-            "predicted_months": bundle.predict_batch(np.stack(images), male),
-        }
-    )
+    images = [prepare_changed(paths[case.id], change=shrink, config=config) for case in cases]
+    return predict_prepared(bundle, cases, images)
 
 
 def _row(name: str, frame: pd.DataFrame, known: pd.DataFrame, *, seed: int) -> Row:

@@ -19,6 +19,23 @@ def bounding_box(mask: Bool[np.ndarray, "height width"]) -> Box:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
+def shrink(
+    pixels: UInt8[np.ndarray, "height width"], *, max_size_px: int
+) -> tuple[UInt8[np.ndarray, "rows columns"], float]:
+    """Shrink an image, if need be, until its longest side is `max_size_px`; smaller ones stay as they are.
+
+    Returns:
+        The image, and the scale, target pixels per source pixel.
+    """
+    height, width = pixels.shape
+    scale = min(1.0, max_size_px / max(height, width))
+    if scale < 1:
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        # Area averaging: the only one of OpenCV's kernels that does not alias when shrinking.
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return pixels, scale
+
+
 def to_square(
     pixels: UInt8[np.ndarray, "height width"], *, max_size_px: int
 ) -> tuple[UInt8[np.ndarray, "size size"], float]:
@@ -31,12 +48,8 @@ def to_square(
     Returns:
         The square, shape `(size, size)`, uint8, the crop in its middle; and the scale, target pixels per source pixel.
     """
+    pixels, scale = shrink(pixels, max_size_px=max_size_px)
     height, width = pixels.shape
-    scale = min(1.0, max_size_px / max(height, width))
-    if scale < 1:
-        width, height = max(1, round(width * scale)), max(1, round(height * scale))
-        # Area averaging: the only one of OpenCV's kernels that does not alias when shrinking.
-        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
     size = max(height, width)
     square = np.zeros((size, size), np.uint8)
     top, left = (size - height) // 2, (size - width) // 2

@@ -62,14 +62,7 @@ def find_hand(pixels: UInt8[np.ndarray, "height width"], *, segmenter: Segmenter
     if segmentation.mask.any():
         landmarks = _landmarks()(pixels, segmentation.mask)
         pose = find_pose(landmarks.points)
-    measures = measure(
-        pixels,
-        segmentation,
-        grey_levels=grey_levels,
-        points=landmarks.points if landmarks else None,
-        doubt=landmarks.doubt if landmarks else None,
-        pose=pose,
-    )
+    measures = measure(pixels, segmentation, grey_levels=grey_levels, landmarks=landmarks, pose=pose)
     return Hand(pixels, inverted, segmentation, landmarks, pose, measures, check(measures, gate=gate))
 
 

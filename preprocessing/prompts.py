@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from preprocessing.crop import Box, bounding_box
+from preprocessing.crop import Box, bounding_box, shrink
 from preprocessing.film import find_film, find_foreground
 
 _LOOK_PX = 256
@@ -38,9 +38,8 @@ def find_prompts(pixels: UInt8[np.ndarray, "height width"]) -> Prompts:
         The box is the film, or the foreground with a margin where that looks like a hand; the point is the place
         deepest inside the foreground, which is the palm's middle in most radiographs.
     """
-    scale = min(1.0, _LOOK_PX / max(pixels.shape))
-    height, width = (max(1, round(side * scale)) for side in pixels.shape)
-    small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    small, _ = shrink(pixels, max_size_px=_LOOK_PX)
+    height, width = small.shape
     to_frame = np.array([pixels.shape[1] / width, pixels.shape[0] / height])
     film = find_film(small)
     foreground = find_foreground(small, film=film)

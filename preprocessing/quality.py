@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from preprocessing.landmarks import Landmarks
 from preprocessing.orient import MIDDLE_TIP, WRIST, Pose
 from preprocessing.segmentation import Segmentation
 
@@ -95,8 +96,7 @@ def measure(
     segmentation: Segmentation,
     *,
     grey_levels: int,
-    points: Float[np.ndarray, "21 2"] | None,
-    doubt: float | None,
+    landmarks: Landmarks | None,
     pose: Pose | None,
 ) -> Measures:
     """Measure what the gate looks at.
@@ -104,9 +104,8 @@ def measure(
     Args:
         pixels: Contrast-normalised radiograph, bright bone.
         segmentation: The mask.
-        grey_levels: Grey levels of the file, see `preprocessing.contrast.count_levels`.
-        points: Landmarks, `(x, y)` in pixels; None without a hand.
-        doubt: Their spread.
+        grey_levels: Grey levels of the file between the percentiles that were stretched.
+        landmarks: Wrist and finger joints; None without a hand.
         pose: How the hand lies; None without a hand.
     """
     mask = segmentation.mask
@@ -116,14 +115,14 @@ def measure(
         mask_score=segmentation.score,
         second_share=segmentation.second_share,
     )
-    if points is None or pose is None:
+    if landmarks is None or pose is None:
         return found
     return dataclasses.replace(
         found,
-        landmark_doubt=doubt,
+        landmark_doubt=landmarks.doubt,
         side_margin=pose.side_margin,
         contrast=measure_contrast(pixels, mask),
-        edge_share=measure_edge(mask, points),
+        edge_share=measure_edge(mask, landmarks.points),
     )
 
 

@@ -40,7 +40,7 @@ def cut_upright(
 ) -> Upright | None:
     """Turn a hand fingers up, cut its forearm, and lay it into a square of true proportions.
 
-    All of it is one resampling, so that nothing is blurred twice.
+    Turn, mirror and cut are one resampling; a hand that is shrunk is averaged by area before it.
 
     Args:
         pixels: Radiograph, uint8, bright bone.

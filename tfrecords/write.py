@@ -4,6 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import uuid
@@ -60,12 +61,11 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_rejected(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
     """Write `rejected.csv`, one row for each file or table row that became no record."""
-    beside = path.with_name(path.name + ".part")
-    with beside.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, REJECTED_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(beside, path)
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, REJECTED_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, table.getvalue())
 
 
 def shard_name(split: str, index: int, num_shards: int) -> str:
@@ -84,15 +84,13 @@ def write_shard(path: Path, records: Iterable[bytes]) -> dict[str, Any]:
         The shard's entry in `dataset_info.json`: `file`, `num_records`, `num_bytes`, `sha256`.
     """
     digest, num_records, num_bytes = hashlib.sha256(), 0, 0
-    beside = path.with_name(path.name + ".part")
-    with beside.open("wb") as file:
+    with write_whole(path) as file:
         for record in records:
             framed = frame(record)
             file.write(framed)
             digest.update(framed)
             num_records += 1
             num_bytes += len(framed)
-    os.replace(beside, path)
     return {"file": path.name, "num_records": num_records, "num_bytes": num_bytes, "sha256": digest.hexdigest()}
 
 
