@@ -70,8 +70,8 @@ class HandSamTraining:
 class Phases:
     """The two trainings of hand-SAM: on masks of another segmenter and drawings, then on masks made by hand as well."""
 
-    base: HandSamTraining = HandSamTraining(steps=1000)
-    fine: HandSamTraining = HandSamTraining(steps=700, learning_rate=6e-4, labelled_share=0.75, drawn_share=0.1, seed=1)
+    base: HandSamTraining = HandSamTraining()
+    fine: HandSamTraining = HandSamTraining(steps=650, learning_rate=4e-4, labelled_share=0.75, drawn_share=0.1, seed=1)
 
 
 @dataclasses.dataclass(frozen=True)
