@@ -17,7 +17,6 @@ from preprocessing.radiograph import Radiograph
 from preprocessing.read import read_radiograph
 from preprocessing.sources import Case, find_cases
 from preprocessing.splits import read_split_file
-from tfrecords.read import resize
 from tfrecords.schema import male_from_sex
 
 
@@ -108,7 +107,7 @@ def prepare_changed(
 
 def predict_prepared(bundle: Bundle, cases: list[Case], images: list[np.ndarray]) -> pd.DataFrame:
     """Predict prepared images of labelled cases, as a table that `boneage.evaluation` takes."""
-    sized = [resize(image[..., None], input_size=bundle.input_size).numpy() for image in images]
+    sized = [bundle.fit(image) for image in images]
     male = np.array([[male_from_sex(str(case.sex))] for case in cases], np.float32)
     return pd.DataFrame(
         {

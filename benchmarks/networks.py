@@ -16,7 +16,6 @@ from boneage.prediction import BATCH_SIZE, predict, preprocessing_of
 from preprocessing.pipeline import process
 from preprocessing.read import read_radiograph
 from preprocessing.sources import find_cases
-from tfrecords.read import resize
 from tfrecords.schema import male_from_sex
 
 
@@ -127,8 +126,8 @@ def predicting(files: Path, *, bundle: Path, sex: str = "female", repeats: int =
     paths = [case.path for case in find_cases(files)[0]]
 
     def prepare_all() -> np.ndarray:
-        prepared = (process(read_radiograph(path), config, path=path).image[..., None] for path in paths)
-        return np.stack([resize(image, input_size=loaded.input_size).numpy() for image in prepared])
+        prepared = (process(read_radiograph(path), config, path=path).image for path in paths)
+        return np.stack([loaded.fit(image) for image in prepared])
 
     images = prepare_all()
     males = np.full((len(images), 1), male_from_sex(sex), np.float32)

@@ -277,7 +277,7 @@ def _predict_through(encoding: Encoding, bundle: Bundle, records: Sequence[Recor
         for record in batch:
             image = _decode_image(record)
             back = encoding.decode(tf.constant(encoding.encode(image)), (*image.shape, 1))
-            images.append(resize(back, input_size=bundle.input_size).numpy())
+            images.append(bundle.fit(back.numpy()[..., 0]))
         males = np.array([[male_from_sex(record.sex)] for record in batch], np.float32)
         months = bundle.predict_batch(np.stack(images), males)
         predicted |= {record.id: float(value) for record, value in zip(batch, months, strict=True)}

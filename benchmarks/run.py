@@ -250,7 +250,7 @@ def _describe(key: str, value: Any) -> Any:
         from boneage.bundle import read_metadata
 
         metadata = read_metadata(value)
-        return f"{metadata['network']}, model {metadata['model_sha256'][:16]}"
+        return f"{metadata['network']}, model {metadata['sha256']['model.onnx'][:16]}"
     if key == "folds":
         return f"{len(list(value.glob('fold-*/hand_sam.onnx')))} networks"
     if isinstance(value, Path) and value.is_file():

@@ -1,32 +1,29 @@
-"""Bundles: a trained network with all that is needed to use it, in one folder.
+"""Bundles: a trained network with all that is needed to use it, in one folder, and without TensorFlow.
 
-A bundle holds `model.keras` and `metadata.json`. The metadata name the preprocessing and carry a hash of the model,
-so that neither can be exchanged for another unnoticed.
+A bundle holds `model.onnx`, by which it answers, `metadata.json`, and, unless it ships with the package, `model.keras`,
+by which it can be trained on. The metadata name the preprocessing and carry a hash of each model, so that nothing can
+be exchanged for something else unnoticed.
 """
 
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
+import onnxruntime
 import pandas as pd
-import tensorflow as tf
+from PIL import Image
 
-from tfrecords.errors import BoneAgeError
+from boneage.views import VIEWS, take_view
+from tfrecords.errors import BoneAgeError, check_choice
 from tfrecords.info import read_info
-from tfrecords.read import name_damage, read_records
-from tfrecords.write import write_json
 
-BUNDLE_VERSION = 2
-MODEL_FILE = "model.keras"
+BUNDLE_VERSION = 3
+ONNX_FILE = "model.onnx"
+KERAS_FILE = "model.keras"
 METADATA_FILE = "metadata.json"
-INTENDED_USE = "Research. Not a medical device: no diagnosis or treatment may rest on its output."
 
 
 class BundleError(BoneAgeError):
@@ -39,13 +36,13 @@ class Bundle:
 
     Args:
         folder: Where it was loaded from.
-        model: The network: images float32 `(batch, size, size, 1)` in [0, 1] and, if it uses sex, `male` float32
+        session: The network: images float32 `(batch, size, size, 1)` in [0, 1] and, if it uses sex, `male` float32
             `(batch, 1)`, to bone age in months, float32 `(batch, 1)`.
         metadata: Content of `metadata.json`.
     """
 
     folder: Path
-    model: keras.Model
+    session: onnxruntime.InferenceSession
     metadata: dict[str, Any]
 
     @property
@@ -53,31 +50,58 @@ class Bundle:
         """Side of the network's input in pixels."""
         return self.metadata["input_size"]
 
-    def predict_batch(self, images: np.ndarray, male: np.ndarray) -> np.ndarray:
-        """Predict bone age; where the metadata say so, as the mean over each image and its mirror image.
+    def predict_batch(self, images: np.ndarray, male: np.ndarray, *, views: str | None = None) -> np.ndarray:
+        """Predict bone age, calibrated where the bundle is.
 
         Args:
             images: Shape `(batch, size, size, 1)`, uint8.
             male: Shape `(batch, 1)`, float32, 1 for male, 0 for female.
+            views: A key of `VIEWS`; the one that the bundle names without it.
 
         Returns:
             Bone age in months, shape `(batch,)`, float32.
         """
-        inputs = {"image": tf.constant(images, tf.float32) / 255, "male": tf.constant(male, tf.float32)}
-        wanted = {tensor.name: inputs[tensor.name] for tensor in self.model.inputs}
-        months = self.model(wanted, training=False)
-        if self.metadata["average_mirrored"]:
-            mirrored = {**wanted, "image": wanted["image"][:, :, ::-1]}
-            months = (months + self.model(mirrored, training=False)) / 2
-        return months.numpy().astype(np.float32)[:, 0]
+        chosen = self.metadata["views"] if views is None else views
+        check_choice("views", chosen, tuple(VIEWS))
+        answers = [
+            self._run(take_view(images, angle_degrees=angle, mirrored=mirrored), male)
+            for angle, mirrored in VIEWS[chosen]
+        ]
+        months = np.mean(answers, axis=0)
+        if calibration := self.metadata.get("calibration"):
+            slope, offset = np.where(male > 0.5, calibration["male"], calibration["female"]).T
+            months = months * slope + offset
+        return months.astype(np.float32)
 
-    def predict_records(self, data: str | Path, *, split: str, batch_size: int = 64) -> pd.DataFrame:
+    def _run(self, images: np.ndarray, male: np.ndarray) -> np.ndarray:
+        known = {"image": images.astype(np.float32) / 255, "male": male.astype(np.float32)}
+        return self.session.run(None, {each.name: known[each.name] for each in self.session.get_inputs()})[0][:, 0]
+
+    def fit(self, image: np.ndarray) -> np.ndarray:
+        """Resize a prepared square to the network's input, as reading records does.
+
+        Args:
+            image: Shape `(side, side)`, uint8.
+
+        Returns:
+            Shape `(size, size, 1)`, uint8.
+        """
+        size = self.input_size
+        if image.shape[0] == size:
+            return image[..., None]
+        resized = Image.fromarray(image.astype(np.float32)).resize((size, size), Image.Resampling.BILINEAR)
+        return np.rint(np.clip(np.asarray(resized), 0, 255)).astype(np.uint8)[..., None]
+
+    def predict_records(
+        self, data: str | Path, *, split: str, batch_size: int = 64, views: str | None = None
+    ) -> pd.DataFrame:
         """Predict one split of a record folder.
 
         Args:
             data: The record folder.
             split: `"train"`, `"validation"` or `"test"`.
             batch_size: Records predicted at a time.
+            views: As in `predict_batch`.
 
         Returns:
             Columns `id`, `sex`, `bone_age_months` (NaN where missing), `predicted_months`.
@@ -85,6 +109,9 @@ class Bundle:
         Raises:
             BundleError: If the records were preprocessed differently from the bundle's training data.
         """
+        # Reading records takes TensorFlow, which answering for files does not.
+        from tfrecords.read import name_damage, read_records
+
         found = read_info(data)["fingerprint"]
         if found != self.metadata["fingerprint"]:
             raise BundleError(
@@ -101,50 +128,14 @@ class Bundle:
                             "id": [id.decode() for id in batch["id"]],
                             "sex": np.where(batch["male"][:, 0] > 0.5, "male", "female"),
                             "bone_age_months": batch["bone_age_months"][:, 0],
-                            "predicted_months": self.predict_batch(batch["image"], batch["male"]),
+                            "predicted_months": self.predict_batch(batch["image"], batch["male"], views=views),
                         }
                     )
                 )
         return pd.concat(frames, ignore_index=True)
 
 
-def save_bundle(folder: str | Path, model: keras.Model, metadata: dict[str, Any]) -> Path:
-    """Save a bundle; an older one in its place stays whole until the new one is complete.
-
-    Args:
-        folder: Where it goes.
-        model: The network.
-        metadata: What `metadata.json` tells beside the version and the model's hash.
-
-    Returns:
-        The folder.
-    """
-    folder = Path(folder)
-    beside = folder.with_name(folder.name + ".part")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    model.save(beside / MODEL_FILE)
-    own = {
-        "bundle_version": BUNDLE_VERSION,
-        "boneage_version": importlib.metadata.version("boneage"),
-        "model_sha256": hashlib.sha256((beside / MODEL_FILE).read_bytes()).hexdigest(),
-        "value_range": [0.0, 1.0],
-        "unit": "months",
-        "intended_use": INTENDED_USE,
-    }
-    sealed = {**metadata, **own}
-    write_json(beside / METADATA_FILE, {**sealed, "seal": _seal(sealed)})
-    if folder.exists():
-        old = folder.with_name(folder.name + ".old")
-        os.replace(folder, old)
-        os.replace(beside, folder)
-        shutil.rmtree(old)
-    else:
-        os.replace(beside, folder)
-    return folder
-
-
-def _seal(metadata: dict[str, Any]) -> str:
+def seal(metadata: dict[str, Any]) -> str:
     """Hash of the metadata, so that a changed line is noticed."""
     return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
 
@@ -164,11 +155,25 @@ def read_metadata(folder: str | Path) -> dict[str, Any]:
         raise BundleError(f"{path}: not readable as JSON ({error}); restore the bundle.") from error
     if metadata.get("bundle_version") != BUNDLE_VERSION:
         raise BundleError(f"{path}: version {metadata.get('bundle_version')} is not {BUNDLE_VERSION}; train again.")
-    if metadata.pop("seal", None) != _seal(metadata):
+    if metadata.pop("seal", None) != seal(metadata):
         raise BundleError(
             f"{path}: changed since it was written; restore the bundle, since its predictions rest on it."
         )
     return metadata
+
+
+def check_model(folder: Path, metadata: dict[str, Any], name: str) -> Path:
+    """Return the path of one of a bundle's models, once its hash is what the metadata say.
+
+    Raises:
+        BundleError: If the model is missing or another one.
+    """
+    path = folder / name
+    if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != metadata["sha256"].get(name):
+        raise BundleError(
+            f"{path}: missing, or not the model that {METADATA_FILE} was written for; restore the bundle."
+        )
+    return path
 
 
 def load_bundle(folder: str | Path) -> Bundle:
@@ -179,9 +184,5 @@ def load_bundle(folder: str | Path) -> Bundle:
     """
     folder = Path(folder)
     metadata = read_metadata(folder)
-    path = folder / MODEL_FILE
-    if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != metadata["model_sha256"]:
-        raise BundleError(
-            f"{path}: missing, or not the model that {METADATA_FILE} was written for; restore the bundle."
-        )
-    return Bundle(folder, keras.saving.load_model(path, compile=False, safe_mode=True), metadata)
+    path = check_model(folder, metadata, ONNX_FILE)
+    return Bundle(folder, onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]), metadata)

@@ -45,6 +45,10 @@ SamModel = Annotated[
 SamCheckpoint = Annotated[
     Path | None, typer.Option(help="Checkpoint of that model; the official one, fetched once, without it.")
 ]
+Views = Annotated[
+    str | None,
+    typer.Option(help="Looks at each radiograph: one, mirrored, or ten turned and mirrored; the bundle's without it."),
+]
 Workers = Annotated[int | None, typer.Option(help="Processes; one per core without it.", min=1)]
 Table = Annotated[Path | None, typer.Option(help="CSV or spreadsheet with labels or sex, one row a radiograph.")]
 
@@ -182,6 +186,7 @@ def evaluate(
     bundle: Annotated[Path, typer.Argument(help="Bundle of a training run.")],
     data: Data,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "validation",
+    views: Views = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for predictions.csv, evaluation.json and evaluation.png.")
     ] = None,
@@ -193,7 +198,7 @@ def evaluate(
     from boneage.evaluation import evaluate as run
     from boneage.evaluation import table, to_json
 
-    evaluation = run(bundle, data=data, split=split, out=out)
+    evaluation = run(bundle, data=data, split=split, views=views, out=out)
     if as_json:
         typer.echo(to_json(evaluation), nl=False)
         return
@@ -210,6 +215,7 @@ def predict(
     bundle: Annotated[Path, typer.Option(help="Bundle of a training run.", show_default=False)],
     sex: Annotated[str | None, typer.Option(help="female or male, for all files; DICOM files bring their own.")] = None,
     table: Annotated[Path | None, typer.Option(help="CSV or spreadsheet with id,male or id,sex.")] = None,
+    views: Views = None,
     out: Annotated[Path | None, typer.Option(help="CSV to write.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -217,7 +223,7 @@ def predict(
     from boneage.prediction import predict as run
 
     with _progress("Predicting", quiet=as_json) as report:
-        frame = run(inputs, bundle=bundle, sex=sex, table=table, out=out, progress=report)
+        frame = run(inputs, bundle=bundle, sex=sex, table=table, views=views, out=out, progress=report)
     if as_json:
         typer.echo(frame.to_json(orient="records", indent=2, double_precision=2))
         return

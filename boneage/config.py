@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import pydantic
 
 from boneage.models.networks import NETWORKS
+from boneage.views import VIEWS
 from tfrecords.errors import BoneAgeError, check_choice, closest
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -41,8 +42,9 @@ class TrainConfig:
         weight_decay: Decoupled weight decay of kernels.
         loss: `"mae"`, `"mse"`, `"huber"` or `"log_cosh"`, in months.
         patience_epochs: Epochs without a better validation MAE after which training stops; 0 never stops early.
-        average_mirrored: Whether the bundle answers with the mean of what the network says of a radiograph and of its
-            mirror image; it is for networks that were shown both (`flip_share`). Training itself is not changed.
+        views: How the bundle looks at each radiograph, to answer with the mean: `"one"`, `"mirrored"` for the mirror
+            image too, `"ten"` for both turned by up to ten degrees. It is for networks that were shown such
+            (`flip_share`, `rotation_degrees`). Training itself is not changed.
         precision: `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"`.
         seed: Seed of everything random.
     """
@@ -61,7 +63,7 @@ class TrainConfig:
     weight_decay: float = 0.01
     loss: str = "mae"
     patience_epochs: int = 0
-    average_mirrored: bool = False
+    views: str = "one"
     precision: str = "float32"
     seed: int = 0
 
@@ -70,6 +72,7 @@ class TrainConfig:
         check_choice("network", self.network, NETWORKS)
         check_choice("loss", self.loss, LOSSES)
         check_choice("precision", self.precision, PRECISIONS)
+        check_choice("views", self.views, tuple(VIEWS))
         for name in ("input_size", "epochs", "batch_size", "learning_rate"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"`{name}` must be positive. Received: {getattr(self, name)}.")

@@ -168,6 +168,7 @@ def evaluate(
     *,
     data: Path | str,
     split: str = "validation",
+    views: str | None = None,
     out: Path | str | None = None,
     num_resamples: int = 2000,
     seed: int = 0,
@@ -178,6 +179,7 @@ def evaluate(
         bundle: Folder of the trained model.
         data: Folder of records.
         split: "train", "validation" or "test".
+        views: "one", "mirrored" or "ten" looks at each radiograph; what the bundle names without it.
         out: Folder for what `write_evaluation` writes. None writes nothing: a bundle is never written to.
         num_resamples: Bootstrap draws per group.
         seed: Seed of the draws.
@@ -191,7 +193,7 @@ def evaluate(
 
     if out is not None:
         _make_folder(out)  # First, because predicting can take minutes.
-    frame = load_bundle(bundle).predict_records(data, split=split)
+    frame = load_bundle(bundle).predict_records(data, split=split, views=views)
     dataset = f"{split} split of records {read_info(data)['digest']}"
     evaluation = summarise(frame, dataset=dataset, num_resamples=num_resamples, seed=seed)
     if out is not None:

@@ -8,12 +8,12 @@ import pandas as pd
 
 from boneage.bundle import Bundle, BundleError, load_bundle
 from boneage.config import build
+from boneage.views import VIEWS
 from preprocessing.pipeline import PreprocessingConfig, fingerprint, process
 from preprocessing.radiograph import UnreadableImage
 from preprocessing.read import read_radiograph
 from preprocessing.sources import Case, find_cases
-from tfrecords.errors import BoneAgeError
-from tfrecords.read import resize
+from tfrecords.errors import BoneAgeError, check_choice
 from tfrecords.schema import SEXES, male_from_sex
 from tfrecords.write import write_text
 
@@ -31,6 +31,7 @@ def predict(
     bundle: str | Path,
     sex: str | None = None,
     table: str | Path | None = None,
+    views: str | None = None,
     out: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
@@ -41,6 +42,7 @@ def predict(
         bundle: Folder of the trained bundle.
         sex: Sex of all the children, `"female"` or `"male"`; DICOM files bring their own.
         table: CSV or spreadsheet with `id,male` or `id,sex`, instead of `sex`.
+        views: `"one"`, `"mirrored"` or `"ten"` looks at each radiograph; what the bundle names without it.
         out: CSV to write.
         progress: Called with the number of finished and of all files.
 
@@ -50,17 +52,19 @@ def predict(
 
     Raises:
         BoneAgeError: If the inputs or the table are not there, or the bundle is damaged or cannot be reproduced.
-        ValueError: If `sex` is neither, or both `sex` and `table` are given.
+        ValueError: If `sex` is neither, both `sex` and `table` are given, or `views` is unknown.
     """
     if sex is not None and sex not in SEXES:
         raise ValueError(f"`sex` must be 'female' or 'male'. Received: {sex!r}.")
     if sex is not None and table is not None:
         raise ValueError("give `sex` or `table`, not both: the table tells the sex of each child.")
+    if views is not None:
+        check_choice("views", views, tuple(VIEWS))
     loaded = load_bundle(bundle)
     config = preprocessing_of(loaded)
     cases, rejections = find_cases(inputs, table=table)
     rows = [_row(each.id, file=each.file, reasons=each.reason, detail=each.detail) for each in rejections]
-    answered = _predict_cases(cases, loaded, config, sex=sex)
+    answered = _predict_cases(cases, loaded, config, sex=sex, views=views)
     for finished, row in enumerate(answered, start=1):
         rows.append(row)
         if progress:
@@ -90,7 +94,7 @@ def preprocessing_of(bundle: Bundle) -> PreprocessingConfig:
 
 
 def _predict_cases(
-    cases: Sequence[Case], bundle: Bundle, config: PreprocessingConfig, *, sex: str | None
+    cases: Sequence[Case], bundle: Bundle, config: PreprocessingConfig, *, sex: str | None, views: str | None
 ) -> Iterator[dict[str, object]]:
     """Yield one row for each case; radiographs are held in memory only batch by batch."""
     for start in range(0, len(cases), BATCH_SIZE):
@@ -108,7 +112,7 @@ def _predict_cases(
             # A network without a sex input is never shown this value.
             males.append([male_from_sex(found) if found else 0.0])
         if images:
-            months = bundle.predict_batch(np.stack(images), np.array(males, np.float32))
+            months = bundle.predict_batch(np.stack(images), np.array(males, np.float32), views=views)
             answered = (row for row in rows if row["accepted"])
             for row, answer in zip(answered, months, strict=True):
                 row["bone_age_months"] = float(answer)
@@ -128,8 +132,7 @@ def _prepare_case(
     found = found or sex
     if found is None and bundle.metadata["use_sex"]:
         raise UnreadableImage(f"{case.path.name}: the sex is not known; give it by --sex or --table.", reason="no_sex")
-    image = process(radiograph, config, path=case.path).image
-    return resize(image[..., None], input_size=bundle.input_size).numpy(), found
+    return bundle.fit(process(radiograph, config, path=case.path).image), found
 
 
 def _row(

@@ -13,13 +13,14 @@ from typing import Any
 import keras
 
 from boneage.batches import training_batches, validation_batches
-from boneage.bundle import Bundle, save_bundle
+from boneage.bundle import load_bundle
 from boneage.config import Experiment, TrainConfig, load_experiment, to_json
 from boneage.evaluation import summarise, write_evaluation
 from boneage.models import build_model
 from boneage.models.fused import fuse
 from boneage.optimizer import build_optimizer
 from boneage.plots import plot_history
+from boneage.saving import copy_bundle, save_bundle
 from boneage.tracking import Tracker, start_tracking
 from tfrecords.errors import BoneAgeError
 from tfrecords.info import RecordsError, read_info, split_info
@@ -279,18 +280,18 @@ def _conclude(
         "network": experiment.train.network,
         "input_size": experiment.train.input_size,
         "use_sex": experiment.train.use_sex,
-        "average_mirrored": experiment.train.average_mirrored,
+        "views": experiment.train.views,
         "preprocessing": info["preprocessing"],
         "fingerprint": info["fingerprint"],
         "target": {"mean_months": train_info["mean_months"], "std_months": train_info["std_months"]},
         "training_data": {"digest": info["digest"], "source": info["source"], "num_records": train_info["num_records"]},
         "experiment": json.loads(to_json(experiment)),
     }
-    frame = Bundle(folder, model, metadata).predict_records(data, split="validation")
+    bundle = save_bundle(folder / BUNDLE_FOLDER, model, metadata)
+    frame = load_bundle(bundle).predict_records(data, split="validation")
     evaluation = summarise(frame, dataset=f"validation split of records {info['digest']}")
     mae_months = evaluation.overall.mae_months.value
-    metadata["validation_mae_months"] = round(mae_months, 4)
-    bundle = save_bundle(folder / BUNDLE_FOLDER, model, metadata)
+    copy_bundle(bundle, bundle, validation_mae_months=round(mae_months, 4))
     write_evaluation(folder / "evaluation-validation", frame, evaluation)
     plot_history(history, folder / "history.png")
     tracker.log_metrics({"best_val_mae": mae_months})

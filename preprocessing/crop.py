@@ -2,7 +2,7 @@
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Shaped, UInt8
 
 Box = tuple[int, int, int, int]
 
@@ -34,6 +34,20 @@ def shrink(
         # Area averaging: the only one of OpenCV's kernels that does not alias when shrinking.
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     return pixels, scale
+
+
+def thin(pixels: Shaped[np.ndarray, "height width"], share: float) -> Shaped[np.ndarray, "rows columns"]:
+    """Shrink an image or a mask by picking pixels, the nearest to each of the smaller image's, without averaging.
+
+    Args:
+        pixels: Shape `(height, width)`, any dtype.
+        share: Height and width to keep, as a share in (0, 1].
+    """
+    sizes = [max(1, round(side * share)) for side in pixels.shape]
+    rows, columns = (
+        ((np.arange(size) + 0.5) * (side / size)).astype(int) for size, side in zip(sizes, pixels.shape, strict=True)
+    )
+    return np.ascontiguousarray(pixels[np.ix_(rows, columns)])
 
 
 def to_square(

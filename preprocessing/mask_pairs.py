@@ -171,15 +171,12 @@ def _frame(
     size = pixels.shape[0]
     if rng.random() < 0.4:
         pixels, mask = _end_forearm(pixels, mask, rng=rng)
-    if rng.random() < 0.4:  # collimation: a turned rectangle beyond which the film is black, dark, glaring or in shadow
+    if rng.random() < 0.35:  # collimation: a turned rectangle beyond which the film is black, dark or glaring
         box = ((size / 2, size / 2), tuple(rng.uniform(0.75, 1.25, 2) * size), rng.uniform(-25, 25))
         field = np.zeros((size, size), np.uint8)
         cv2.fillConvexPoly(field, cv2.boxPoints(box).astype(np.int32), (1,))
-        if rng.random() < 0.3:  # in the shadow the hand goes on, though dimly
-            pixels = np.where(field == 1, pixels, (pixels * rng.uniform(0.2, 0.7)).astype(np.uint8))
-        else:
-            beyond = (0, rng.integers(0, 80), rng.integers(180, 256))[int(rng.integers(3))]
-            pixels, mask = np.where(field == 1, pixels, np.uint8(beyond)), mask & (field == 1)
+        beyond = (0, rng.integers(0, 80), rng.integers(180, 256))[int(rng.integers(3))]
+        pixels, mask = np.where(field == 1, pixels, np.uint8(beyond)), mask & (field == 1)
     if rng.random() < 0.35:  # bright edges of the film
         for turn in range(4):
             if rng.random() < 0.4:

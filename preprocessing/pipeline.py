@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from preprocessing.contrast import find_percentiles, stretch_between, stretch_contrast
-from preprocessing.crop import Box, to_square
+from preprocessing.crop import Box, thin, to_square
 from preprocessing.hand import Hand, find_hand
 from preprocessing.orient import WRIST
 from preprocessing.quality import Gate
@@ -25,7 +26,7 @@ from preprocessing.upright import cut_upright
 PIPELINE_VERSION = 1
 WHOLE_FRAME = "none"
 # What a whole frame knows nothing of.
-_OF_HANDS = ("forearm_share", "margin_share", "gate")
+_OF_HANDS = ("forearm_share", "margin_share", "thinned_frame_px", "gate")
 # What the weights' own hash tells, and other segmenters know nothing of.
 _OF_SAM = ("sam_model", "sam_checkpoint")
 
@@ -54,6 +55,9 @@ class PreprocessingConfig:
         forearm_share: How much of the forearm stays below the wrist, as a share of the hand's length from wrist to
             middle fingertip: the same for all, so that the length of the forearm tells nothing.
         margin_share: Black margin around the hand, as a share of its length.
+        thinned_frame_px: Longest side to which larger frames are thinned, by picking pixels, before the hand is cut out
+            of them; 0 for none. It is for networks that learnt from small copies made in this way, to whom finer bones
+            look older. The hand is found in the whole frame all the same.
         gate: What is trusted.
         sam_model: Which official model the segmenter `"sam"` is: `"vit_b"`, `"vit_l"` or `"vit_h"`.
         sam_checkpoint: Path of its checkpoint; the official one, fetched once, where empty. Where the file lies does
@@ -66,6 +70,7 @@ class PreprocessingConfig:
     contrast_high_percentile: float = 99.0
     forearm_share: float = 0.15
     margin_share: float = 0.04
+    thinned_frame_px: int = 0
     gate: Gate = dataclasses.field(default_factory=Gate)
     sam_model: str = DEFAULT_SAM_MODEL
     sam_checkpoint: str = ""
@@ -83,6 +88,8 @@ class PreprocessingConfig:
                 "`contrast_low_percentile` must be below `contrast_high_percentile`, both in [0, 100]. "
                 f"Received: {self.contrast_low_percentile} and {self.contrast_high_percentile}."
             )
+        if self.thinned_frame_px and not 16 <= self.thinned_frame_px <= 4096:
+            raise ValueError(f"`thinned_frame_px` must be 0 or lie in [16, 4096]. Received: {self.thinned_frame_px}.")
         for name in ("forearm_share", "margin_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must lie in [0, 1]. Received: {getattr(self, name)}.")
@@ -192,14 +199,15 @@ def process(
     # A reviewer turns the crop that he sees, mirrored as it may be.
     turn = review.rotate_degrees if mirror else -review.rotate_degrees
     angle_degrees = (hand.pose.angle_degrees if hand.pose else 0.0) + turn
-    cut = None
-    if hand.pose and hand.landmarks:
+    cut, mask = None, hand.segmentation.mask
+    share = min(1.0, (config.thinned_frame_px or max(mask.shape)) / max(mask.shape))
+    if hand.pose and hand.landmarks and (mask := thin(mask, share)).any():
         cut = cut_upright(
-            hand.pixels,
-            hand.segmentation.mask,
-            wrist=hand.landmarks.points[WRIST],
+            thin(hand.pixels, share),
+            mask,
+            wrist=(hand.landmarks.points[WRIST] + 0.5) * share - 0.5,
             angle_degrees=angle_degrees,
-            length_px=hand.pose.length_px,
+            length_px=hand.pose.length_px * share,
             mirror=mirror,
             forearm_share=config.forearm_share,
             margin_share=config.margin_share,
@@ -220,11 +228,11 @@ def process(
         )
     return Prepared(
         image=cut.image,
-        crop_box_px=cut.box_px,
+        crop_box_px=_widen(cut.box_px, share, shape=radiograph.pixels.shape),
         rotation_degrees=0.0 - angle_degrees,
         mirrored=mirror,
         mask_score=hand.segmentation.score,
-        pixel_spacing_mm=_scale_spacing(radiograph, cut.scale),
+        pixel_spacing_mm=_scale_spacing(radiograph, cut.scale * share),
         decisions=decisions,
         hand=hand,
     )
@@ -248,6 +256,12 @@ def _take_frame(radiograph: Radiograph, config: PreprocessingConfig) -> Prepared
         decisions={},
         hand=None,
     )
+
+
+def _widen(box: Box, share: float, *, shape: tuple[int, int]) -> Box:
+    """Return the box of a thinned frame in pixels of the whole one."""
+    left, top, right, bottom = (each / share for each in box)
+    return math.floor(left), math.floor(top), min(math.ceil(right), shape[1]), min(math.ceil(bottom), shape[0])
 
 
 def _scale_spacing(radiograph: Radiograph, scale: float) -> float | None:

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from boneage.bundle import save_bundle
 from boneage.config import Experiment, TrainConfig
 from boneage.models import build_model
+from boneage.saving import save_bundle
 from preprocessing.pipeline import PreprocessingConfig
 from preprocessing.prepare import prepare
 from preprocessing.segmenters import HAND_SAM_FILE
@@ -164,7 +164,7 @@ def bundle(records):
     info = read_info(records)
     model = build_model("efficientnet_lite0", input_size=64, target_mean_months=127.0, target_std_months=41.0)
     metadata = {key: info[key] for key in ("preprocessing", "fingerprint")}
-    metadata |= {"network": "efficientnet_lite0", "input_size": 64, "use_sex": True, "average_mirrored": False}
+    metadata |= {"network": "efficientnet_lite0", "input_size": 64, "use_sex": True, "views": "one"}
     return save_bundle(records.parent / "bundle", model, metadata)
 
 

@@ -1,12 +1,16 @@
 import dataclasses
 import json
+import subprocess
+import sys
 
 import keras
 import numpy as np
 import pytest
 
-from boneage.bundle import BundleError, load_bundle, read_metadata, save_bundle
+from boneage.bundle import BundleError, load_bundle, read_metadata, seal
 from boneage.prediction import preprocessing_of
+from boneage.saving import copy_bundle, export_onnx, load_network, save_bundle
+from boneage.views import take_view
 from preprocessing.pipeline import PreprocessingConfig, fingerprint
 from tfrecords.write import write_json
 
@@ -22,7 +26,7 @@ def metadata(config: PreprocessingConfig) -> dict:
     return {
         "input_size": 8,
         "use_sex": True,
-        "average_mirrored": False,
+        "views": "one",
         "preprocessing": dataclasses.asdict(config),
         "fingerprint": fingerprint(config),
     }
@@ -41,38 +45,97 @@ def test_comes_back_with_the_same_predictions(tmp_path):
     male = np.float32([[0], [1], [1]])
     expected = model({"image": np.float32(images) / 255, "male": male}).numpy()[:, 0]
     np.testing.assert_allclose(loaded.predict_batch(images, male), expected, atol=1e-6)
+    again = load_network(loaded.folder)({"image": np.float32(images) / 255, "male": male}).numpy()[:, 0]
+    np.testing.assert_allclose(again, expected, atol=1e-6)
     assert "medical device" in loaded.metadata["intended_use"]
     assert loaded.metadata["value_range"] == [0.0, 1.0]
 
 
-def test_mirrored_average_is_the_mean_of_both_views(tmp_path):
+def test_views_are_averaged(tmp_path):
     keras.utils.set_random_seed(0)
     image = keras.Input((8, 8, 1), name="image")
     flat = keras.layers.Flatten(name="flat")(image)
     model = keras.Model({"image": image}, keras.layers.Dense(1, name="months")(flat))
     images, male = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8), np.zeros((3, 1), np.float32)
-    plain, averaged = (
-        load_bundle(
-            save_bundle(
-                tmp_path / str(average),
-                model,
-                {**metadata(PreprocessingConfig()), "use_sex": False, "average_mirrored": average},
-            )
-        )
-        for average in (False, True)
+    described = {**metadata(PreprocessingConfig()), "use_sex": False}
+    plain = load_bundle(save_bundle(tmp_path / "plain", model, described))
+    averaged = load_bundle(copy_bundle(tmp_path / "averaged", tmp_path / "plain", views="mirrored"))
+    one, other = (plain.predict_batch(each, male) for each in (images, images[:, :, ::-1]))
+    assert np.abs(one - other).min() > 1e-3
+    np.testing.assert_allclose(averaged.predict_batch(images, male), (one + other) / 2, atol=1e-6)
+    np.testing.assert_allclose(averaged.predict_batch(images, male, views="one"), one, atol=1e-6)
+    turned = [
+        plain.predict_batch(take_view(images, angle_degrees=angle, mirrored=mirrored), male)
+        for angle in (-10.0, -5.0, 0.0, 5.0, 10.0)
+        for mirrored in (False, True)
+    ]
+    np.testing.assert_allclose(averaged.predict_batch(images, male, views="ten"), np.mean(turned, axis=0), atol=1e-5)
+    with pytest.raises(ValueError, match="mirrored"):
+        plain.predict_batch(images, male, views="miror")
+
+
+def test_views_turn_counter_clockwise_about_the_middle():
+    images = np.zeros((1, 21, 21, 1), np.uint8)
+    images[0, 2, 10] = 255
+    turned = take_view(images, angle_degrees=90.0, mirrored=False)
+    assert np.unravel_index(turned[0, ..., 0].argmax(), (21, 21)) == (10, 2)
+    assert take_view(turned, angle_degrees=0.0, mirrored=True)[0, 10, 18, 0] == turned.max()
+
+
+def test_calibration_corrects_each_sex(folder):
+    images, male = np.full((2, 8, 8, 1), 90, np.uint8), np.float32([[0], [1]])
+    plain = load_bundle(folder).predict_batch(images, male)
+    corrected = {"female": [2.0, 1.0], "male": [0.5, -3.0]}
+    calibrated = load_bundle(copy_bundle(folder, folder, calibration=corrected)).predict_batch(images, male)
+    np.testing.assert_allclose(calibrated, [2 * plain[0] + 1, plain[1] / 2 - 3], rtol=1e-6)
+
+
+def test_resizes_as_reading_records_does(folder):
+    from tfrecords.read import resize
+
+    bundle = load_bundle(folder)
+    for side in (5, 8, 23):
+        image = np.random.default_rng(side).integers(0, 256, (side, side), np.uint8)
+        expected = resize(image[..., None], input_size=8).numpy()
+        difference = np.abs(bundle.fit(image).astype(int) - expected)
+        assert difference.max() <= 1
+        assert (difference > 0).mean() < 0.05
+
+
+def test_a_network_that_onnx_changes_is_refused(tmp_path, monkeypatch):
+    model = tiny_model()
+    assert export_onnx(model, tmp_path / "model.onnx") < 1e-3
+    other = tiny_model()
+    other({"image": np.zeros((1, 8, 8, 1)), "male": np.zeros((1, 1))})
+    monkeypatch.setattr(model, "export", other.export)
+    monkeypatch.setattr("boneage.saving.MAX_DIFFERENCE_MONTHS", 1e-6)
+    with pytest.raises(BundleError, match="months off"):
+        export_onnx(model, tmp_path / "model.onnx")
+
+
+def test_without_its_keras_network_a_bundle_answers_but_is_not_trained_on(folder):
+    described = json.loads((folder / "metadata.json").read_text())
+    del described["seal"], described["sha256"]["model.keras"]
+    write_json(folder / "metadata.json", {**described, "seal": seal(described)})
+    (folder / "model.keras").unlink()
+    assert load_bundle(folder).input_size == 8
+    with pytest.raises(BundleError, match="to train on"):
+        load_network(folder)
+
+
+def test_answering_needs_no_tensorflow(folder):
+    code = (
+        "import sys; from boneage.bundle import load_bundle; from boneage.prediction import predict; "
+        f"load_bundle({str(folder)!r}); sys.exit(bool({{'tensorflow', 'keras', 'torch'}} & set(sys.modules)))"
     )
-    mirrored = np.ascontiguousarray(images[:, :, ::-1])
-    both = (plain.predict_batch(images, male) + plain.predict_batch(mirrored, male)) / 2
-    assert np.abs(both - plain.predict_batch(images, male)).min() > 1e-3
-    np.testing.assert_allclose(averaged.predict_batch(images, male), both, atol=1e-6)
-    np.testing.assert_allclose(averaged.predict_batch(mirrored, male), both, atol=1e-6)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_second_save_replaces_the_first_whole(folder):
-    before = read_metadata(folder)["model_sha256"]
+    before = read_metadata(folder)["sha256"]
     save_bundle(folder, tiny_model(), metadata(PreprocessingConfig()))
-    assert read_metadata(folder)["model_sha256"] != before
-    assert sorted(path.name for path in folder.iterdir()) == ["metadata.json", "model.keras"]
+    assert read_metadata(folder)["sha256"] != before
+    assert sorted(path.name for path in folder.iterdir()) == ["metadata.json", "model.keras", "model.onnx"]
     assert [path.name for path in folder.parent.iterdir()] == ["bundle"]
 
 
@@ -84,15 +147,16 @@ def test_refuses_changed_metadata(folder):
 
 
 def test_refuses_another_model(folder):
-    (folder / "model.keras").write_bytes(b"another")
-    with pytest.raises(BundleError, match="not the model"):
-        load_bundle(folder)
+    for name, load in (("model.keras", load_network), ("model.onnx", load_bundle)):
+        (folder / name).write_bytes(b"another")
+        with pytest.raises(BundleError, match="not the model"):
+            load(folder)
 
 
 def test_names_what_is_missing(tmp_path, folder):
     with pytest.raises(BundleError, match=r"no metadata\.json here"):
         load_bundle(tmp_path)
-    (folder / "model.keras").unlink()
+    (folder / "model.onnx").unlink()
     with pytest.raises(BundleError, match="missing"):
         load_bundle(folder)
 

@@ -292,14 +292,14 @@ def test_written_evaluation_lists_the_worst_case_first(tmp_path, frame):
 @pytest.fixture
 def bundle(monkeypatch, frame):
     """A bundle and records in name only, which note what they are asked for."""
-    asked = SimpleNamespace(bundle=None, data=None, split=None)
+    asked = SimpleNamespace(bundle=None, data=None, split=None, views=None)
 
     def load_bundle(folder):
         asked.bundle = folder
         return SimpleNamespace(predict_records=predict_records)
 
-    def predict_records(data, *, split):
-        asked.data, asked.split = data, split
+    def predict_records(data, *, split, views):
+        asked.data, asked.split, asked.views = data, split, views
         return frame
 
     monkeypatch.setitem(sys.modules, "boneage.bundle", SimpleNamespace(load_bundle=load_bundle))
@@ -309,8 +309,8 @@ def bundle(monkeypatch, frame):
 
 def test_evaluate_predicts_the_split_and_writes_nothing_unasked(tmp_path, frame, bundle, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    evaluation = evaluate("model", data="records", split="test", num_resamples=20, seed=3)
-    assert bundle == SimpleNamespace(bundle="model", data="records", split="test")
+    evaluation = evaluate("model", data="records", split="test", views="ten", num_resamples=20, seed=3)
+    assert bundle == SimpleNamespace(bundle="model", data="records", split="test", views="ten")
     dataset = "test split of records 0123abcd"
     assert evaluation == summarise(frame, dataset=dataset, num_resamples=20, seed=3)
     assert not list(tmp_path.iterdir())

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from boneage.bundle import save_bundle
 from boneage.prediction import predict
+from boneage.saving import save_bundle
 from preprocessing.pipeline import PreprocessingConfig, fingerprint
 
 
@@ -27,7 +27,7 @@ def save(folder, *, use_sex=True, input_size=32):
     metadata = {
         "input_size": input_size,
         "use_sex": use_sex,
-        "average_mirrored": False,
+        "views": "one",
         "preprocessing": dataclasses.asdict(config),
         "fingerprint": fingerprint(config),
     }

@@ -9,6 +9,7 @@ import pytest
 from boneage.batches import training_batches, validation_batches
 from boneage.bundle import load_bundle
 from boneage.config import AugmentConfig, Experiment, TrainConfig
+from boneage.saving import load_network
 from boneage.tracking import start_tracking
 from boneage.training import TrainingFailed, train
 from tfrecords.info import RecordsError
@@ -92,7 +93,7 @@ def test_a_killed_run_resumes_to_the_same_result(finished, prepared, tmp_path, m
     whole, _ = finished
     for key in ("loss", "mae", "val_mae"):
         assert [row[key] for row in resumed.history] == pytest.approx([row[key] for row in whole.history], rel=1e-5)
-    one, other = (load_bundle(run.bundle).model.get_weights() for run in (resumed, whole))
+    one, other = (load_network(run.bundle).get_weights() for run in (resumed, whole))
     for mine, theirs in zip(one, other, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
 

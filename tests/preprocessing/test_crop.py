@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.crop import bounding_box, to_square
+from preprocessing.crop import bounding_box, thin, to_square
 
 PIXELS = np.arange(1, 13, dtype=np.uint8).reshape(3, 4)
 
@@ -73,3 +73,11 @@ def test_proportions_stay_true_and_nothing_is_enlarged(height, width, max_size_p
     size = square.shape[0]
     assert 0 <= (size - right) - left <= 1
     assert 0 <= (size - bottom) - top <= 1
+
+
+def test_thinning_picks_the_pixels_in_the_middle():
+    pixels = np.arange(36, dtype=np.uint8).reshape(6, 6)
+    assert thin(pixels, 1 / 3).tolist() == [[7, 10], [25, 28]]
+    np.testing.assert_array_equal(thin(pixels, 1.0), pixels)
+    assert thin(pixels > 9, 1 / 3).tolist() == [[False, True], [True, True]]
+    assert thin(pixels, 0.01).shape == (1, 1)

@@ -79,6 +79,7 @@ OTHER_VALUES = {
     "contrast_high_percentile": 98.0,
     "forearm_share": 0.2,
     "margin_share": 0.1,
+    "thinned_frame_px": 100,
     "gate": Gate(max_edge_share=0.5),
 }
 
@@ -91,7 +92,7 @@ def test_every_field_changes_the_fingerprint():
     assert len({fingerprint(config) for config in configs}) == len(configs)
 
 
-@pytest.mark.parametrize("name", ["forearm_share", "margin_share", "gate"])
+@pytest.mark.parametrize("name", ["forearm_share", "margin_share", "thinned_frame_px", "gate"])
 def test_what_whole_frames_know_nothing_of_does_not_change_their_fingerprint(name):
     assert fingerprint(dataclasses.replace(WHOLE_FRAME, **{name: OTHER_VALUES[name]})) == DEFAULT_FINGERPRINT
 
@@ -163,6 +164,16 @@ def test_a_hand_comes_out_upright_alone_and_explained(know_it):
     assert prepared.decisions["angle_degrees"] == pytest.approx(-prepared.rotation_degrees, abs=0.01)
     assert len(prepared.decisions["landmarks_px"]) == 21
     json.dumps(prepared.decisions)
+
+
+def test_a_thinned_frame_gives_a_smaller_crop_of_the_same_place(know_it):
+    whole = process(make_radiograph(HAND.pixels, pixel_spacing_mm=(0.5, 0.5)), WITH_HAND, path=FILE)
+    config = dataclasses.replace(WITH_HAND, thinned_frame_px=100)
+    thinned = process(make_radiograph(HAND.pixels, pixel_spacing_mm=(0.5, 0.5)), config, path=FILE)
+    assert np.abs(np.subtract(whole.crop_box_px, thinned.crop_box_px)).max() <= 4
+    assert thinned.pixel_spacing_mm == pytest.approx(1.6, abs=0.01)
+    assert thinned.decisions == whole.decisions  # the hand is found in the whole frame
+    assert thinned.image.shape[0] < 100
 
 
 def test_inverted_film_gives_the_same_crop(know_it):

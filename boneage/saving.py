@@ -1,0 +1,137 @@
+"""Saving bundles, and getting the Keras network back from one."""
+
+import hashlib
+import importlib.metadata
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from boneage.bundle import (
+    BUNDLE_VERSION,
+    KERAS_FILE,
+    METADATA_FILE,
+    ONNX_FILE,
+    BundleError,
+    check_model,
+    load_bundle,
+    read_metadata,
+    seal,
+)
+from tfrecords.write import write_json
+
+INTENDED_USE = "Research. Not a medical device: no diagnosis or treatment may rest on its output."
+MAX_DIFFERENCE_MONTHS = 0.1
+_NUM_PROBES = 4
+
+
+def save_bundle(folder: str | Path, model: keras.Model, metadata: dict[str, Any]) -> Path:
+    """Save a bundle; an older one in its place stays whole until the new one is complete.
+
+    Args:
+        folder: Where it goes.
+        model: The network.
+        metadata: What `metadata.json` tells beside the version and the models' hashes.
+
+    Returns:
+        The folder.
+
+    Raises:
+        BundleError: If the network as ONNX answers otherwise than in Keras.
+    """
+    folder = Path(folder)
+    beside = _make_beside(folder)
+    model.save(beside / KERAS_FILE)
+    export_onnx(model, beside / ONNX_FILE)
+    return _complete(beside, folder, metadata)
+
+
+def copy_bundle(folder: str | Path, source: str | Path, **changes: Any) -> Path:
+    """Save a copy of a bundle with some metadata changed.
+
+    Args:
+        folder: Where it goes.
+        source: The bundle.
+        **changes: The metadata that differ.
+
+    Returns:
+        The folder.
+    """
+    folder, source = Path(folder), Path(source)
+    metadata = read_metadata(source)
+    beside = _make_beside(folder)
+    for name in metadata["sha256"]:
+        shutil.copyfile(check_model(source, metadata, name), beside / name)
+    return _complete(beside, folder, {**metadata, **changes})
+
+
+def _make_beside(folder: Path) -> Path:
+    beside = folder.with_name(folder.name + ".part")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    return beside
+
+
+def _complete(beside: Path, folder: Path, metadata: dict[str, Any]) -> Path:
+    """Write the metadata of the models in `beside`, prove that it loads, and put it in its place."""
+    own = {
+        "bundle_version": BUNDLE_VERSION,
+        "boneage_version": importlib.metadata.version("boneage"),
+        "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(beside.iterdir())},
+        "value_range": [0.0, 1.0],
+        "unit": "months",
+        "intended_use": INTENDED_USE,
+    }
+    sealed = {**metadata, **own}
+    write_json(beside / METADATA_FILE, {**sealed, "seal": seal(sealed)})
+    load_bundle(beside)
+    if folder.exists():
+        old = folder.with_name(folder.name + ".old")
+        os.replace(folder, old)
+        os.replace(beside, folder)
+        shutil.rmtree(old)
+    else:
+        os.replace(beside, folder)
+    return folder
+
+
+def load_network(folder: str | Path) -> keras.Model:
+    """Load the Keras network of a bundle, to train on; no code from the bundle is run.
+
+    Raises:
+        BundleError: If the bundle is damaged, or carries no Keras network, as the one in the package.
+    """
+    folder = Path(folder)
+    metadata = read_metadata(folder)
+    if KERAS_FILE not in metadata["sha256"]:
+        raise BundleError(f"{folder}: holds no {KERAS_FILE} to train on; name the `bundle` folder of a training run.")
+    return keras.saving.load_model(check_model(folder, metadata, KERAS_FILE), compile=False, safe_mode=True)
+
+
+def export_onnx(model: keras.Model, path: Path) -> float:
+    """Write a bone-age network as ONNX, and compare what it answers to random images.
+
+    Args:
+        model: The network.
+        path: The file.
+
+    Returns:
+        The largest difference, in months.
+
+    Raises:
+        BundleError: If it is above 0.1 months.
+    """
+    import onnxruntime
+
+    rng = np.random.default_rng(0)
+    probes = {tensor.name: rng.random((_NUM_PROBES, *tensor.shape[1:]), np.float32) for tensor in model.inputs}
+    expected = np.asarray(model(probes, training=False))  # Keras exports only what was called
+    model.export(path, format="onnx", verbose=False)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    difference = float(np.abs(session.run(None, probes)[0] - expected).max())
+    if not difference <= MAX_DIFFERENCE_MONTHS:
+        raise BundleError(f"{path}: as ONNX the network answers {difference:.2f} months off what it does in Keras.")
+    return difference
