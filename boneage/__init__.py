@@ -4,15 +4,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from boneage.calibration import calibrate
+    from boneage.ensemble import ensemble
     from boneage.evaluation import evaluate
     from boneage.prediction import predict
     from boneage.training import train
     from preprocessing.prepare import prepare
     from preprocessing.segment import segment
 
-__all__ = ["evaluate", "predict", "prepare", "segment", "train"]
+__all__ = ["calibrate", "ensemble", "evaluate", "predict", "prepare", "segment", "train"]
 
 _MODULES = {
+    "calibrate": "boneage.calibration",
+    "ensemble": "boneage.ensemble",
     "evaluate": "boneage.evaluation",
     "predict": "boneage.prediction",
     "prepare": "preprocessing.prepare",

@@ -1,6 +1,7 @@
 """The command line: each command is the function of the same name."""
 
 import contextlib
+import dataclasses
 import importlib.util
 import json
 import os
@@ -63,7 +64,9 @@ def prepare(
     source: Annotated[Path, typer.Argument(help="RSNA download, folder of radiographs, or folder of DICOM files.")],
     out: Annotated[Path, typer.Option(help="Record folder to make.", show_default=False)],
     table: Table = None,
-    split: Annotated[str, typer.Option(help="'given' by the source, 'random', or a CSV with id,split.")] = "given",
+    split: Annotated[
+        str, typer.Option(help="'given' by the source, 'random', fold '2/5', or a CSV with id,split.")
+    ] = "given",
     seed: Annotated[int, typer.Option(help="Seed of the random split and of the order.")] = 0,
     segmenter: Segmenter = "hand_sam",
     sam_model: SamModel = None,
@@ -236,6 +239,43 @@ def predict(
         typer.echo(f"{row['id'] or row['file']}: {answer}")
     if out is not None:
         typer.echo(f"written: {out}")
+
+
+@app.command()
+def calibrate(
+    bundle: Annotated[Path, typer.Argument(help="Bundle to correct.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder of the corrected bundle.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Correct a bundle by a line for each sex, fitted to about 100 labelled records; reports before and after."""
+    from boneage.calibration import calibrate as run
+
+    made = run(bundle, data=data, out=out)
+    if as_json:
+        _print_json({**dataclasses.asdict(made), "bundle": str(made.bundle)})
+        return
+    difference = made.comparison.difference_months
+    for sex, (slope, offset) in made.lines.items():
+        typer.echo(f"{sex}: {slope:.3f} x answer {offset:+.1f} months")
+    typer.echo(
+        f"MAE on {made.comparison.num_images} records, each corrected without it: {made.comparison.mae_months:.2f} "
+        f"months, before {made.comparison.baseline_mae_months:.2f} "
+        f"({difference.value:+.2f} [{difference.low:+.2f}, {difference.high:+.2f}]); "
+        f"bias {made.bias_after_months:+.1f}, before {made.bias_before_months:+.1f}"
+    )
+    typer.echo(f"bundle: {made.bundle}")
+
+
+@app.command()
+def ensemble(
+    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Bundles to join.")],
+    out: Annotated[Path, typer.Option(help="Folder of the joined bundle.", show_default=False)],
+) -> None:
+    """Join bundles into one that answers with their mean."""
+    from boneage.ensemble import ensemble as run
+
+    typer.echo(f"bundle: {run(bundles, out=out)}")
 
 
 @app.command()

@@ -26,7 +26,7 @@ from preprocessing.rejections import Rejection, reject
 from preprocessing.review import UNREVIEWED, Review, read_reviews
 from preprocessing.sheets import draw_tile
 from preprocessing.sources import Case, find_cases
-from preprocessing.splits import read_split_file
+from preprocessing.splits import ASSIGNMENTS, find_fold, read_split_file
 from preprocessing.workers import WorkFailed, work_through
 from tfrecords.errors import BoneAgeError
 from tfrecords.framing import DamagedShard, frame
@@ -79,8 +79,9 @@ def prepare(
         source: The RSNA download, a folder of radiographs, or a folder of DICOM files; see `preprocessing.sources`.
         out: The record folder to make. It appears only when complete; a killed run resumes from `<out>.partial`.
         table: CSV or spreadsheet with labels, where the source does not bring its own.
-        split: `"given"` by the source, `"random"` (seeded, stratified by sex and age band, patients undivided), or the
-            path of a CSV with `id,split`.
+        split: `"given"` by the source, `"random"` (seeded, stratified by sex and age band, patients undivided), `"2/5"`
+            (the second of five such folds for validation, the others to train on), or the path of a CSV with
+            `id,split`.
         seed: Seed of the random split and of the order of the records.
         config: The preprocessing; its defaults without one.
         review: CSV of decisions that stand above the gate, see `preprocessing.review`.
@@ -107,7 +108,8 @@ def prepare(
         # The next run would take what this one wrote for a part of the source.
         raise PreparationFailed(f"{out}: lies in the source; choose a folder beside {source}.")
     cases, rejections = find_cases(source, table=None if table is None else Path(table))
-    if split not in ("given", "random"):
+    policy = str(split) if split in ASSIGNMENTS or find_fold(str(split)) else "given"
+    if policy != str(split):
         assigned = read_split_file(Path(split))
         cases = [dataclasses.replace(case, split=assigned.get(case.id)) for case in cases]
         # A split file that lies in the source is no stray table.
@@ -120,7 +122,6 @@ def prepare(
         )
     if strange := sorted(reviews.keys() - {case.id for case in cases}):
         raise PreparationFailed(f"{review}: {strange[0]!r} is no radiograph of {source}; leave it out.")
-    policy = "random" if split == "random" else "given"
     job = _job_key(cases, rejections, config, reviews=reviews, split=policy, seed=seed)
     if (done := _read_done(out, job)) is not None:
         return done
@@ -135,7 +136,7 @@ def prepare(
         folder = partial / "folder"
         info, rejected = assemble(folder, notes, cases, unread, config=config, split=policy, seed=seed, root=source)
         if not info["splits"]:
-            advice = "" if policy == "random" else "; a source without splits of its own needs --split random"
+            advice = "" if policy != "given" else "; a source without splits of its own needs --split random"
             reasons = _count(row["reason"] for row in rejected)
             raise PreparationFailed(f"{source}: no record came of it ({reasons}){advice}.")
         info |= {"job": job, "source": source.resolve().name}

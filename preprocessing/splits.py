@@ -12,6 +12,7 @@ Cases that cannot be placed are rejected for one of these reasons:
 """
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -67,6 +68,20 @@ def read_split_file(path: str | Path) -> dict[str, str]:
     return splits
 
 
+def find_fold(split: str) -> tuple[int, int] | None:
+    """Read `"2/5"` as the second of five folds; None if it is nothing of the kind.
+
+    Raises:
+        ValueError: If there is no such fold.
+    """
+    if not (match := re.fullmatch(r"(\d{1,3})/(\d{1,3})", split)):
+        return None
+    number, num_folds = int(match[1]), int(match[2])
+    if num_folds < 2 or not 1 <= number <= num_folds:
+        raise ValueError(f"`split` {split!r} names no fold; the second of five is '2/5'.")
+    return number, num_folds
+
+
 def assign_splits(
     cases: Sequence[Case],
     pixel_hashes: Mapping[str, str],
@@ -83,7 +98,8 @@ def assign_splits(
         pixel_hashes: Hash of the pixels by id, of every case.
         split: `"given"` keeps the cases' own splits. Where a group spans several, only its cases in the one held out
             furthest stay (test, then validation, then train), so that sets for evaluation remain what they are.
-            `"random"` divides whole groups, evenly over sex and age.
+            `"random"` divides whole groups, evenly over sex and age; `"2/5"` does so into five folds, of which the
+            second is for validation and the others to train on.
         seed: Seed of the random division.
         validation_share: Share of the cases for validation, in [0, 1). Counts are met to about the size of a group.
         test_share: Share of the cases for the test, in [0, 1).
@@ -94,7 +110,9 @@ def assign_splits(
     Raises:
         ValueError: If `split` is unknown, the shares leave nothing to train on, or a hash is missing.
     """
-    check_choice("split", split, ASSIGNMENTS)
+    fold = find_fold(split)
+    if not fold:
+        check_choice("split", split, ASSIGNMENTS)
     if min(validation_share, test_share) < 0 or validation_share + test_share >= 1:
         raise ValueError(
             "`validation_share` and `test_share` must not be negative and add up to less than 1. "
@@ -107,8 +125,13 @@ def assign_splits(
     out = {rejection.id for rejection in rejections}
     groups = [[case for case in group if case.id not in out] for group in _groups(cases, pixel_hashes)]
     groups = [group for group in groups if group]
-    if split == "random":
-        splits = _divide(groups, seed=seed, validation_share=validation_share, test_share=test_share)
+    if fold:
+        number, num_folds = fold
+        folds = _divide(groups, seed=seed, shares={f"{each}": 1 / num_folds for each in range(1, num_folds + 1)})
+        splits = {id: "validation" if name == f"{number}" else "train" for id, name in folds.items()}
+    elif split == "random":
+        shares = {"train": 1 - validation_share - test_share, "validation": validation_share, "test": test_share}
+        splits = _divide(groups, seed=seed, shares=shares)
     else:
         splits, across = _keep_given(groups, pixel_hashes)
         rejections += across
@@ -173,21 +196,18 @@ def _keep_given(
     return splits, rejections
 
 
-def _divide(
-    groups: Sequence[Sequence[Case]], *, seed: int, validation_share: float, test_share: float
-) -> dict[str, str]:
+def _divide(groups: Sequence[Sequence[Case]], *, seed: int, shares: Mapping[str, float]) -> dict[str, str]:
     """Divide whole groups at random, evenly over sex and age.
 
     Groups are lined up by sex and age band, shuffled within each, and each goes to the split that is furthest behind
     its share by then. So the shares hold, to about the size of a group, along every stretch of the line.
     """
-    shares = {"train": 1 - validation_share - test_share, "validation": validation_share, "test": test_share}
-    counts = dict.fromkeys(SPLITS, 0)
+    counts = dict.fromkeys(shares, 0)
     splits: dict[str, str] = {}
     for group in sorted(groups, key=lambda group: _place_in_line(group[0], seed)):
         num_placed = len(splits) + len(group)
-        behind = {name: shares[name] * num_placed - counts[name] for name in SPLITS}
-        chosen = max(SPLITS, key=behind.__getitem__)
+        behind = {name: shares[name] * num_placed - counts[name] for name in shares}
+        chosen = max(shares, key=behind.__getitem__)
         counts[chosen] += len(group)
         splits |= {case.id: chosen for case in group}
     return splits

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from preprocessing.rejections import Unfit
 from preprocessing.sources import Case
-from preprocessing.splits import AGE_BAND_MONTHS, assign_splits, read_split_file
+from preprocessing.splits import AGE_BAND_MONTHS, assign_splits, find_fold, read_split_file
 from preprocessing.tables import UnreadableTable
 from tfrecords.schema import SPLITS
 
@@ -39,7 +39,7 @@ def cases_with_hashes(draw):
     return cases, {case.id: draw(st.sampled_from([case.id, "p", "q", "r"])) for case in cases}
 
 
-SPLIT_KINDS = st.sampled_from(["given", "random"])
+SPLIT_KINDS = st.sampled_from(["given", "random", "1/3"])
 
 
 @settings(deadline=None, max_examples=50)
@@ -129,6 +129,20 @@ class TestRandom:
     def test_share_of_zero_stays_empty(self):
         result = assign_splits(self.cases, hashes_of(self.cases), split="random", test_share=0.0)
         assert Counter(result.splits.values()) == {"train": 1800, "validation": 200}
+
+    def test_folds_share_nothing_and_leave_nothing_out(self):
+        held_out = []
+        for number in range(1, 6):
+            splits = assign_splits(self.cases, hashes_of(self.cases), split=f"{number}/5").splits
+            assert Counter(splits.values()) == {"train": 1600, "validation": 400}
+            held_out += [id for id, split in splits.items() if split == "validation"]
+        assert sorted(held_out) == sorted(case.id for case in self.cases)
+
+    def test_there_is_no_sixth_of_five_folds(self):
+        assert find_fold("random") is None and find_fold("2/5") == (2, 5)
+        for split in ("6/5", "0/5", "1/1"):
+            with pytest.raises(ValueError, match="names no fold"):
+                find_fold(split)
 
     def test_given_splits_do_not_count(self):
         cases = [make_case(str(index), split="test") for index in range(10)]

@@ -1,0 +1,49 @@
+"""Ensembles: several bundles as one, which answers with their mean."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+
+from boneage.bundle import BundleError, read_metadata
+from boneage.saving import load_network, save_bundle
+
+# What the members must have in common to be shown the same image and asked the same question.
+_COMMON = ("fingerprint", "input_size", "use_sex", "views")
+
+
+def ensemble(bundles: Sequence[str | Path], *, out: str | Path) -> Path:
+    """Join bundles into one network that answers with the mean of theirs, and save it as a bundle.
+
+    Args:
+        bundles: At least two bundles, trained on the same preprocessing at the same input size.
+        out: Folder of the new bundle.
+
+    Returns:
+        That folder.
+
+    Raises:
+        BundleError: If there are fewer than two, they differ in what must be equal, or one is calibrated.
+    """
+    if len(bundles) < 2:
+        raise BundleError(f"an ensemble needs at least two bundles. Received: {len(bundles)}.")
+    described = [read_metadata(folder) for folder in bundles]
+    for folder, metadata in zip(bundles, described, strict=True):
+        for name in _COMMON:
+            if metadata[name] != described[0][name]:
+                raise BundleError(
+                    f"{folder}: `{name}` is {metadata[name]!r}, that of {bundles[0]} {described[0][name]!r}; "
+                    "only bundles that see the same can be joined."
+                )
+        if "calibration" in metadata:
+            raise BundleError(f"{folder}: is calibrated; join the bundles first, then calibrate what comes of it.")
+    networks = [load_network(folder) for folder in bundles]
+    inputs = {tensor.name: keras.Input(tensor.shape[1:], name=tensor.name) for tensor in networks[0].inputs}
+    answers = []
+    for number, network in enumerate(networks, start=1):
+        member = keras.Model(network.inputs, network.outputs[0], name=f"member_{number}")
+        answers.append(member([inputs[tensor.name] for tensor in network.inputs]))
+    model = keras.Model(inputs, keras.layers.Average(name="bone_age_months")(answers), name="bone_age_ensemble")
+    metadata = {name: value for name, value in described[0].items() if name != "validation_mae_months"}
+    members = [{"network": each["network"], "sha256": each["sha256"]} for each in described]
+    return save_bundle(out, model, {**metadata, "network": "ensemble", "members": members})
