@@ -12,7 +12,7 @@ from measure import BenchmarkFailed, Row, rounded
 from boneage.bundle import Bundle, load_bundle
 from boneage.evaluation import compare
 from boneage.prediction import preprocessing_of
-from preprocessing.pipeline import PreprocessingConfig, Untrusted, process
+from preprocessing.pipeline import Untrusted, process
 from preprocessing.radiograph import Radiograph
 from preprocessing.read import read_radiograph
 from preprocessing.sources import Case, find_cases
@@ -63,7 +63,7 @@ def disturbing(
     bundles = [load_bundle(bundle), load_bundle(other)]
     rows: list[Row] = []
     for name, change in CHANGES.items():
-        first, second = (_predict(each, chosen, change=change) for each in bundles)
+        first, second = (predict_changed(each, chosen, change=change) for each in bundles)
         both = first["id"][first["id"].isin(second["id"])]
         first, second = (frame[frame["id"].isin(both)].reset_index(drop=True) for frame in (first, second))
         difference = compare(first, second, seed=seed).difference_months
@@ -84,36 +84,28 @@ def _mae(frame: pd.DataFrame) -> float:
     return rounded((frame["predicted_months"] - frame["bone_age_months"]).abs().mean())
 
 
-def _predict(bundle: Bundle, cases: list[Case], *, change: Callable[[np.ndarray], np.ndarray]) -> pd.DataFrame:
+def predict_changed(bundle: Bundle, cases: list[Case], *, change: Callable[[np.ndarray], np.ndarray]) -> pd.DataFrame:
+    """Read labelled radiographs, change their pixels, prepare and predict what comes of them.
+
+    Returns:
+        A table that `boneage.evaluation` takes, without what the gate rejects.
+    """
     config = preprocessing_of(bundle)
     kept, images = [], []
     for case in cases:
+        read = read_radiograph(case.path)
+        changed = Radiograph(np.ascontiguousarray(change(read.pixels)), None, None, None, None, read.source_sha256)
         try:
-            images.append(prepare_changed(case.path, change=change, config=config))
+            images.append(bundle.fit(process(changed, config, path=case.path).image))
         except Untrusted:
             continue  # counted by the caller
         kept.append(case)
-    return predict_prepared(bundle, kept, images)
-
-
-def prepare_changed(
-    path: Path, *, change: Callable[[np.ndarray], np.ndarray], config: PreprocessingConfig
-) -> np.ndarray:
-    """Read a radiograph, change its pixels and prepare what comes of it."""
-    read = read_radiograph(path)
-    changed = Radiograph(np.ascontiguousarray(change(read.pixels)), None, None, None, None, read.source_sha256)
-    return process(changed, config, path=path).image
-
-
-def predict_prepared(bundle: Bundle, cases: list[Case], images: list[np.ndarray]) -> pd.DataFrame:
-    """Predict prepared images of labelled cases, as a table that `boneage.evaluation` takes."""
-    sized = [bundle.fit(image) for image in images]
-    male = np.array([[male_from_sex(str(case.sex))] for case in cases], np.float32)
+    male = np.array([[male_from_sex(str(case.sex))] for case in kept], np.float32)
     return pd.DataFrame(
         {
-            "id": [case.id for case in cases],
-            "sex": [case.sex for case in cases],
-            "bone_age_months": [case.bone_age_months for case in cases],
-            "predicted_months": bundle.predict_batch(np.stack(sized), male),
+            "id": [case.id for case in kept],
+            "sex": [case.sex for case in kept],
+            "bone_age_months": [case.bone_age_months for case in kept],
+            "predicted_months": bundle.predict_batch(np.stack(images), male),
         }
     )

@@ -64,9 +64,7 @@ def prepare(
     source: Annotated[Path, typer.Argument(help="RSNA download, folder of radiographs, or folder of DICOM files.")],
     out: Annotated[Path, typer.Option(help="Record folder to make.", show_default=False)],
     table: Table = None,
-    split: Annotated[
-        str, typer.Option(help="'given' by the source, 'random', fold '2/5', or a CSV with id,split.")
-    ] = "given",
+    split: Annotated[str, typer.Option(help="'given' by the source, 'random', a fold as '2/5', or a CSV.")] = "given",
     seed: Annotated[int, typer.Option(help="Seed of the random split and of the order.")] = 0,
     segmenter: Segmenter = "hand_sam",
     sam_model: SamModel = None,

@@ -83,7 +83,7 @@ def predict_with(
         Three candidates.
     """
     device = predictor.device.type
-    with torch.autocast(device, torch.bfloat16, enabled=_has_bfloat16(device)):
+    with torch.autocast(device, torch.bfloat16, enabled=has_bfloat16(device)):
         predictor.set_image(np.repeat(pixels[..., None], 3, axis=2))
     predictor.features = predictor.features.float()
     left, top, right, bottom = prompts.box
@@ -121,7 +121,8 @@ def cut_padding(
 
 
 @functools.cache
-def _has_bfloat16(device: str) -> bool:
+def has_bfloat16(device: str) -> bool:
+    """Tell whether a device, `"cuda"` or `"cpu"`, has instructions for bfloat16; without them it is slower in it."""
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # Without instructions of its own for it, a processor is slower in bfloat16. Older versions of torch do not tell.

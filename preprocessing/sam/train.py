@@ -20,6 +20,7 @@ from preprocessing.hand_sam import HAND_SAM_SIZE_PX, MAX_POINTS, load_hand_sam
 from preprocessing.mask_pairs import MaskPair, augment_pair, divide, read_mask_pairs, score_mask
 from preprocessing.read import read_radiograph
 from preprocessing.sam.network import Prompted, build_hand_sam
+from preprocessing.sam.official import has_bfloat16
 from preprocessing.sam.prompting import draw_prompts
 from preprocessing.segment import SEGMENTS_FILE
 from preprocessing.segmentation import Predictor, segment_prompted
@@ -175,6 +176,7 @@ def fit_hand_sam(
             looks.append((pixels[None].astype(np.float32), mask, *draw_prompts(mask, rng=rng)))
         return tuple(torch.from_numpy(np.stack(each)) for each in zip(*looks, strict=True))
 
+    faster_in_bfloat16 = has_bfloat16("cpu")
     model.train()
     recent: list[float] = []
     began = time.perf_counter()
@@ -184,7 +186,7 @@ def fit_hand_sam(
             images, truth, points, labels = ahead.pop(0).result()
             if step + 6 < config.steps:
                 ahead.append(pool.submit(draw, step + 6))
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=faster_in_bfloat16):
                 logits, quality = model(images, points, labels)
             loss = hand_sam_loss(logits.float(), quality.float(), truth)
             optimizer.zero_grad(set_to_none=True)
