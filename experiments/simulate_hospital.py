@@ -84,7 +84,6 @@ def main() -> None:
             rows.append((name, round(SLOPE * case.bone_age_months + OFFSET_MONTHS, 1)))
     with (options.out / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("id", "boneage"), *rows])
-    print(f"{options.out}: {len(rows)} radiographs of {options.num_patients} patients")
 
 
 if __name__ == "__main__":
