@@ -21,6 +21,8 @@ from tfrecords.errors import BoneAgeError, check_choice
 from tfrecords.info import read_info
 
 BUNDLE_VERSION = 3
+# The model that ships with the package; its card lies beside it.
+DEFAULT_BUNDLE = Path(__file__).parent / "models" / "default"
 ONNX_FILE = "model.onnx"
 KERAS_FILE = "model.keras"
 METADATA_FILE = "metadata.json"

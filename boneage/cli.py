@@ -213,7 +213,7 @@ def predict(
     inputs: Annotated[
         list[Path], typer.Argument(metavar="FILE_OR_FOLDER...", help="Radiographs: PNG, JPEG, TIFF, DICOM.")
     ],
-    bundle: Annotated[Path, typer.Option(help="Bundle of a training run.", show_default=False)],
+    bundle: Annotated[Path | None, typer.Option(help="Bundle of a training run; the packaged one without it.")] = None,
     sex: Annotated[str | None, typer.Option(help="female or male, for all files; DICOM files bring their own.")] = None,
     table: Annotated[Path | None, typer.Option(help="CSV or spreadsheet with id,male or id,sex.")] = None,
     views: Views = None,

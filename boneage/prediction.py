@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from boneage.bundle import Bundle, BundleError, load_bundle
+from boneage.bundle import DEFAULT_BUNDLE, Bundle, BundleError, load_bundle
 from boneage.config import build
 from boneage.views import VIEWS
 from preprocessing.pipeline import PreprocessingConfig, fingerprint, process
@@ -28,7 +28,7 @@ class PredictionError(BoneAgeError):
 def predict(
     inputs: str | Path | Sequence[str | Path],
     *,
-    bundle: str | Path,
+    bundle: str | Path | None = None,
     sex: str | None = None,
     table: str | Path | None = None,
     views: str | None = None,
@@ -39,7 +39,7 @@ def predict(
 
     Args:
         inputs: Files and folders.
-        bundle: Folder of the trained bundle.
+        bundle: Folder of the trained bundle; the one that ships with the package without it.
         sex: Sex of all the children, `"female"` or `"male"`; DICOM files bring their own.
         table: CSV or spreadsheet with `id,male` or `id,sex`, instead of `sex`.
         views: `"one"`, `"mirrored"` or `"ten"` looks at each radiograph; what the bundle names without it.
@@ -60,7 +60,7 @@ def predict(
         raise ValueError("give `sex` or `table`, not both: the table tells the sex of each child.")
     if views is not None:
         check_choice("views", views, tuple(VIEWS))
-    loaded = load_bundle(bundle)
+    loaded = load_bundle(DEFAULT_BUNDLE if bundle is None else bundle)
     config = preprocessing_of(loaded)
     cases, rejections = find_cases(inputs, table=table)
     rows = [_row(each.id, file=each.file, reasons=each.reason, detail=each.detail) for each in rejections]

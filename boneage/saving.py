@@ -46,7 +46,7 @@ def save_bundle(folder: str | Path, model: keras.Model, metadata: dict[str, Any]
     beside = _make_beside(folder)
     model.save(beside / KERAS_FILE)
     export_onnx(model, beside / ONNX_FILE)
-    return _complete(beside, folder, metadata)
+    return complete_bundle(beside, folder, metadata)
 
 
 def copy_bundle(folder: str | Path, source: str | Path, **changes: Any) -> Path:
@@ -65,7 +65,7 @@ def copy_bundle(folder: str | Path, source: str | Path, **changes: Any) -> Path:
     beside = _make_beside(folder)
     for name in metadata["sha256"]:
         shutil.copyfile(check_model(source, metadata, name), beside / name)
-    return _complete(beside, folder, {**metadata, **changes})
+    return complete_bundle(beside, folder, {**metadata, **changes})
 
 
 def _make_beside(folder: Path) -> Path:
@@ -75,12 +75,22 @@ def _make_beside(folder: Path) -> Path:
     return beside
 
 
-def _complete(beside: Path, folder: Path, metadata: dict[str, Any]) -> Path:
-    """Write the metadata of the models in `beside`, prove that it loads, and put it in its place."""
+def complete_bundle(beside: Path, folder: Path, metadata: dict[str, Any]) -> Path:
+    """Write the metadata of the models in a folder, prove that it loads, and put it in its place.
+
+    Args:
+        beside: Folder with `model.onnx` and, to be trained on, `model.keras`; it is renamed.
+        folder: Where it goes.
+        metadata: What `metadata.json` tells beside the version and the models' hashes.
+
+    Returns:
+        The folder.
+    """
+    models = [path for path in (beside / ONNX_FILE, beside / KERAS_FILE) if path.exists()]
     own = {
         "bundle_version": BUNDLE_VERSION,
         "boneage_version": importlib.metadata.version("boneage"),
-        "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(beside.iterdir())},
+        "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in models},
         "value_range": [0.0, 1.0],
         "unit": "months",
         "intended_use": INTENDED_USE,

@@ -1,0 +1,49 @@
+"""Make of a run the bundle that ships with the package: the network as ONNX at half precision, without Keras.
+
+python experiments/ship.py runs/default/bundle --data records/crops --out boneage/models/default
+
+Its answers to the validation split are compared with those of the run's own bundle; its metadata tell its MAE.
+"""
+
+import argparse
+import dataclasses
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from boneage.bundle import METADATA_FILE, ONNX_FILE, load_bundle
+from boneage.evaluation import summarise
+from boneage.saving import MAX_DIFFERENCE_MONTHS, complete_bundle
+from preprocessing.shipping import halve_weights
+
+CARD = "README.md"
+
+
+def main() -> None:
+    """Read the arguments, ship the bundle, and tell what it reaches."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--data", type=Path, required=True, help="the records that it was trained on")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    whole = load_bundle(options.bundle)
+    beside = options.out.with_name(options.out.name + ".part")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    shutil.copyfile(options.bundle / ONNX_FILE, beside / ONNX_FILE)
+    halve_weights(beside / ONNX_FILE)
+    if (options.out / CARD).exists():
+        shutil.copyfile(options.out / CARD, beside / CARD)
+    shipped = load_bundle(complete_bundle(beside, options.out, whole.metadata))
+    frames = [each.predict_records(options.data, split="validation") for each in (whole, shipped)]
+    difference = (frames[0]["predicted_months"] - frames[1]["predicted_months"]).abs().max()
+    if difference > MAX_DIFFERENCE_MONTHS:
+        sys.exit(f"half precision changes an answer by {difference:.2f} months: not shipped.")
+    evaluation = dataclasses.asdict(summarise(frames[1]))
+    sys.stdout.write(json.dumps(evaluation["overall"], indent=2) + "\n")
+    sys.stdout.write(f"largest change by half precision: {difference:.3f} months; see {options.out / METADATA_FILE}\n")
+
+
+if __name__ == "__main__":
+    main()
