@@ -48,19 +48,35 @@ def plot_evaluation(frame: pd.DataFrame, evaluation: Evaluation, path: Path | st
     _save(figure, path)
 
 
-def plot_scatter(frame: pd.DataFrame, path: Path | str) -> None:
-    """Draw predicted against labelled bone age, by sex.
+def plot_sex(frame: pd.DataFrame, confusion: Mapping[str, Mapping[str, int]], path: Path | str) -> None:
+    """Draw how well the sex is told: the confusion matrix, and how sure the network is of girls and of boys.
 
     Args:
-        frame: Columns `sex`, `bone_age_months`, `predicted_months`.
+        frame: Columns `sex` and `male_share`, in [0, 1].
+        confusion: Counts by the true sex and then by the told one.
         path: PNG file to write; an existing one is replaced.
     """
-    figure = _figure(width_inches=5.6, height_inches=5.6)
-    axes = figure.subplots()
-    _style(axes)
-    _draw_scatter(axes, frame)
-    mae_months = (frame["predicted_months"] - frame["bone_age_months"]).abs().mean()
-    axes.set_title(f"MAE {mae_months:.2f} months, {len(frame):,} images")
+    figure = _figure(width_inches=11, height_inches=4.8)
+    matrix, shares = figure.subplots(1, 2)
+    counts = np.array([list(row.values()) for row in confusion.values()])
+    matrix.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        share = count / max(counts[row].sum(), 1)
+        colour = "white" if share > 0.5 else INK
+        matrix.text(column, row, f"{count:,}\n{100 * share:.1f}%", ha="center", va="center", color=colour, fontsize=12)
+    names = list(confusion)
+    matrix.set(xlabel="Told from the radiograph", ylabel="Recorded")
+    matrix.set_xticks(range(len(names)), names)
+    matrix.set_yticks(range(len(names)), names)
+    matrix.set_title(f"Right in {100 * counts.trace() / max(counts.sum(), 1):.1f}% of {counts.sum():,} images")
+    _style(shares)
+    for name in names:
+        colour = _SEX_STYLES[name][0]
+        of_sex = frame.loc[frame["sex"] == name, "male_share"]
+        shares.hist(of_sex, bins=np.linspace(0, 1, 21), color=colour, alpha=0.6, label=f"{name} ({len(of_sex):,})")
+    shares.axvline(0.5, color=INK, linewidth=0.8, linestyle=":")
+    shares.set(xlabel="Probability of a boy", ylabel="Images", title="How sure the network is")
+    _legend(shares)
     _save(figure, path)
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from boneage.evaluation import summarise
-from boneage.plots import plot_evaluation, plot_history, plot_scatter
+from boneage.plots import plot_evaluation, plot_history, plot_sex
 
 INK_LEVEL = 250  # Grey levels below it are drawn, above it are paper.
 
@@ -24,6 +24,10 @@ def make_frame(num_images, *, seed=0):
             "predicted_months": labels + random.normal(0, 9, num_images),
         }
     )
+
+
+def draw(frame, path):
+    plot_evaluation(frame, summarise(frame, num_resamples=5), path)
 
 
 def read(path):
@@ -72,17 +76,25 @@ def test_evaluation_shows_images_of_unknown_sex(tmp_path):
 
 def test_scatter_draws_each_sex_in_its_colour(tmp_path):
     frame = make_frame(20)
-    plot_scatter(frame, tmp_path / "both.png")
+    draw(frame, tmp_path / "both.png")
     both = read(tmp_path / "both.png")
     assert has_colour(both, "#D55E00")
     assert has_colour(both, "#0072B2")
-    plot_scatter(frame[frame["sex"] == "male"], tmp_path / "male.png")
+    draw(frame[frame["sex"] == "male"], tmp_path / "male.png")
     assert not has_colour(read(tmp_path / "male.png"), "#D55E00")
+
+
+def test_sexes_are_told_apart_in_matrix_and_histogram(tmp_path):
+    frame = pd.DataFrame({"sex": ["female"] * 8 + ["male"] * 4, "male_share": [0.1] * 6 + [0.8] * 2 + [0.9] * 4})
+    plot_sex(frame, {"female": {"female": 6, "male": 2}, "male": {"female": 0, "male": 4}}, tmp_path / "sex.png")
+    matrix, histogram = np.array_split(read(tmp_path / "sex.png"), 2, axis=1)
+    assert (np.ptp(matrix, axis=-1) > 60).sum() > 2000
+    assert (np.ptp(histogram, axis=-1) > 60).sum() > 2000
 
 
 def test_the_same_data_draw_the_same_file_and_other_data_another(tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        plot_scatter(make_frame(20, seed=seed), tmp_path / name)
+        draw(make_frame(20, seed=seed), tmp_path / name)
     a, b, c = ((tmp_path / name).read_bytes() for name in "abc")
     assert a == b
     assert a != c
@@ -105,15 +117,15 @@ def test_history_of_a_diverged_run_is_drawn_as_far_as_it_goes(tmp_path):
 
 
 def test_a_figure_that_cannot_be_drawn_leaves_the_old_file(tmp_path):
-    path = tmp_path / "scatter.png"
-    plot_scatter(make_frame(5), path)
+    path, frame = tmp_path / "card.png", make_frame(5)
+    draw(frame, path)
     before = path.read_bytes()
     with pytest.raises(KeyError):
-        plot_scatter(make_frame(5).drop(columns="sex"), path)
+        plot_evaluation(frame.drop(columns="sex"), summarise(frame, num_resamples=5), path)
     assert path.read_bytes() == before
 
 
 def test_pyplot_stays_out(tmp_path):
     loaded_before = "matplotlib.pyplot" in sys.modules
-    plot_scatter(make_frame(3), tmp_path / "scatter.png")
+    draw(make_frame(3), tmp_path / "card.png")
     assert ("matplotlib.pyplot" in sys.modules) == loaded_before
