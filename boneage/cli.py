@@ -152,6 +152,10 @@ def train(
     run: Annotated[Path | None, typer.Option(help="Run folder to make; runs/<experiment> without it.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run stopped.")] = False,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow's store; 'none' tracks nothing.")] = None,
+    distribution: Annotated[
+        str,
+        typer.Option(help="none (one device), mirrored (all GPUs here), multiworker (by TF_CONFIG), or auto."),
+    ] = "auto",
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
@@ -161,7 +165,15 @@ def train(
         sys.stdout = sys.stderr
     from boneage.training import train as work
 
-    made = work(experiment, data=data, run=run, overrides=settings or (), resume=resume, tracking_uri=tracking_uri)
+    made = work(
+        experiment,
+        data=data,
+        run=run,
+        overrides=settings or (),
+        resume=resume,
+        tracking_uri=tracking_uri,
+        distribution=distribution,
+    )
     if as_json:
         sys.stdout = sys.__stdout__
         _print_json(
