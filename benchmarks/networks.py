@@ -89,9 +89,7 @@ def _compiled(name: str, precision: str, *, input_size: int) -> keras.Model:
     before = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy(precision)
     try:
-        model = build_model(
-            name, input_size=input_size, weights="none", target_mean_months=127.0, target_std_months=41.0
-        )
+        model = build_model(name, input_size=input_size, init="none", target_mean_months=127.0, target_std_months=41.0)
     finally:
         keras.mixed_precision.set_global_policy(before)
     model.compile(

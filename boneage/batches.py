@@ -9,10 +9,20 @@ from boneage.config import AugmentConfig, Experiment, TrainConfig
 from tfrecords.read import read_records
 
 
-def training_batches(data: str | Path, experiment: Experiment, *, steps: int, first_epoch: int) -> tf.data.Dataset:
+def training_batches(
+    data: str | Path, experiment: Experiment, *, steps: int, first_epoch: int, worker: int = 0, num_workers: int = 1
+) -> tf.data.Dataset:
     """Return the endless stream of augmented training batches, from an epoch on.
 
-    Every draw is a function of the seed and the step, so that a resumed run sees what it would have seen.
+    Every draw is a function of the seed, the step and the worker, so that a resumed run sees what it would have seen.
+
+    Args:
+        data: The record folder.
+        experiment: Gives the size of a batch and the ranges of the augmentation.
+        steps: Batches in an epoch.
+        first_epoch: Number of epochs to leave out.
+        worker: Number of the worker of `num_workers` that the batches are for; it gets its part of each batch.
+        num_workers: Number of workers; must divide the size of a batch.
     """
     config = experiment.train
     batches = read_records(
@@ -22,10 +32,15 @@ def training_batches(data: str | Path, experiment: Experiment, *, steps: int, fi
         batch_size=config.batch_size,
         shuffle_seed=config.seed,
         skip_epochs=first_epoch,
+        worker=worker,
+        num_workers=num_workers,
     )
     augmented = batches.enumerate(first_epoch * steps).map(
         lambda step, batch: _example(
-            batch, config, experiment.augment, seed=tf.stack([tf.constant(config.seed, tf.int64), step])
+            batch,
+            config,
+            experiment.augment,
+            seed=tf.stack([tf.constant(config.seed, tf.int64), step * num_workers + worker]),
         ),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
@@ -39,7 +54,7 @@ def _example(
     if ranges is not None:
         images = augment(images, ranges, seed=seed)
     inputs = {"image": images, "male": batch["male"]} if config.use_sex else {"image": images}
-    return inputs, batch["bone_age_months"]
+    return inputs, batch["male" if config.task == "sex" else "bone_age_months"]
 
 
 def validation_batches(data: str | Path, config: TrainConfig) -> tf.data.Dataset:

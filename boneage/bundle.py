@@ -39,7 +39,8 @@ class Bundle:
     Args:
         folder: Where it was loaded from.
         session: The network: images float32 `(batch, size, size, 1)` in [0, 1] and, if it uses sex, `male` float32
-            `(batch, 1)`, to bone age in months, float32 `(batch, 1)`.
+            `(batch, 1)`, to bone age in months, or to the probability of a boy if its task is the sex, float32
+            `(batch, 1)`.
         metadata: Content of `metadata.json`.
     """
 
@@ -53,7 +54,7 @@ class Bundle:
         return self.metadata["input_size"]
 
     def predict_batch(self, images: np.ndarray, male: np.ndarray, *, views: str | None = None) -> np.ndarray:
-        """Predict bone age, calibrated where the bundle is.
+        """Predict bone age, calibrated where the bundle is, or the probability of a boy.
 
         Args:
             images: Shape `(batch, size, size, 1)`, uint8.
@@ -61,7 +62,7 @@ class Bundle:
             views: A key of `VIEWS`; the one that the bundle names without it.
 
         Returns:
-            Bone age in months, shape `(batch,)`, float32.
+            Bone age in months or the probability, shape `(batch,)`, float32.
         """
         chosen = self.metadata["views"] if views is None else views
         check_choice("views", chosen, tuple(VIEWS))
@@ -69,11 +70,11 @@ class Bundle:
             self._run(take_view(images, angle_degrees=angle, mirrored=mirrored), male)
             for angle, mirrored in VIEWS[chosen]
         ]
-        months = np.mean(answers, axis=0)
+        answer = np.mean(answers, axis=0)
         if calibration := self.metadata.get("calibration"):
             slope, offset = np.where(male > 0.5, calibration["male"], calibration["female"]).T
-            months = months * slope + offset
-        return months.astype(np.float32)
+            answer = answer * slope + offset
+        return answer.astype(np.float32)
 
     def _run(self, images: np.ndarray, male: np.ndarray) -> np.ndarray:
         known = {"image": images.astype(np.float32) / 255, "male": male.astype(np.float32)}
@@ -106,7 +107,8 @@ class Bundle:
             views: As in `predict_batch`.
 
         Returns:
-            Columns `id`, `sex`, `bone_age_months` (NaN where missing), `predicted_months`.
+            Columns `id`, `sex`, `bone_age_months` (NaN where missing), and `predicted_months`, or `male_share` if the
+            task is the sex.
 
         Raises:
             BundleError: If the records were preprocessed differently from the bundle's training data.
@@ -114,6 +116,7 @@ class Bundle:
         # Reading records takes TensorFlow, which answering for files does not.
         from tfrecords.read import name_damage, read_records
 
+        answer = "male_share" if self.metadata["task"] == "sex" else "predicted_months"
         found = read_info(data)["fingerprint"]
         if found != self.metadata["fingerprint"]:
             raise BundleError(
@@ -130,7 +133,7 @@ class Bundle:
                             "id": [id.decode() for id in batch["id"]],
                             "sex": np.where(batch["male"][:, 0] > 0.5, "male", "female"),
                             "bone_age_months": batch["bone_age_months"][:, 0],
-                            "predicted_months": self.predict_batch(batch["image"], batch["male"], views=views),
+                            answer: self.predict_batch(batch["image"], batch["male"], views=views),
                         }
                     )
                 )

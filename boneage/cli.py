@@ -157,6 +157,10 @@ def train(
     run: Annotated[Path | None, typer.Option(help="Run folder to make; runs/<experiment> without it.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run stopped.")] = False,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow's store; 'none' tracks nothing.")] = None,
+    distribution: Annotated[
+        str,
+        typer.Option(help="none (one device), mirrored (all GPUs here), multiworker (by TF_CONFIG), or auto."),
+    ] = "auto",
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
@@ -166,19 +170,30 @@ def train(
         sys.stdout = sys.stderr
     from boneage.training import train as work
 
-    made = work(experiment, data=data, run=run, overrides=settings or (), resume=resume, tracking_uri=tracking_uri)
+    made = work(
+        experiment,
+        data=data,
+        run=run,
+        overrides=settings or (),
+        resume=resume,
+        tracking_uri=tracking_uri,
+        distribution=distribution,
+    )
     if as_json:
         sys.stdout = sys.__stdout__
         _print_json(
             {
                 "run": str(made.folder),
                 "bundle": str(made.bundle),
-                "validation_mae_months": made.validation_mae_months,
+                "validation_error": made.validation_error,
                 "history": made.history,
             }
         )
         return
-    typer.echo(f"validation MAE {made.validation_mae_months:.2f} months")
+    if "mae" in made.history[0]:
+        typer.echo(f"validation MAE {made.validation_error:.2f} months")
+    else:
+        typer.echo(f"validation: {100 * made.validation_error:.1f}% of sexes told wrong")
     typer.echo(f"bundle: {made.bundle}")
 
 
@@ -198,12 +213,13 @@ def evaluate(
 
     from boneage.evaluation import evaluate as run
     from boneage.evaluation import table, to_json
+    from boneage.sex import SexEvaluation, table_of_sex
 
     evaluation = run(bundle, data=data, split=split, views=views, out=out)
     if as_json:
         typer.echo(to_json(evaluation), nl=False)
         return
-    rich.print(table(evaluation))
+    rich.print(table_of_sex(evaluation) if isinstance(evaluation, SexEvaluation) else table(evaluation))
     if out is not None:
         typer.echo(f"written: {out}")
 

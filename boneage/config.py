@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pydantic
 
-from boneage.models.networks import NETWORKS
+from boneage.models.networks import NETWORKS, TASKS
 from boneage.views import VIEWS
 from tfrecords.errors import BoneAgeError, check_choice, closest
 
@@ -28,9 +28,17 @@ class TrainConfig:
     """How a network is built and trained.
 
     Args:
+        task: `"age"`, or `"sex"` for a network that tells the sex from the radiograph.
         network: `"efficientnet_lite0"`, `"efficientnetb4"`, `"inceptionv3"` or `"resnet50"`.
         input_size: Side of the network's input in pixels.
-        weights: `"imagenet"`, `"none"`, or the path of a weights file.
+        init: Weights to begin with: `"imagenet"`, `"none"`, the folder of a bundle, or the path of a weights file. Of a
+            bundle the tower is taken, and the head too where its layers are alike.
+        trainable: What learns: `"all"`, `"head"`, or the number of the tower's last layers, counted in layers with
+            weights, that learn with the head. Batch normalisations of the others keep their statistics.
+        head_epochs: Epochs, of `epochs`, in which the head learns alone before what `trainable` tells does. Each of the
+            two phases has a cosine of its own; the second one has the warm-up.
+        layer_decay: Factor in (0, 1] by which the learning rate falls from each of the tower's layers with weights to
+            the one below, beginning under the head.
         use_sex: Whether the network is told the sex.
         head_units: Widths of the dense layers of the head; the network's own default where empty.
         dropout: Share of units dropped before the head.
@@ -40,7 +48,7 @@ class TrainConfig:
         learning_rate: Highest learning rate; reached after the warm-up, then lowered to zero along a cosine.
         warmup_epochs: Epochs of linear warm-up.
         weight_decay: Decoupled weight decay of kernels.
-        loss: `"mae"`, `"mse"`, `"huber"` or `"log_cosh"`, in months.
+        loss: `"mae"`, `"mse"`, `"huber"` or `"log_cosh"`, in months; of the task `"sex"` it is the cross-entropy.
         patience_epochs: Epochs without a better validation MAE after which training stops; 0 never stops early.
         views: How the bundle looks at each radiograph, to answer with the mean: `"one"`, `"mirrored"` for the mirror
             image too, `"ten"` for both turned by up to ten degrees. It is for networks that were shown such
@@ -49,9 +57,13 @@ class TrainConfig:
         seed: Seed of everything random.
     """
 
+    task: str = "age"
     network: str = "efficientnet_lite0"
     input_size: int = 128
-    weights: str = "imagenet"
+    init: str = "imagenet"
+    trainable: str | int = "all"
+    head_epochs: int = 0
+    layer_decay: float = 1.0
     use_sex: bool = True
     head_units: tuple[int, ...] = ()
     dropout: float = 0.0
@@ -69,6 +81,7 @@ class TrainConfig:
 
     def __post_init__(self):
         """Check every value."""
+        check_choice("task", self.task, TASKS)
         check_choice("network", self.network, NETWORKS)
         check_choice("loss", self.loss, LOSSES)
         check_choice("precision", self.precision, PRECISIONS)
@@ -76,15 +89,31 @@ class TrainConfig:
         for name in ("input_size", "epochs", "batch_size", "learning_rate"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"`{name}` must be positive. Received: {getattr(self, name)}.")
-        for name in ("warmup_epochs", "weight_decay", "patience_epochs", "seed"):
+        for name in ("warmup_epochs", "weight_decay", "patience_epochs", "head_epochs", "seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must not be negative. Received: {getattr(self, name)}.")
+        if self.task == "sex" and self.use_sex:
+            raise ValueError("`use_sex` must be false for the task 'sex'. Received: true.")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"`dropout` must lie in [0, 1). Received: {self.dropout}.")
-        if self.warmup_epochs >= self.epochs:
+        if not self.init:
+            raise ValueError("`init` must be 'imagenet', 'none', a bundle folder or a weights file. Received: ''.")
+        if self.trainable not in ("all", "head") and not (isinstance(self.trainable, int) and self.trainable > 0):
             raise ValueError(
-                f"`warmup_epochs` must be below `epochs`. Received: {self.warmup_epochs} and {self.epochs}."
+                f"`trainable` must be 'all', 'head' or a positive number of layers. Received: {self.trainable!r}."
             )
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"`layer_decay` must lie in (0, 1]. Received: {self.layer_decay}.")
+        if self.warmup_epochs >= self.epochs - self.head_epochs:
+            raise ValueError(
+                "`warmup_epochs` must be below `epochs` less `head_epochs`. "
+                f"Received: {self.warmup_epochs}, {self.epochs} and {self.head_epochs}."
+            )
+
+    @property
+    def measure(self) -> str:
+        """What an epoch is judged by, less being better: `"mae"` in months, or `"error_share"` of the sexes told."""
+        return "mae" if self.task == "age" else "error_share"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -81,7 +81,7 @@ def demo(out: str | Path) -> None:
         "Evaluate on the test split",
         out / "evaluation",
         functools.partial(evaluate, run.bundle, data=prepared.folder, split="test", out=out / "evaluation"),
-        lambda found: f"MAE {found.overall.mae_months.value:.1f} months on synthetic data",
+        lambda found: f"{found.headline} on synthetic data",
     )
     write_dataset(unseen, num_images=NUM_UNSEEN, seed=2, size_px=SIZE_PX)
     step(

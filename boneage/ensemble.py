@@ -9,7 +9,7 @@ from boneage.bundle import BundleError, read_metadata
 from boneage.saving import load_network, save_bundle
 
 # What the members must have in common to be shown the same image and asked the same question.
-_COMMON = ("fingerprint", "input_size", "use_sex", "views")
+_COMMON = ("task", "fingerprint", "input_size", "use_sex", "views")
 
 
 def ensemble(bundles: Sequence[str | Path], *, out: str | Path) -> Path:
@@ -43,7 +43,7 @@ def ensemble(bundles: Sequence[str | Path], *, out: str | Path) -> Path:
     for number, network in enumerate(networks, start=1):
         member = keras.Model(network.inputs, network.outputs[0], name=f"member_{number}")
         answers.append(member([inputs[tensor.name] for tensor in network.inputs]))
-    model = keras.Model(inputs, keras.layers.Average(name="bone_age_months")(answers), name="bone_age_ensemble")
-    metadata = {name: value for name, value in described[0].items() if name != "validation_mae_months"}
+    model = keras.Model(inputs, keras.layers.Average(name="mean")(answers), name="ensemble")
+    metadata = {name: value for name, value in described[0].items() if name != "validation_error"}
     members = [{"network": each["network"], "sha256": each["sha256"]} for each in described]
     return save_bundle(out, model, {**metadata, "network": "ensemble", "members": members})

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from boneage.metrics import Estimate, Evaluation, Summary, bootstrap, summarise_errors
 from boneage.plots import plot_evaluation
+from boneage.sex import SexEvaluation, summarise_sex, write_sex_evaluation
 from tfrecords.errors import BoneAgeError
 from tfrecords.schema import SEXES
 from tfrecords.write import write_text
@@ -133,7 +134,7 @@ def compare(frame: pd.DataFrame, baseline: pd.DataFrame, *, num_resamples: int =
     )
 
 
-def to_json(evaluation: Evaluation) -> str:
+def to_json(evaluation: Evaluation | SexEvaluation) -> str:
     """Write an evaluation as indented JSON; undefined measures become null."""
     return json.dumps(asdict(evaluation), indent=2, allow_nan=False) + "\n"
 
@@ -172,7 +173,7 @@ def evaluate(
     out: Path | str | None = None,
     num_resamples: int = 2000,
     seed: int = 0,
-) -> Evaluation:
+) -> Evaluation | SexEvaluation:
     """Evaluate a trained model on one split of a record folder.
 
     Args:
@@ -193,8 +194,14 @@ def evaluate(
 
     if out is not None:
         _make_folder(out)  # First, because predicting can take minutes.
-    frame = load_bundle(bundle).predict_records(data, split=split, views=views)
+    loaded = load_bundle(bundle)
+    frame = loaded.predict_records(data, split=split, views=views)
     dataset = f"{split} split of records {read_info(data)['digest']}"
+    if loaded.metadata["task"] == "sex":
+        told = summarise_sex(frame, dataset=dataset, num_resamples=num_resamples, seed=seed)
+        if out is not None:
+            write_sex_evaluation(Path(out), frame, told)
+        return told
     evaluation = summarise(frame, dataset=dataset, num_resamples=num_resamples, seed=seed)
     if out is not None:
         write_evaluation(out, frame, evaluation)

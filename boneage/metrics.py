@@ -82,6 +82,16 @@ class Evaluation:
     by_sex: dict[str, Summary]
     by_age_years: dict[str, Summary]
 
+    @property
+    def error(self) -> float:
+        """What a training run is judged by: the mean absolute error in months."""
+        return self.overall.mae_months.value
+
+    @property
+    def headline(self) -> str:
+        """The result in a few words."""
+        return f"MAE {self.error:.2f} months"
+
 
 def summarise_errors(label: Images, *, predicted: Images, num_resamples: int, seed: int) -> Summary:
     """Measure the predictions of one group of images.

@@ -81,25 +81,30 @@ def plot_sex(frame: pd.DataFrame, confusion: Mapping[str, Mapping[str, int]], pa
 
 
 def plot_history(history: Sequence[Mapping[str, float]], path: Path | str) -> None:
-    """Draw the mean absolute error of every epoch.
+    """Draw how training and validation went, epoch by epoch.
 
     Args:
-        history: One mapping an epoch: `epoch`, `mae` and `val_mae`, the latter two in months.
+        history: One mapping an epoch: `epoch`, and `mae` and `val_mae` in months or `error_share` and
+            `val_error_share`.
         path: PNG file to write; an existing one is replaced.
     """
-    table = pd.DataFrame(history, columns=["epoch", "mae", "val_mae"]).set_index("epoch")
+    table = pd.DataFrame(history).set_index("epoch")
+    measure, label, unit = (
+        ("mae", "MAE", " months") if "mae" in table else ("error_share", "share of sexes told wrong", "")
+    )
     figure = _figure(width_inches=7, height_inches=4.6)
     axes = figure.subplots()
     _style(axes)
-    for column, label, colour in (("mae", "train", BLUE), ("val_mae", "validation", VERMILION)):
-        axes.plot(table.index, table[column], color=colour, marker="o", markersize=4, label=label)
-    validation = table["val_mae"].dropna()
+    for column, name, colour in ((measure, "train", BLUE), (f"val_{measure}", "validation", VERMILION)):
+        axes.plot(table.index, table[column], color=colour, marker="o", markersize=4, label=name)
+    validation = table[f"val_{measure}"].dropna()
     if len(validation):
         axes.axhline(validation.min(), color=INK, linewidth=0.8, linestyle=":")
-        axes.set_title(f"Best validation MAE {validation.min():.2f} months, epoch {validation.idxmin()}")
+        best = f"{validation.min():.{2 if unit else 3}f}{unit}"
+        axes.set_title(f"Best validation {label} {best}, epoch {validation.idxmin()}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_ylim(bottom=0)
-    axes.set(xlabel="Epoch", ylabel="Mean absolute error (months)")
+    axes.set(xlabel="Epoch", ylabel="Mean absolute error (months)" if unit else "Share of sexes told wrong")
     _legend(axes)
     _save(figure, path)
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
 
 from boneage.metrics import Estimate, bootstrap
 from boneage.plots import plot_sex
@@ -49,6 +51,34 @@ class SexEvaluation:
     macro_f1: float
     confusion: dict[str, dict[str, int]]
     by_sex: dict[str, SexReport]
+
+    @property
+    def error(self) -> float:
+        """What a training run is judged by: the share that is told wrong."""
+        return 1 - self.accuracy.value
+
+    @property
+    def headline(self) -> str:
+        """The result in a few words."""
+        return f"sex told right in {100 * self.accuracy.value:.1f}%"
+
+
+def table_of_sex(evaluation: SexEvaluation) -> Table:
+    """Lay out an evaluation for the terminal: a row for each recorded sex."""
+    accuracy = evaluation.accuracy
+    result = Table(
+        title=f"Sex on {evaluation.dataset}" if evaluation.dataset else "Sex",
+        caption=f"Right in {100 * accuracy.value:.1f}% [{100 * accuracy.low:.1f}, {100 * accuracy.high:.1f}], "
+        f"macro F1 {evaluation.macro_f1:.3f}.",
+        box=SIMPLE_HEAD,
+    )
+    for heading in ("Recorded", "Images", *(f"told {sex}" for sex in SEXES), "Precision", "Recall", "F1"):
+        result.add_column(heading, justify="left" if heading == "Recorded" else "right", no_wrap=True)
+    for sex, report in evaluation.by_sex.items():
+        told = (f"{evaluation.confusion[sex][other]:,}" for other in SEXES)
+        measures = (f"{value:.3f}" for value in (report.precision, report.recall, report.f1))
+        result.add_row(sex, f"{report.num_images:,}", *told, *measures)
+    return result
 
 
 def tell_sex(male_share: pd.Series) -> pd.Series:

@@ -2,43 +2,43 @@
 
 import dataclasses
 import json
-import math
-import os
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from boneage.batches import training_batches, validation_batches
-from boneage.bundle import load_bundle
+from boneage.bundle import read_metadata
 from boneage.config import Experiment, TrainConfig, load_experiment, to_json
-from boneage.evaluation import summarise, write_evaluation
+from boneage.distribution import (
+    build_strategy,
+    check_batch_size,
+    distribute,
+    is_chief,
+    name_lost_worker,
+    num_workers,
+    wait_for_workers,
+    worker_index,
+)
+from boneage.evaluation import evaluate
+from boneage.loop import fit
 from boneage.models import build_model
-from boneage.models.fused import fuse
+from boneage.models.fused import fuse, in_float32
+from boneage.models.transfer import learning_rate_factors, set_trainable
 from boneage.optimizer import build_optimizer
 from boneage.plots import plot_history
+from boneage.run_folder import BEST_WEIGHTS_FILE, STATE_FILE, RunKeeper, TrainingFailed, join_run, open_run
 from boneage.saving import copy_bundle, save_bundle
 from boneage.tracking import Tracker, start_tracking
-from tfrecords.errors import BoneAgeError
 from tfrecords.info import RecordsError, read_info, split_info
 from tfrecords.read import name_damage
-from tfrecords.write import write_json, write_text
+from tfrecords.write import write_json
 
-STATE_FILE = "state.json"
+__all__ = ["TrainingFailed", "TrainingResult", "train"]
+
 BUNDLE_FOLDER = "bundle"
-KERAS_LOSSES = {
-    "mae": "mean_absolute_error",
-    "mse": "mean_squared_error",
-    "huber": "huber",
-    "log_cosh": "log_cosh",
-}
-
-
-class TrainingFailed(BoneAgeError):
-    """A training run that cannot begin or go on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,14 +48,15 @@ class TrainingResult:
     Args:
         folder: The run folder.
         bundle: The bundle folder inside it.
-        validation_mae_months: MAE of the bundle on the validation split, in months.
-        history: One dictionary an epoch: `epoch`, `loss`, `mae`, `val_mae`, `learning_rate`, `seconds`,
-            `images_per_second`; MAE in months.
+        validation_error: MAE of the bundle on the validation split in months; the share of wrong answers if its task is
+            the sex.
+        history: One dictionary an epoch: `epoch`, `loss`, `mae`, `val_mae` (months; `error_share` and
+            `val_error_share` for the sex), `learning_rate`, `seconds`, `images_per_second`, `input_stall_share`.
     """
 
     folder: Path
     bundle: Path
-    validation_mae_months: float
+    validation_error: float
     history: list[dict[str, float]]
 
 
@@ -67,201 +68,166 @@ def train(
     overrides: Sequence[str] = (),
     resume: bool = False,
     tracking_uri: str | None = None,
+    distribution: str = "auto",
 ) -> TrainingResult:
     """Train a network on a record folder.
 
     Args:
         experiment: The experiment, or its TOML file.
         data: The record folder, with the splits `train` and `validation`.
-        run: The run folder; `runs/<name of the experiment>` without it.
+        run: The run folder; `runs/<name of the experiment>` without it. Several workers must share it.
         overrides: `key=value` changes to the experiment's file.
         resume: Whether to go on where a killed run stopped.
         tracking_uri: MLflow's store; `sqlite:///mlruns/mlflow.db` without one, `"none"` tracks nothing.
+        distribution: What computes: `"none"`, `"mirrored"`, `"multiworker"` or `"auto"`, see
+            `boneage.distribution.build_strategy`. The losses do not depend on it.
 
     Returns:
-        What was made.
+        What was made; the same for all workers.
 
     Raises:
-        BoneAgeError: If the experiment or the records cannot be used, or the run folder is in use by another run.
+        BoneAgeError: If the experiment or the records cannot be used, the run folder is in use by another run, or
+            another worker was lost.
+        ValueError: If `distribution` is unknown.
     """
     if not isinstance(experiment, Experiment):
         experiment = load_experiment(experiment, overrides=overrides)
-    config = experiment.train
     info = read_info(data)
     for split in ("train", "validation"):
         described = split_info(info, split, folder=data)
-        if described["num_labelled"] < described["num_records"]:
+        if experiment.train.task == "age" and described["num_labelled"] < described["num_records"]:
             raise RecordsError(f"{data}: split {split!r} has records without bone age; training needs every label.")
     folder = Path(run or Path("runs") / experiment.name)
-    state = _open_run(folder, experiment, digest=info["digest"], resume=resume)
+    strategy = build_strategy(distribution)
+    check_batch_size(strategy, experiment.train.batch_size)
+    with name_lost_worker(strategy):
+        chief = is_chief(strategy)
+        if chief:
+            state = open_run(folder, experiment, digest=info["digest"], resume=resume)
+        wait_for_workers(strategy)
+        if not chief:
+            state = join_run(folder, experiment, digest=info["digest"])
+        with start_tracking(
+            tracking_uri if chief else "none",
+            experiment="boneage-train",
+            run_name=experiment.name,
+            run_id=state.get("tracking_run"),
+        ) as tracker:
+            if chief:
+                write_json(folder / STATE_FILE, state := {**state, "tracking_run": tracker.run_id})
+            _log_params(tracker, experiment, info=info)
+            model = _fit(strategy, experiment, data=data, info=info, folder=folder, state=state, tracker=tracker)
+            history = state["history"]
+            if chief:
+                model.load_weights(folder / BEST_WEIGHTS_FILE)
+                result = _conclude(
+                    model, experiment, data=data, info=info, folder=folder, history=history, tracker=tracker
+                )
+            wait_for_workers(strategy)
+            if not chief:
+                bundle = folder / BUNDLE_FOLDER
+                result = TrainingResult(folder, bundle, read_metadata(bundle)["validation_error"], history)
+    return result
 
+
+def _log_params(tracker: Tracker, experiment: Experiment, *, info: dict[str, Any]) -> None:
+    tracker.log_params(
+        {
+            **{f"train.{key}": value for key, value in vars(experiment.train).items()},
+            **{f"augment.{key}": value for key, value in vars(experiment.augment).items()},
+            "data.digest": info["digest"],
+            "data.fingerprint": info["fingerprint"],
+            "data.num_train": info["splits"]["train"]["num_records"],
+        }
+    )
+
+
+def _build(config: TrainConfig, described: dict[str, Any]) -> keras.Model:
+    """Build the network under the precision of the training."""
+    mean, std = (described["mean_months"], described["std_months"]) if config.standardize_target else (0.0, 1.0)
     keras.utils.set_random_seed(config.seed)
     keras.mixed_precision.set_global_policy(config.precision)
     try:
-        with start_tracking(
-            tracking_uri, experiment="boneage-train", run_name=experiment.name, run_id=state.get("tracking_run")
-        ) as tracker:
-            write_json(folder / STATE_FILE, state := {**state, "tracking_run": tracker.run_id})
-            train_info = info["splits"]["train"]
-            tracker.log_params(
-                {
-                    **{f"train.{key}": value for key, value in vars(config).items()},
-                    **{f"augment.{key}": value for key, value in vars(experiment.augment).items()},
-                    "data.digest": info["digest"],
-                    "data.fingerprint": info["fingerprint"],
-                    "data.num_train": train_info["num_records"],
-                }
-            )
-            model = _build(config, train_info)
-            trained = fuse(model)
-            history = _fit(trained, experiment, data=data, folder=folder, state=state, tracker=tracker)
-            model.set_weights(trained.get_weights())
-            return _conclude(model, experiment, data=data, info=info, folder=folder, history=history, tracker=tracker)
+        return build_model(
+            config.network,
+            input_size=config.input_size,
+            init=config.init,
+            task=config.task,
+            use_sex=config.use_sex,
+            head_units=config.head_units or None,
+            dropout=config.dropout,
+            target_mean_months=mean,
+            target_std_months=std or 1.0,
+        )
     finally:
         keras.mixed_precision.set_global_policy("float32")
 
 
-def _open_run(folder: Path, experiment: Experiment, *, digest: str, resume: bool) -> dict[str, Any]:
-    """Make the run folder, or find where an interrupted run of the same experiment stopped."""
-    wanted = {"experiment": json.loads(to_json(experiment)), "digest": digest}
-    path = folder / STATE_FILE
-    if path.exists():
-        state = json.loads(path.read_text(encoding="utf-8"))
-        if not resume:
-            raise TrainingFailed(
-                f"{folder}: holds a run; go on with it by --resume, or choose another folder by --run."
-            )
-        if {key: state[key] for key in wanted} != wanted:
-            raise TrainingFailed(f"{folder}: holds a run of another experiment or other records; choose another --run.")
-        return state
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "experiment.json", to_json(experiment))
-    state = {**wanted, "history": []}
-    write_json(path, state)
-    return state
-
-
-def _build(config: TrainConfig, described: dict[str, Any]) -> keras.Model:
-    mean, std = (described["mean_months"], described["std_months"]) if config.standardize_target else (0.0, 1.0)
-    return build_model(
-        config.network,
-        input_size=config.input_size,
-        weights=config.weights,
-        use_sex=config.use_sex,
-        head_units=config.head_units or None,
-        dropout=config.dropout,
-        target_mean_months=mean,
-        target_std_months=std or 1.0,
-    )
-
-
-def _compile(model: keras.Model, config: TrainConfig, *, steps: int) -> None:
-    """Compile for training; the optimizer's variables are built, so that a checkpoint can be loaded into them."""
+def _begin_phase(model: keras.Model, config: TrainConfig, *, trainable: str | int, epochs: range, steps: int) -> None:
+    """Set what learns in these epochs, and give the model an optimizer for it."""
+    set_trainable(model, tower=config.network, trainable=trainable)
+    warmup_epochs = config.warmup_epochs if epochs.stop == config.epochs else 0
     optimizer = build_optimizer(
         config.learning_rate,
-        steps=config.epochs * steps,
-        warmup_steps=round(config.warmup_epochs * steps),
+        steps=len(epochs) * steps,
+        warmup_steps=round(warmup_epochs * steps),
         weight_decay=config.weight_decay,
+        variables=model.trainable_variables,
+        factors=learning_rate_factors(model, tower=config.network, layer_decay=config.layer_decay),
     )
-    model.compile(
-        optimizer,
-        loss=KERAS_LOSSES[config.loss],
-        metrics=[keras.metrics.MeanAbsoluteError(name="mae")],
-        jit_compile=False,
-    )
-    model.optimizer.build(model.trainable_variables)
-
-
-class _RunKeeper(keras.callbacks.Callback):
-    """After each epoch: history, best weights, checkpoint, tracking, early stop; the state file makes it count."""
-
-    def __init__(self, folder: Path, state: dict[str, Any], *, config: TrainConfig, num_images: int, tracker: Tracker):
-        super().__init__()
-        self.folder, self.state, self.config, self.num_images, self.tracker = folder, state, config, num_images, tracker
-
-    def is_over(self) -> bool:
-        """Tell whether the validation MAE has not become better for `patience_epochs`."""
-        history, patience = self.state["history"], self.config.patience_epochs
-        best = min(history, key=lambda row: row["val_mae"], default=None)
-        return bool(best and patience and len(history) - best["epoch"] >= patience)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        """Begin to time the epoch; give dropout draws that depend on nothing but the seed and the epoch."""
-        self.began = time.perf_counter()
-        # Keras saves no state of its seed generators: without this a resumed run would drop other units.
-        states = [variable for variable in self.model.variables if variable.path.endswith("seed_generator_state")]
-        for index, state in enumerate(states):
-            state.assign([self.config.seed + index, epoch])
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Keep what the epoch brought."""
-        seconds = time.perf_counter() - self.began
-        row = {
-            "epoch": epoch + 1,
-            "loss": float(logs["loss"]),
-            "mae": float(logs["mae"]),
-            "val_mae": float(logs["val_mae"]),
-            "learning_rate": float(self.model.optimizer.learning_rate),
-            "seconds": round(seconds, 3),
-            "images_per_second": round(self.num_images / seconds, 1),
-        }
-        if not math.isfinite(row["loss"] + row["val_mae"]):
-            raise TrainingFailed(
-                f"{self.folder}: diverged in epoch {epoch + 1} (loss {row['loss']}, validation MAE {row['val_mae']}); "
-                "start again with a lower `learning_rate`."
-            )
-        history = [*self.state["history"], row]
-        if min(history, key=lambda row: row["val_mae"]) is row:
-            self._save("best.weights.h5")
-        checkpoint = self._save(f"latest-{epoch + 1:04d}.weights.h5")
-        self.state |= {"history": history, "checkpoint": checkpoint}
-        write_json(self.folder / STATE_FILE, self.state)
-        for old in self.folder.glob("latest-*.weights.h5"):
-            if old.name != checkpoint:
-                old.unlink()
-        self.tracker.log_metrics({key: value for key, value in row.items() if key != "epoch"}, step=epoch + 1)
-        if self.is_over():
-            self.model.stop_training = True
-
-    def _save(self, name: str) -> str:
-        beside = self.folder / f"part-{name}"
-        self.model.save_weights(beside)
-        os.replace(beside, self.folder / name)
-        return name
+    if config.precision == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    # Built, so that a checkpoint can be loaded into its variables.
+    optimizer.build(model.trainable_variables)
+    model.compile(optimizer, auto_scale_loss=False)
 
 
 def _fit(
-    model: keras.Model,
+    strategy: tf.distribute.Strategy,
     experiment: Experiment,
     *,
     data: str | Path,
+    info: dict[str, Any],
     folder: Path,
     state: dict[str, Any],
     tracker: Tracker,
-) -> list[dict[str, float]]:
-    """Train from where the state says; leaves the best weights in the model and returns the history."""
-    config = experiment.train
-    steps = split_info(read_info(data), "train", folder=data)["num_records"] // config.batch_size
-    keeper = _RunKeeper(folder, state, config=config, num_images=steps * config.batch_size, tracker=tracker)
-    _compile(model, config, steps=steps)
-    first_epoch = len(state["history"])
-    if first_epoch:
-        model.load_weights(folder / state["checkpoint"])
-    if first_epoch < config.epochs and not keeper.is_over():
-        with name_damage(data):
-            model.fit(
-                training_batches(data, experiment, steps=steps, first_epoch=first_epoch),
-                validation_data=validation_batches(data, config),
-                steps_per_epoch=steps,
-                initial_epoch=first_epoch,
-                epochs=config.epochs,
-                callbacks=[keeper],
-                shuffle=False,  # the batches are already shuffled
-                # One line an epoch where nobody watches.
-                verbose=1 if sys.stdout.isatty() else 2,
-            )
-    model.load_weights(folder / "best.weights.h5")
-    return keeper.state["history"]
+) -> keras.Model:
+    """Train from where the state says, to which the history is added; returns the network as it is saved."""
+    config, described = experiment.train, info["splits"]["train"]
+    steps, begun = described["num_records"] // config.batch_size, len(state["history"])
+    model = _build(config, described)
+    with strategy.scope():
+        trained = fuse(model)
+    if config.precision != "float32":
+        model = in_float32(model)
+    worker = {"worker": worker_index(strategy), "num_workers": num_workers(strategy)}
+    num_images = steps * config.batch_size
+    keeper = RunKeeper(folder, state, config=config, plain=model, num_images=num_images, tracker=tracker, **worker)
+    batches = distribute(training_batches(data, experiment, steps=steps, first_epoch=begun, **worker), strategy)
+    validation = distribute(validation_batches(data, config), strategy)
+    iterator = iter(batches)
+    phases = [(range(config.head_epochs), "head"), (range(config.head_epochs, config.epochs), config.trainable)]
+    for epochs, trainable in phases:
+        if not epochs or begun > epochs.stop:
+            continue
+        with strategy.scope():
+            _begin_phase(trained, config, trainable=trainable, epochs=epochs, steps=steps)
+            if epochs.start < begun <= epochs.stop:
+                trained.load_weights(folder / state["checkpoint"])
+        left = range(max(begun, epochs.start), epochs.stop)
+        if left and not keeper.is_over():
+            with name_damage(data):
+                fit(
+                    trained,
+                    strategy,
+                    config=config,
+                    batches=iterator,
+                    validation=validation,
+                    steps=steps,
+                    epochs=left,
+                    callbacks=[keeper],
+                )
+    return model
 
 
 def _conclude(
@@ -277,6 +243,7 @@ def _conclude(
     """Evaluate the best weights, write the bundle and the plots, and report them."""
     train_info = info["splits"]["train"]
     metadata = {
+        "task": experiment.train.task,
         "network": experiment.train.network,
         "input_size": experiment.train.input_size,
         "use_sex": experiment.train.use_sex,
@@ -288,13 +255,10 @@ def _conclude(
         "experiment": json.loads(to_json(experiment)),
     }
     bundle = save_bundle(folder / BUNDLE_FOLDER, model, metadata)
-    frame = load_bundle(bundle).predict_records(data, split="validation")
-    evaluation = summarise(frame, dataset=f"validation split of records {info['digest']}")
-    mae_months = evaluation.overall.mae_months.value
-    copy_bundle(bundle, bundle, validation_mae_months=round(mae_months, 4))
-    write_evaluation(folder / "evaluation-validation", frame, evaluation)
+    evaluation = evaluate(bundle, data=data, out=folder / "evaluation-validation")
+    copy_bundle(bundle, bundle, validation_error=round(evaluation.error, 4))
     plot_history(history, folder / "history.png")
-    tracker.log_metrics({"best_val_mae": mae_months})
+    tracker.log_metrics({f"best_val_{experiment.train.measure}": evaluation.error})
     for path in (folder / "evaluation-validation", folder / "history.png", bundle):
         tracker.log_artifacts(path)
-    return TrainingResult(folder, bundle, mae_months, history)
+    return TrainingResult(folder, bundle, evaluation.error, history)

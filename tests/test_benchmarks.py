@@ -164,7 +164,7 @@ def bundle(records):
     info = read_info(records)
     model = build_model("efficientnet_lite0", input_size=64, target_mean_months=127.0, target_std_months=41.0)
     metadata = {key: info[key] for key in ("preprocessing", "fingerprint")}
-    metadata |= {"network": "efficientnet_lite0", "input_size": 64, "use_sex": True, "views": "one"}
+    metadata |= {"network": "efficientnet_lite0", "input_size": 64, "use_sex": True, "task": "age", "views": "one"}
     return save_bundle(records.parent / "bundle", model, metadata)
 
 

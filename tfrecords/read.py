@@ -22,6 +22,8 @@ def read_records(
     batch_size: int,
     shuffle_seed: int | None = None,
     skip_epochs: int = 0,
+    worker: int = 0,
+    num_workers: int = 1,
     deterministic: bool = True,
 ) -> tf.data.Dataset:
     """Read one split as batches.
@@ -34,6 +36,8 @@ def read_records(
         shuffle_seed: With a seed the records come in an endless stream of full batches, newly shuffled each epoch;
             without one they come once, in their order, the last batch smaller.
         skip_epochs: Number of epochs of that stream to leave out, so that a resumed run sees what it would have seen.
+        worker: Number of the worker that reads: of each batch of that stream it gets its equal part alone.
+        num_workers: Number of workers; must divide `batch_size`.
         deterministic: Whether the order is the same in each run.
 
     Returns:
@@ -64,12 +68,15 @@ def read_records(
                 f"{folder}: split {split!r} has {num_records} records, too few for a batch of {batch_size}; "
                 "lower `batch_size`."
             )
-        window = num_records if cached else min(num_records, SHUFFLE_WINDOW)
+        # All workers must shuffle alike, also where the memory of one of them is too small to keep the split.
+        window = num_records if cached and num_workers == 1 else min(num_records, SHUFFLE_WINDOW)
         records = records.shuffle(window, seed=shuffle_seed, reshuffle_each_iteration=True)
         records = records.take(used).repeat().skip(skip_epochs * used)
+        if num_workers > 1:
+            records = records.shard(num_workers, worker)
     if not cached:
         records = records.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
-    batches = records.batch(batch_size)
+    batches = records.batch(batch_size // num_workers)
     if shuffle_seed is None:
         # A TFRecord file does not tell its length; told it, Keras knows where an epoch ends.
         batches = batches.apply(tf.data.experimental.assert_cardinality(-(-num_records // batch_size)))

@@ -1,4 +1,4 @@
-"""Build a network that reads bone age: an image tower, the sex beside it, a dense head that answers in months."""
+"""Build a network: an image tower, the sex beside it, a dense head that answers in months or tells the sex."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import keras
 
 from boneage.models.efficientnet_lite0 import efficientnet_lite0
-from boneage.models.networks import NETWORKS
-from boneage.models.pretrained import WEIGHTS_SUFFIXES, load_imagenet_weights, load_weights_file
+from boneage.models.networks import NETWORKS, TASKS
+from boneage.models.pretrained import WEIGHTS_SUFFIXES, load_imagenet_weights, load_weights_file, take_over_bundle
 from tfrecords.errors import check_choice
 
 SEX_UNITS = 32  # as in 16Bit's network (Halabi et al. 2019, doi:10.1148/radiol.2018180736)
@@ -17,7 +17,8 @@ def build_model(
     name: str,
     *,
     input_size: int,
-    weights: str | Path = "imagenet",
+    init: str | Path = "imagenet",
+    task: str = "age",
     use_sex: bool = True,
     head_units: Sequence[int] | None = None,
     dropout: float = 0.0,
@@ -29,17 +30,20 @@ def build_model(
     The head predicts the standardised bone age; the last layer turns it into months with the mean and standard
     deviation given here, so that labels, losses and predictions are all in months.
 
-    The tower is a model inside the model, named like the network, from the image to a feature map: train only its last
-    layers with `for layer in model.get_layer(name).layers[:-n]: layer.trainable = False`. The feature map itself is
-    `model.get_layer("pool").input`.
+    The tower is a model inside the model, named like the network, from the image to a feature map; all around it is the
+    head. The feature map itself is `model.get_layer("pool").input`.
 
     Args:
         name: A key of `boneage.models.NETWORKS`: `"efficientnet_lite0"`, `"efficientnetb4"`, `"inceptionv3"` or
             `"resnet50"`.
         input_size: Height and width of the image, in pixels.
-        weights: `"imagenet"` fills the tower with ImageNet weights, which ship with boneage for
+        init: `"imagenet"` fills the tower with ImageNet weights, which ship with boneage for
             `"efficientnet_lite0"` and are downloaded once for the others; `"none"` leaves it random; a path to a
-            `.weights.h5` or `.keras` file of the same network fills the whole model. No code in the file is run.
+            `.weights.h5` or `.keras` file of the same network fills the whole model; the folder of a bundle of the same
+            network fills the tower, and, if its layers have the same shapes, the head, which then keeps the bundle's
+            target mean and standard deviation. No code in the file or the bundle is run.
+        task: `"age"`, or `"sex"` for a network that tells the probability of a boy, to which the three last arguments
+            mean nothing.
         use_sex: Whether the sex is an input.
         head_units: Widths of the hidden dense layers, for example `(256,)`. None takes the network's own.
         dropout: Share in [0, 1) of the features dropped before the head while training.
@@ -54,11 +58,12 @@ def build_model(
         `use_sex`, `"male"`, float32 `(batch, 1)`, 1 for male and 0 for female.
 
     Output shape:
-        Bone age in months, float32 `(batch, 1)`, named `"bone_age_months"`.
+        Bone age in months, `"bone_age_months"`, or the probability of a boy, `"male_share"`, float32 `(batch, 1)`.
 
     Raises:
-        ValueError: If an argument is out of range, or a weights file is of another network.
+        ValueError: If an argument is out of range, or a weights file or bundle is of another network.
         WeightsUnavailable: If the weights file is missing or cannot be downloaded.
+        BundleError: If the bundle is missing, damaged or changed.
 
     Example:
         >>> model = build_model("efficientnet_lite0", input_size=128, target_mean_months=127, target_std_months=41)
@@ -66,7 +71,8 @@ def build_model(
         TensorShape([1, 1])
     """
     check_choice("name", name, tuple(NETWORKS))
-    _check_weights(weights)
+    check_choice("task", task, TASKS)
+    _check_init(init)
     network = NETWORKS[name]
     if input_size < network.min_input_size:
         raise ValueError(
@@ -87,13 +93,18 @@ def build_model(
         x = keras.layers.Dropout(dropout, name="dropout")(x)
     for number, units in enumerate(network.head_units if head_units is None else head_units, start=1):
         x = keras.layers.Dense(units, activation="relu", name=f"head_{number}")(x)
-    x = keras.layers.Dense(1, dtype="float32", name="standardized_bone_age")(x)
-    x = keras.layers.Rescaling(target_std_months, target_mean_months, dtype="float32", name="bone_age_months")(x)
-    model = keras.Model(inputs, x, name=f"bone_age_{name}")
-    if weights == "imagenet":
+    if task == "sex":
+        x = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name="male_share")(x)
+    else:
+        x = keras.layers.Dense(1, dtype="float32", name="standardized_bone_age")(x)
+        x = keras.layers.Rescaling(target_std_months, target_mean_months, dtype="float32", name="bone_age_months")(x)
+    model = keras.Model(inputs, x, name=f"{'sex' if task == 'sex' else 'bone_age'}_{name}")
+    if init == "imagenet":
         load_imagenet_weights(tower)
-    elif weights != "none":
-        load_weights_file(model, path=Path(weights))
+    elif str(init).endswith(WEIGHTS_SUFFIXES):
+        load_weights_file(model, path=Path(init))
+    elif init != "none":
+        take_over_bundle(model, tower=name, folder=Path(init))
     return model
 
 
@@ -112,9 +123,9 @@ def _build_tower(name: str, *, input_size: int) -> keras.Model:
     return keras.Model(image, features, name=name)
 
 
-def _check_weights(weights: str | Path) -> None:
-    if weights not in ("imagenet", "none") and not str(weights).endswith(WEIGHTS_SUFFIXES):
+def _check_init(init: str | Path) -> None:
+    if init not in ("imagenet", "none") and not str(init).endswith(WEIGHTS_SUFFIXES) and not Path(init).is_dir():
         raise ValueError(
-            f"`weights` must be 'imagenet', 'none' or a path that ends in {' or '.join(WEIGHTS_SUFFIXES)}. "
-            f"Received: weights={str(weights)!r}."
+            f"`init` must be 'imagenet', 'none', the folder of a bundle, or a path that ends in "
+            f"{' or '.join(WEIGHTS_SUFFIXES)}. Received: init={str(init)!r}."
         )

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+TASKS = ("age", "sex")
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 

@@ -8,7 +8,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from boneage.bundle import read_metadata
+from boneage.models.fused import assign_weights
 from boneage.models.networks import NETWORKS, Application
+from boneage.saving import load_network
 from tfrecords.errors import BoneAgeError
 
 LITE0_WEIGHTS = Path(__file__).parent / "weights" / "efficientnet_lite0_imagenet.npz"
@@ -47,7 +50,7 @@ def load_weights_file(model: keras.Model, *, path: Path) -> None:
         ValueError: If the weights in it are those of another network.
     """
     if not path.is_file():
-        raise WeightsUnavailable(f"Weights file {path} does not exist. Check the path given as `weights`.")
+        raise WeightsUnavailable(f"Weights file {path} does not exist. Check the path given as `init`.")
     try:
         with warnings.catch_warnings():
             # Of another network's file Keras warns once for each layer, before it raises for all of them.
@@ -62,6 +65,36 @@ def load_weights_file(model: keras.Model, *, path: Path) -> None:
             f"Weights file {path} does not fit `{model.name}`. "
             "Build the model with the same name, use_sex and head_units as the one that was saved."
         ) from error
+
+
+def take_over_bundle(model: keras.Model, *, tower: str, folder: Path) -> None:
+    """Fill the tower with the weights of a bundle, and the head too where all of its layers are alike.
+
+    A head that is taken over keeps the mean and standard deviation by which the bundle's turns into months.
+
+    Args:
+        model: A model of `build_model`.
+        tower: Name of its tower.
+        folder: The bundle.
+
+    Raises:
+        BundleError: If the bundle is missing, damaged or changed.
+        ValueError: If it is of another network.
+    """
+    network = read_metadata(folder)["network"]
+    if network != tower:
+        raise ValueError(f"`init` {folder} is a bundle of {network}. Received: network={tower!r}.")
+    theirs = load_network(folder)
+    assign_weights(model.get_layer(tower), theirs.get_layer(tower).get_weights())
+    if _describe_head(model, tower=tower) == _describe_head(theirs, tower=tower):
+        assign_weights(model, theirs.get_weights())
+        for mine, other in zip(model.layers, theirs.layers, strict=True):
+            if isinstance(mine, keras.layers.Rescaling):
+                mine.scale, mine.offset = other.scale, other.offset
+
+
+def _describe_head(model: keras.Model, *, tower: str) -> list[tuple[str, list[tuple[int, ...]]]]:
+    return [(layer.name, [each.shape for each in layer.weights]) for layer in model.layers if layer.name != tower]
 
 
 def _assign_arrays(tower: keras.Model, *, path: Path) -> None:
@@ -86,5 +119,5 @@ def _download(application: Application) -> str:
             raise
         raise WeightsUnavailable(
             f"ImageNet weights of {application.constructor} are not available ({error}). "
-            f"Download {url} (MD5 {md5}) and put it into {folder}, or build with weights='none'."
+            f"Download {url} (MD5 {md5}) and put it into {folder}, or build with init='none'."
         ) from error

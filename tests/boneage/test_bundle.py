@@ -26,6 +26,7 @@ def metadata(config: PreprocessingConfig) -> dict:
     return {
         "input_size": 8,
         "use_sex": True,
+        "task": "age",
         "views": "one",
         "preprocessing": dataclasses.asdict(config),
         "fingerprint": fingerprint(config),

@@ -64,6 +64,7 @@ def test_a_biased_bundle_is_mended_in_a_new_one(prepared, tmp_path):
     metadata = {
         "input_size": 32,
         "use_sex": True,
+        "task": "age",
         "views": "one",
         "preprocessing": dataclasses.asdict(config),
         "fingerprint": fingerprint(config),
@@ -91,7 +92,7 @@ def test_too_few_records_are_refused(prepared, tmp_path, monkeypatch):
     image = keras.Input((32, 32, 1), name="image")
     model = keras.Model({"image": image}, keras.layers.Dense(1)(keras.layers.Flatten()(image)))
     config = PreprocessingConfig(segmenter="none", image_size_px=32)
-    described = {"input_size": 32, "use_sex": False, "views": "one", "fingerprint": fingerprint(config)}
+    described = {"input_size": 32, "use_sex": False, "task": "age", "views": "one", "fingerprint": fingerprint(config)}
     save_bundle(test_bundle, model, described)
     with pytest.raises(CalibrationError, match="40 labelled records, too few"):
         calibrate(test_bundle, data=prepared.folder, out=tmp_path / "out")

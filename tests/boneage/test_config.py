@@ -24,8 +24,8 @@ def test_reads_tables_and_fills_in_defaults(tmp_path):
 
 def test_overrides_by_bare_and_by_full_name(tmp_path):
     path = write(tmp_path, "[train]\nepochs = 3\n")
-    experiment = load_experiment(path, overrides=["train.epochs=5", "weights=none", "blur_px=0.5", "use_sex=false"])
-    assert (experiment.train.epochs, experiment.train.weights, experiment.train.use_sex) == (5, "none", False)
+    experiment = load_experiment(path, overrides=["train.epochs=5", "init=none", "blur_px=0.5", "use_sex=false"])
+    assert (experiment.train.epochs, experiment.train.init, experiment.train.use_sex) == (5, "none", False)
     assert experiment.augment.blur_px == 0.5
 
 

@@ -84,7 +84,7 @@ def test_predicts_them_with_the_sex_of_their_headers(hospital, tmp_path):
     dense.set_weights([np.float32([[100], [50]]), np.float32([0])])
     metadata = {key: made.info[key] for key in ("preprocessing", "fingerprint")}
     bundle = save_bundle(
-        tmp_path / "bundle", model, {**metadata, "input_size": 80, "use_sex": True, "views": "mirrored"}
+        tmp_path / "bundle", model, {**metadata, "input_size": 80, "use_sex": True, "task": "age", "views": "mirrored"}
     )
     frame = predict(folder, bundle=bundle, out=tmp_path / "out.csv").set_index("id")
     assert frame["accepted"].all()

@@ -8,7 +8,7 @@ from boneage.bundle import BundleError, load_bundle
 from boneage.ensemble import ensemble
 from boneage.saving import copy_bundle, load_network, save_bundle
 
-METADATA = {"network": "tiny", "input_size": 8, "use_sex": True, "views": "one", "fingerprint": "0" * 16}
+METADATA = {"network": "tiny", "input_size": 8, "use_sex": True, "task": "age", "views": "one", "fingerprint": "0" * 16}
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def members(tmp_path_factory):
         image, male = keras.Input((8, 8, 1), name="image"), keras.Input((1,), name="male")
         x = keras.layers.Concatenate(name="join")([keras.layers.Flatten(name="flat")(image), male])
         model = keras.Model({"image": image, "male": male}, keras.layers.Dense(1, name="months")(x), name="same_name")
-        made.append(save_bundle(folder / str(seed), model, {**METADATA, "validation_mae_months": 1.0}))
+        made.append(save_bundle(folder / str(seed), model, {**METADATA, "validation_error": 1.0}))
     return made
 
 
@@ -31,7 +31,7 @@ def test_answers_with_the_mean(members, tmp_path):
     assert np.abs(answers[0] - answers[1]).min() > 1e-3
     np.testing.assert_allclose(joined.predict_batch(images, male), np.mean(answers, axis=0), atol=1e-5)
     assert [each["network"] for each in joined.metadata["members"]] == ["tiny", "tiny"]
-    assert "validation_mae_months" not in joined.metadata
+    assert "validation_error" not in joined.metadata
     again = load_network(joined.folder)({"image": np.float32(images) / 255, "male": male}).numpy()[:, 0]
     np.testing.assert_allclose(again, np.mean(answers, axis=0), atol=1e-5)
 

@@ -296,7 +296,7 @@ def bundle(monkeypatch, frame):
 
     def load_bundle(folder):
         asked.bundle = folder
-        return SimpleNamespace(predict_records=predict_records)
+        return SimpleNamespace(predict_records=predict_records, metadata={"task": "age"})
 
     def predict_records(data, *, split, views):
         asked.data, asked.split, asked.views = data, split, views

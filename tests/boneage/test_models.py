@@ -59,7 +59,7 @@ def check_model(model, *, folder):
 def network(request):
     """Name and random model of one network after the other."""
     input_size = NETWORKS[request.param].min_input_size
-    return request.param, build_model(request.param, input_size=input_size, weights="none")
+    return request.param, build_model(request.param, input_size=input_size, init="none")
 
 
 def test_network_trains_saves_and_loads(network, tmp_path):
@@ -90,21 +90,21 @@ def test_tower_sees_what_it_was_trained_on(network):
 
 
 def test_without_sex_the_image_is_the_only_input():
-    model = build_model(LITE0, input_size=32, weights="none", use_sex=False, head_units=(), dropout=0.5)
+    model = build_model(LITE0, input_size=32, init="none", use_sex=False, head_units=(), dropout=0.5)
     names = ["image", LITE0, "pool", "dropout", "standardized_bone_age", "bone_age_months"]
     assert [layer.name for layer in model.layers] == names
     assert predict(model, make_batch(32, use_sex=False)).shape == (2, 1)
 
 
 def test_sex_changes_the_prediction():
-    model = build_model(LITE0, input_size=32, weights="none")
+    model = build_model(LITE0, input_size=32, init="none")
     image = np.repeat(make_batch(32)["image"][:1], 2, axis=0)
     female, male = predict(model, {"image": image, "male": np.array([[0.0], [1.0]])})
     assert abs(female - male) > 1e-3
 
 
 def test_target_is_standardized_inside_the_model():
-    model = build_model(LITE0, input_size=32, weights="none", target_mean_months=127.0, target_std_months=41.0)
+    model = build_model(LITE0, input_size=32, init="none", target_mean_months=127.0, target_std_months=41.0)
     batch = make_batch(32)
     standardized = keras.Model(model.input, model.get_layer("standardized_bone_age").output)
     np.testing.assert_allclose(predict(model, batch), 127 + 41 * predict(standardized, batch), rtol=1e-6)
@@ -154,18 +154,18 @@ def test_conversion_transposes_kernels_and_names_every_weight():
 
 @pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
 def test_weights_of_an_earlier_run_are_loaded(suffix, tmp_path):
-    model, path, batch = build_model(LITE0, input_size=32, weights="none"), tmp_path / f"best{suffix}", make_batch(32)
+    model, path, batch = build_model(LITE0, input_size=32, init="none"), tmp_path / f"best{suffix}", make_batch(32)
     model.save(path) if suffix == ".keras" else model.save_weights(path)
-    again = build_model(LITE0, input_size=32, weights=path, dropout=0.2)
+    again = build_model(LITE0, input_size=32, init=path, dropout=0.2)
     np.testing.assert_allclose(predict(again, batch), predict(model, batch), rtol=1e-6)
 
 
 @pytest.mark.parametrize("different", [{"use_sex": False}, {"head_units": (256, 256)}])
 def test_weights_of_another_network_are_refused(different, tmp_path):
     path = tmp_path / "best.weights.h5"
-    build_model(LITE0, input_size=32, weights="none").save_weights(path)
+    build_model(LITE0, input_size=32, init="none").save_weights(path)
     with pytest.raises(ValueError, match="does not fit `bone_age_efficientnet_lite0`"):
-        build_model(LITE0, input_size=32, weights=path, **different)
+        build_model(LITE0, input_size=32, init=path, **different)
 
 
 @pytest.mark.parametrize("name", ["damaged.weights.h5", "damaged.keras", "missing.keras"])
@@ -173,7 +173,7 @@ def test_unusable_weights_file_is_named(name, tmp_path):
     if name.startswith("damaged"):
         (tmp_path / name).write_bytes(b"not weights")
     with pytest.raises(WeightsUnavailable, match=f"^Weights file .*{name} (is damaged|does not exist)"):
-        build_model(LITE0, input_size=32, weights=tmp_path / name)
+        build_model(LITE0, input_size=32, init=tmp_path / name)
 
 
 def write_legacy_h5(path, model):
@@ -227,8 +227,8 @@ def test_other_failures_of_the_download_are_not_disguised(monkeypatch):
     [
         ("efficientnet_lite", {}, "one of efficientnet_lite0, .*Did you mean 'efficientnet_lite0'"),
         ("zzz", {}, "Received: 'zzz'.$"),
-        (LITE0, {"weights": "imagnet"}, "'imagenet', 'none' or a path .* Received: weights='imagnet'"),
-        (LITE0, {"weights": Path("best.h5")}, "ends in .weights.h5 or .keras"),
+        (LITE0, {"init": "imagnet"}, "'none', the folder of a bundle, or a path .* Received: init='imagnet'"),
+        (LITE0, {"init": Path("best.h5")}, "ends in .weights.h5 or .keras"),
         (LITE0, {"input_size": 31}, "at least 32 for efficientnet_lite0. Received: input_size=31"),
         ("inceptionv3", {"input_size": 74}, "at least 75 for inceptionv3"),
         (LITE0, {"target_std_months": 0.0}, "`target_std_months` must be positive. Received: target_std_months=0.0"),

@@ -27,6 +27,7 @@ def save(folder, *, use_sex=True, input_size=32):
     metadata = {
         "input_size": input_size,
         "use_sex": use_sex,
+        "task": "age",
         "views": "one",
         "preprocessing": dataclasses.asdict(config),
         "fingerprint": fingerprint(config),
