@@ -24,9 +24,10 @@ def test_reads_tables_and_fills_in_defaults(tmp_path):
 
 def test_overrides_by_bare_and_by_full_name(tmp_path):
     path = write(tmp_path, "[train]\nepochs = 3\n")
-    experiment = load_experiment(path, overrides=["train.epochs=5", "init=none", "blur_px=0.5", "use_sex=false"])
+    experiment = load_experiment(path, overrides=["train.epochs=5", "init=none", "trainable=3", "use_sex=false"])
     assert (experiment.train.epochs, experiment.train.init, experiment.train.use_sex) == (5, "none", False)
-    assert experiment.augment.blur_px == 0.5
+    assert experiment.train.trainable == 3
+    assert load_experiment(path, overrides=["blur_px=0.5"]).augment.blur_px == 0.5
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,12 @@ def test_overrides_by_bare_and_by_full_name(tmp_path):
         ("[train]\nnetwork = 'resnet_50'\n", "Did you mean 'resnet50'?"),
         ("[train]\nepochs = 'many'\n", "epochs: Input should be a valid integer"),
         ("[train]\nlearning_rate = 0\n", "`learning_rate` must be positive. Received: 0"),
+        ("[train]\ninit = ''\n", "`init` must be 'imagenet', 'none', a bundle folder or a weights file."),
+        ("[train]\ntrainable = 0\n", "`trainable` must be 'all', 'head' or a positive number of layers. Received: 0."),
+        ("[train]\ntrainable = 'tower'\n", "Received: 'tower'."),
+        ("[train]\nlayer_decay = 0.0\n", "`layer_decay` must lie in (0, 1]. Received: 0.0."),
+        ("[train]\nhead_epochs = -1\n", "`head_epochs` must not be negative. Received: -1."),
+        ("[train]\nepochs = 3\nhead_epochs = 2\n", "`warmup_epochs` must be below `epochs` less `head_epochs`."),
         ("[train\n", "not valid TOML"),
     ],
 )

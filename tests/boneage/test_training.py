@@ -99,6 +99,47 @@ def test_a_killed_run_resumes_to_the_same_result(finished, prepared, tmp_path, m
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
 
 
+@pytest.mark.parametrize("num_done", [1, 2])
+def test_a_run_with_a_phase_for_the_head_resumes_to_the_same_result(prepared, tmp_path, monkeypatch, num_done):
+    config = dataclasses.replace(EXPERIMENT.train, epochs=3, head_epochs=1, trainable=1, layer_decay=0.5)
+    experiment = dataclasses.replace(EXPERIMENT, train=config)
+    whole = train(experiment, data=prepared.folder, run=tmp_path / "whole", tracking_uri="none")
+
+    def killed(self, metrics, *, step=None):
+        if step == num_done:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("boneage.tracking.Tracker.log_metrics", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(experiment, data=prepared.folder, run=tmp_path / "run", tracking_uri="none")
+    resumed = train(experiment, data=prepared.folder, run=tmp_path / "run", tracking_uri="none", resume=True)
+    for key in ("loss", "mae", "val_mae", "learning_rate"):
+        assert [row[key] for row in resumed.history] == pytest.approx([row[key] for row in whole.history], rel=1e-5)
+    # The last layer of the tower alone learns: the convolution stays what it began as.
+    begun = train(
+        dataclasses.replace(experiment, train=dataclasses.replace(config, epochs=1, head_epochs=0, trainable="head")),
+        data=prepared.folder,
+        run=tmp_path / "begun",
+        tracking_uri="none",
+    )
+    towers = [load_bundle(made.bundle).model.get_layer(config.network) for made in (whole, begun)]
+    kernels, gammas = ([tower.get_layer(name).get_weights()[0] for tower in towers] for name in ("conv", "norm"))
+    np.testing.assert_array_equal(*kernels)
+    assert not np.array_equal(*gammas)
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_a_run_in_mixed_precision_leaves_a_network_in_float32(prepared, tmp_path, precision):
+    experiment = dataclasses.replace(
+        EXPERIMENT, train=dataclasses.replace(EXPERIMENT.train, epochs=1, precision=precision)
+    )
+    made = train(experiment, data=prepared.folder, run=tmp_path / "run", tracking_uri="none")
+    model = load_bundle(made.bundle).model
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+    assert np.isfinite(made.history[0]["loss"])
+
+
 def test_refuses_a_run_folder_in_use_unless_told_to_resume(finished, prepared):
     result, _ = finished
     with pytest.raises(TrainingFailed, match="--resume"):

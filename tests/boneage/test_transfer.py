@@ -1,0 +1,159 @@
+import keras
+import numpy as np
+import pytest
+
+from boneage.bundle import BundleError, save_bundle
+from boneage.models import build_model
+from boneage.models.fused import fuse, in_float32
+from boneage.models.transfer import learning_rate_factors, set_trainable
+from boneage.optimizer import build_optimizer
+
+LITE0 = "efficientnet_lite0"
+
+
+def network(head_units=4) -> keras.Model:
+    """A tower of two convolutions with batch normalisations and dropout, and a head."""
+    layers = keras.layers
+    image = keras.Input((8, 8, 1), name="image")
+    x = image
+    for number in (1, 2):
+        x = layers.Conv2D(3, 3, name=f"conv_{number}")(x)
+        x = layers.Dropout(0.5, name=f"drop_{number}")(layers.BatchNormalization(name=f"norm_{number}")(x))
+    tower = keras.Model(image, x, name="tower")
+    x = layers.GlobalAveragePooling2D(name="pool")(tower(image))
+    x = layers.Dense(head_units, name="head_1")(x)
+    return keras.Model(image, layers.Dense(1, name="months")(x))
+
+
+def learning(model) -> set[str]:
+    return {variable.path.split("/")[-2] for variable in model.trainable_variables}
+
+
+@pytest.mark.parametrize(
+    ("trainable", "expected"),
+    [
+        ("all", {"conv_1", "norm_1", "conv_2", "norm_2"}),
+        (9, {"conv_1", "norm_1", "conv_2", "norm_2"}),
+        (3, {"norm_1", "conv_2", "norm_2"}),
+        (2, {"conv_2", "norm_2"}),
+        (1, {"norm_2"}),
+        ("head", set()),
+    ],
+)
+def test_what_learns_is_the_head_and_the_last_layers_with_weights(trainable, expected):
+    model = fuse(network())
+    set_trainable(model, tower="tower", trainable="head")
+    set_trainable(model, tower="tower", trainable=trainable)
+    assert learning(model) == expected | {"head_1", "months"}
+
+
+def test_frozen_layers_keep_their_statistics_and_drop_nothing():
+    model = fuse(network())
+    set_trainable(model, tower="tower", trainable="head")
+    before, images = model.get_weights(), np.random.default_rng(0).normal(3, 2, (4, 8, 8, 1)).astype(np.float32)
+    np.testing.assert_allclose(model(images, training=True), model(images, training=False), rtol=1e-6)
+    for mine, theirs in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    set_trainable(model, tower="tower", trainable=2)
+    model(images, training=True)
+    tower = model.get_layer("tower")
+    moved = {name: np.abs(tower.get_layer(name).moving_mean.numpy()).max() > 0 for name in ("norm_1", "norm_2")}
+    assert moved == {"norm_1": False, "norm_2": True}
+
+
+def test_learning_rates_fall_from_the_head_down():
+    model = network()
+    factors = learning_rate_factors(model, tower="tower", layer_decay=0.5)
+    by_layer = {
+        variable.path.split("/")[-2]: factor
+        for variable, factor in zip(model.trainable_variables, factors, strict=True)
+    }
+    assert by_layer == {"conv_1": 1 / 16, "norm_1": 1 / 8, "conv_2": 1 / 4, "norm_2": 1 / 2, "head_1": 1, "months": 1}
+
+
+def test_factors_of_one_give_adamw_of_keras():
+    models = [keras.models.clone_model(network()) for _ in range(2)]
+    models[1].set_weights(models[0].get_weights())
+    variables = models[0].trainable_variables
+    mine = build_optimizer(
+        0.1, steps=10, warmup_steps=0, weight_decay=0.1, variables=variables, factors=[1.0] * len(variables)
+    )
+    theirs = keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(0.1, 10), weight_decay=0.1)
+    theirs.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        gradients = [rng.normal(size=variable.shape).astype(np.float32) for variable in variables]
+        for model, optimizer in zip(models, (mine, theirs), strict=True):
+            optimizer.apply([keras.ops.convert_to_tensor(each) for each in gradients], model.trainable_variables)
+    for one, other in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_factor_scales_the_step_and_the_weight_decay():
+    variables = [keras.Variable(np.ones(2, np.float32), name="kernel") for _ in range(2)]
+    optimizer = build_optimizer(
+        0.1, steps=100, warmup_steps=0, weight_decay=0.5, variables=variables, factors=[1.0, 0.1]
+    )
+    optimizer.apply([keras.ops.ones(2)] * 2, variables)
+    whole, tenth = (1 - variable.numpy()[0] for variable in variables)
+    assert tenth == pytest.approx(whole / 10, rel=0.05)
+
+
+def test_a_copy_in_float32_answers_as_the_original():
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        mixed = network()
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    plain, images = in_float32(mixed), np.random.default_rng(0).random((2, 8, 8, 1), dtype=np.float32)
+    assert {layer.compute_dtype for layer in plain.layers + plain.get_layer("tower").layers} == {"float32"}
+    np.testing.assert_allclose(plain(images), np.asarray(mixed(images), np.float32), atol=0.02)
+
+
+def test_copies_normalise_by_the_statistics_of_the_original():
+    image = keras.Input((4, 4, 1), name="image")
+    layer = keras.layers.Normalization(name="adapted")
+    model = keras.Model(image, layer(image))
+    layer.set_weights([np.array([2.0]), np.array([4.0]), np.array(1)])
+    layer.finalize_state()
+    np.testing.assert_allclose(fuse(model)(np.full((1, 4, 4, 1), 4, np.float32)), 1.0, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    """A bundle of a network that knows other ages."""
+    keras.utils.set_random_seed(1)
+    model = build_model(LITE0, input_size=32, init="none", target_mean_months=100.0, target_std_months=30.0)
+    return save_bundle(tmp_path_factory.mktemp("bundle") / "bundle", model, {"network": LITE0}), model
+
+
+def head_of(model) -> dict[str, np.ndarray]:
+    return {weight.path: weight.numpy() for layer in model.layers if layer.name != LITE0 for weight in layer.weights}
+
+
+def test_a_bundle_gives_tower_head_and_months(bundle):
+    folder, source = bundle
+    model = build_model(LITE0, input_size=64, init=folder, target_mean_months=10.0, target_std_months=2.0)
+    for mine, theirs in zip(model.get_weights(), source.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    months = model.get_layer("bone_age_months")
+    assert (months.scale, months.offset) == (30.0, 100.0)
+
+
+def test_a_head_of_other_shapes_is_new(bundle):
+    folder, source = bundle
+    model = build_model(
+        LITE0, input_size=32, init=folder, head_units=(8,), target_mean_months=10.0, target_std_months=2.0
+    )
+    for mine, theirs in zip(model.get_layer(LITE0).get_weights(), source.get_layer(LITE0).get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    months = model.get_layer("bone_age_months")
+    assert (months.scale, months.offset) == (2.0, 10.0)
+    assert not np.array_equal(head_of(model)["sex/kernel"], head_of(source)["sex/kernel"])
+
+
+def test_a_folder_without_a_bundle_and_a_bundle_of_another_network_are_refused(bundle, tmp_path):
+    with pytest.raises(BundleError, match=r"no metadata\.json here"):
+        build_model(LITE0, input_size=32, init=tmp_path)
+    with pytest.raises(ValueError, match=r"is a bundle of efficientnet_lite0\. Received: network='inceptionv3'"):
+        build_model("inceptionv3", input_size=75, init=bundle[0])
