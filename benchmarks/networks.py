@@ -12,7 +12,7 @@ from measure import BenchmarkFailed, Row, alternate, clock, ratios, rounded, spe
 from boneage.bundle import load_bundle
 from boneage.config import NETWORKS
 from boneage.models import build_model
-from boneage.prediction import BATCH_SIZE, predict, preprocessing_of
+from boneage.prediction import predict, preprocessing_of
 from preprocessing.pipeline import process
 from preprocessing.read import read_radiograph
 from preprocessing.sources import find_cases
@@ -131,8 +131,8 @@ def predicting(files: Path, *, bundle: Path, sex: str = "female", repeats: int =
     males = np.full((len(images), 1), male_from_sex(sex), np.float32)
 
     def run_network() -> None:
-        for start in range(0, len(images), BATCH_SIZE):
-            loaded.predict_batch(images[start : start + BATCH_SIZE], males[start : start + BATCH_SIZE])
+        for start in range(len(images)):
+            loaded.predict_batch(images[start : start + 1], males[start : start + 1])
 
     works: dict[str, Callable[[], object]] = {
         "files to months": lambda: predict(files, bundle=bundle, sex=sex),

@@ -21,8 +21,9 @@ from tfrecords.errors import BoneAgeError, check_choice
 from tfrecords.info import read_info
 
 BUNDLE_VERSION = 3
-# The model that ships with the package; its card lies beside it.
+# The models that ship with the package, for bone age and for the sex; the card lies beside the first.
 DEFAULT_BUNDLE = Path(__file__).parent / "models" / "default"
+DEFAULT_SEX_BUNDLE = Path(__file__).parent / "models" / "default_sex"
 ONNX_FILE = "model.onnx"
 KERAS_FILE = "model.keras"
 METADATA_FILE = "metadata.json"

@@ -230,6 +230,7 @@ def predict(
         list[Path], typer.Argument(metavar="FILE_OR_FOLDER...", help="Radiographs: PNG, JPEG, TIFF, DICOM.")
     ],
     bundle: Annotated[Path | None, typer.Option(help="Bundle of a training run; the packaged one without it.")] = None,
+    sex_bundle: Annotated[Path | None, typer.Option(help="Bundle that tells the sex, to warn and to fill in.")] = None,
     sex: Annotated[str | None, typer.Option(help="female or male, for all files; DICOM files bring their own.")] = None,
     table: Annotated[Path | None, typer.Option(help="CSV or spreadsheet with id,male or id,sex.")] = None,
     views: Views = None,
@@ -240,7 +241,16 @@ def predict(
     from boneage.prediction import predict as run
 
     with _progress("Predicting", quiet=as_json) as report:
-        frame = run(inputs, bundle=bundle, sex=sex, table=table, views=views, out=out, progress=report)
+        frame = run(
+            inputs,
+            bundle=bundle,
+            sex_bundle=sex_bundle,
+            sex=sex,
+            table=table,
+            views=views,
+            out=out,
+            progress=report,
+        )
     if as_json:
         typer.echo(frame.to_json(orient="records", indent=2, double_precision=2))
         return
@@ -250,6 +260,10 @@ def predict(
             if row["accepted"]
             else row["detail"]
         )
+        if row["warnings"] == "sex_from_image":
+            answer += f", taken for {row['sex']}"
+        elif row["warnings"]:
+            answer += f"; the recorded sex, {row['sex']}, looks wrong"
         typer.echo(f"{row['id'] or row['file']}: {answer}")
     if out is not None:
         typer.echo(f"written: {out}")

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+from boneage.bundle import BundleError
 from boneage.prediction import predict
 from boneage.saving import save_bundle
 from preprocessing.pipeline import PreprocessingConfig, fingerprint
@@ -107,6 +108,40 @@ def test_refuses_a_misspelt_sex_and_two_sources_of_it(bundle, radiographs, tmp_p
         predict(radiographs, bundle=bundle, sex="femal")
     with pytest.raises(ValueError, match="not both"):
         predict(radiographs, bundle=bundle, sex="male", table=tmp_path / "t.csv")
+
+
+def save_sex(folder, *, threshold, image_size_px=32):
+    """A bundle that takes bright images, of a mean grey above the threshold, for boys, and is sure of it."""
+    image = keras.Input((32, 32, 1), name="image")
+    dense = keras.layers.Dense(1, activation="sigmoid", name="male_share")
+    model = keras.Model({"image": image}, dense(keras.layers.GlobalAveragePooling2D(name="pool")(image)))
+    dense.set_weights([np.float32([[100]]), np.float32([-100 * threshold])])
+    config = PreprocessingConfig(segmenter="none", image_size_px=image_size_px)
+    metadata = {"task": "sex", "input_size": 32, "use_sex": False, "views": "one"}
+    described = {"preprocessing": dataclasses.asdict(config), "fingerprint": fingerprint(config)}
+    return save_bundle(folder, model, metadata | described)
+
+
+def test_sex_of_the_image_warns_and_fills_in(bundle, radiographs, tmp_path):
+    boys, girls = save_sex(tmp_path / "boys", threshold=0.2), save_sex(tmp_path / "girls", threshold=0.8)
+    recorded = predict(radiographs / "1.png", bundle=bundle, sex_bundle=boys, sex="male")
+    assert (recorded["warnings"][0], recorded["male_share"][0]) == ("", pytest.approx(1, abs=1e-6))
+    doubted = predict(radiographs / "1.png", bundle=bundle, sex_bundle=girls, sex="male")
+    assert (doubted["warnings"][0], doubted["sex"][0]) == ("sex_looks_wrong", "male")
+    assert doubted["bone_age_months"][0] == recorded["bone_age_months"][0]
+    unknown = predict(radiographs / "1.png", bundle=bundle, sex_bundle=girls)
+    assert (unknown["warnings"][0], unknown["sex"][0], unknown["accepted"][0]) == ("sex_from_image", "female", True)
+    assert unknown["bone_age_months"][0] == pytest.approx(recorded["bone_age_months"][0] - 10, abs=1e-3)
+
+
+def test_bundles_that_do_not_belong_together_are_refused(bundle, radiographs, tmp_path):
+    sex = save_sex(tmp_path / "sex", threshold=0.5, image_size_px=64)
+    with pytest.raises(BundleError, match="tells the sex"):
+        predict(radiographs, bundle=sex)
+    with pytest.raises(BundleError, match="tells no sex"):
+        predict(radiographs, bundle=bundle, sex_bundle=bundle)
+    with pytest.raises(BundleError, match="other preprocessing"):
+        predict(radiographs, bundle=bundle, sex_bundle=sex)
 
 
 def test_table_of_answers_is_json_ready(bundle, radiographs):

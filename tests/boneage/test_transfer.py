@@ -2,11 +2,12 @@ import keras
 import numpy as np
 import pytest
 
-from boneage.bundle import BundleError, save_bundle
+from boneage.bundle import BundleError
 from boneage.models import build_model
 from boneage.models.fused import fuse, in_float32
 from boneage.models.transfer import learning_rate_factors, set_trainable
 from boneage.optimizer import build_optimizer
+from boneage.saving import save_bundle
 
 LITE0 = "efficientnet_lite0"
 
