@@ -30,7 +30,7 @@ def tiny_model(name, *, input_size, dropout, target_mean_months, target_std_mont
     tower = keras.Model(image, x, name=name)
     x = layers.Concatenate(name="join")([layers.GlobalAveragePooling2D(name="pool")(tower(image)), male])
     x = layers.Dense(1, name="standardized")(layers.Dropout(dropout, name="dropout")(x))
-    months = layers.Rescaling(target_std_months, offset=target_mean_months, name="months")(x)
+    months = layers.Rescaling(target_std_months, offset=target_mean_months, dtype="float32", name="months")(x)
     return keras.Model({"image": image, "male": male}, months, name=name)
 
 
@@ -123,10 +123,8 @@ def test_a_run_with_a_phase_for_the_head_resumes_to_the_same_result(prepared, tm
         run=tmp_path / "begun",
         tracking_uri="none",
     )
-    towers = [load_bundle(made.bundle).model.get_layer(config.network) for made in (whole, begun)]
-    kernels, gammas = ([tower.get_layer(name).get_weights()[0] for tower in towers] for name in ("conv", "norm"))
-    np.testing.assert_array_equal(*kernels)
-    assert not np.array_equal(*gammas)
+    towers = [load_network(made.bundle).get_layer(config.network) for made in (whole, begun)]
+    np.testing.assert_array_equal(*(tower.get_layer("conv").get_weights()[0] for tower in towers))
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
@@ -135,7 +133,7 @@ def test_a_run_in_mixed_precision_leaves_a_network_in_float32(prepared, tmp_path
         EXPERIMENT, train=dataclasses.replace(EXPERIMENT.train, epochs=1, precision=precision)
     )
     made = train(experiment, data=prepared.folder, run=tmp_path / "run", tracking_uri="none")
-    model = load_bundle(made.bundle).model
+    model = load_network(made.bundle)
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
     assert np.isfinite(made.history[0]["loss"])
 
