@@ -6,6 +6,7 @@ operation for it all. A network is trained as a fused copy and saved as what it 
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -68,7 +69,7 @@ class FreezableDropout(keras.layers.Dropout):
         return super().call(inputs, training=training and self.trainable)
 
 
-TRAINING_LAYERS: dict[type, type] = {
+TRAINING_LAYERS: dict[type, Any] = {
     keras.layers.BatchNormalization: FusedBatchNormalization,
     keras.layers.Dropout: FreezableDropout,
 }
