@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from boneage.config import TrainConfig
 from boneage.run_folder import TrainingFailed
 from tfrecords.errors import check_choice
 
@@ -94,17 +95,22 @@ def _num_local_replicas(strategy: tf.distribute.Strategy) -> int:
     return 1 if strategy.num_replicas_in_sync == 1 else len(strategy.extended.worker_devices)
 
 
-def check_batch_size(strategy: tf.distribute.Strategy, batch_size: int) -> None:
-    """Check that each replica gets an equal part of each batch.
+def check_divisible(strategy: tf.distribute.Strategy, config: TrainConfig) -> None:
+    """Check that the replicas can have equal parts in the training.
 
     Raises:
-        TrainingFailed: If the batch cannot be divided.
+        TrainingFailed: If a batch cannot be divided equally, or the precision cannot be had on several replicas.
     """
     replicas = strategy.num_replicas_in_sync
-    if batch_size % replicas:
+    if config.batch_size % replicas:
         raise TrainingFailed(
             f"`batch_size` is that of all replicas together and must be a multiple of their number, {replicas}. "
-            f"Received: {batch_size}."
+            f"Received: {config.batch_size}."
+        )
+    if replicas > 1 and config.precision == "mixed_float16":
+        # Keras 3.15 looks for overflow in the gradients of the first replica alone, before they are added up.
+        raise TrainingFailed(
+            f"`precision` 'mixed_float16' works on one replica only, and there are {replicas}; use 'mixed_bfloat16'."
         )
 
 

@@ -9,24 +9,31 @@ WITHOUT_DECAY = ("bias", "gamma", "beta")
 
 
 class ScaledAdamW(keras.optimizers.Adam):
-    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) with a learning rate and a weight decay for each variable.
+    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) with a learning rate of its own for each variable.
 
     Args:
         learning_rate: Learning rate or schedule.
-        factors: What the learning rate is multiplied by, one for each variable.
-        weight_decays: Decoupled weight decay, one for each variable; it is multiplied by the variable's learning rate.
+        kernel_decay: Decoupled weight decay of kernels, multiplied by their learning rate; biases and normalisations
+            have none.
+        factors: What the learning rate is multiplied by, one for each variable; 1 without them.
     """
 
-    def __init__(self, learning_rate, *, factors: Sequence[float], weight_decays: Sequence[float], **kwargs):
+    def __init__(self, learning_rate, *, kernel_decay: float, factors: Sequence[float] | None = None, **kwargs):
         super().__init__(learning_rate, **kwargs)
-        self.factors, self.weight_decays = tuple(factors), tuple(weight_decays)
+        self.kernel_decay, self.factors = kernel_decay, factors
+
+    def build(self, variables):
+        """Make the moments of each variable, and settle what is its own."""
+        super().build(variables)
+        self._scales = tuple(self.factors or [1.0] * len(variables))
+        self._decays = tuple(0.0 if variable.name in WITHOUT_DECAY else self.kernel_decay for variable in variables)
 
     def update_step(self, gradient, variable, learning_rate):
         """Shrink the variable by its weight decay, then change it as Adam does."""
         index = self._get_variable_index(variable)
-        learning_rate = keras.ops.cast(learning_rate, variable.dtype) * self.factors[index]
-        if self.weight_decays[index]:
-            self.assign_sub(variable, variable * (self.weight_decays[index] * learning_rate))
+        learning_rate = keras.ops.cast(learning_rate, variable.dtype) * self._scales[index]
+        if self._decays[index]:
+            self.assign_sub(variable, variable * (self._decays[index] * learning_rate))
         super().update_step(gradient, variable, learning_rate)
 
 
@@ -36,8 +43,7 @@ def build_optimizer(
     steps: int,
     warmup_steps: int,
     weight_decay: float,
-    variables: Sequence[keras.Variable],
-    factors: Sequence[float],
+    factors: Sequence[float] | None = None,
 ) -> keras.optimizers.Optimizer:
     """Build AdamW with its schedule (Loshchilov & Hutter 2017, arXiv:1608.03983).
 
@@ -46,8 +52,7 @@ def build_optimizer(
         steps: Number of batches, warm-up included.
         warmup_steps: Batches over which the learning rate rises linearly from zero; 0 begins at the highest.
         weight_decay: Decoupled weight decay of kernels; biases and normalisations have none.
-        variables: What it will change.
-        factors: What the learning rate of each of them is multiplied by.
+        factors: What the learning rate is multiplied by, one for each variable that it will change; 1 without them.
     """
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0 if warmup_steps else learning_rate,
@@ -55,5 +60,4 @@ def build_optimizer(
         warmup_target=learning_rate if warmup_steps else None,
         warmup_steps=warmup_steps,
     )
-    decays = [0.0 if variable.name in WITHOUT_DECAY else weight_decay for variable in variables]
-    return ScaledAdamW(schedule, factors=factors, weight_decays=decays)
+    return ScaledAdamW(schedule, kernel_decay=weight_decay, factors=factors)

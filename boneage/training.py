@@ -14,7 +14,7 @@ from boneage.bundle import read_metadata
 from boneage.config import Experiment, TrainConfig, load_experiment, to_json
 from boneage.distribution import (
     build_strategy,
-    check_batch_size,
+    check_divisible,
     distribute,
     is_chief,
     name_lost_worker,
@@ -99,7 +99,7 @@ def train(
             raise RecordsError(f"{data}: split {split!r} has records without bone age; training needs every label.")
     folder = Path(run or Path("runs") / experiment.name)
     strategy = build_strategy(distribution)
-    check_batch_size(strategy, experiment.train.batch_size)
+    check_divisible(strategy, experiment.train)
     with name_lost_worker(strategy):
         chief = is_chief(strategy)
         if chief:
@@ -172,7 +172,6 @@ def _begin_phase(model: keras.Model, config: TrainConfig, *, trainable: str | in
         steps=len(epochs) * steps,
         warmup_steps=round(warmup_epochs * steps),
         weight_decay=config.weight_decay,
-        variables=model.trainable_variables,
         factors=learning_rate_factors(model, tower=config.network, layer_decay=config.layer_decay),
     )
     if config.precision == "mixed_float16":

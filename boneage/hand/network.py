@@ -126,8 +126,6 @@ def train_hand_network(
         steps=config.steps,
         warmup_steps=config.steps // 20,
         weight_decay=config.weight_decay,
-        variables=trained.trainable_variables,
-        factors=[1.0] * len(trained.trainable_variables),
     )
     trained.compile(optimizer, loss=loss, jit_compile=False)
     trained.fit(_Looks(draw, config), epochs=1, shuffle=False, verbose=1 if os.isatty(1) else 2)

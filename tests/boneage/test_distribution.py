@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from boneage.config import AugmentConfig
-from boneage.distribution import build_strategy, check_batch_size, distribute, is_chief, num_workers
+from boneage.config import AugmentConfig, TrainConfig
+from boneage.distribution import build_strategy, check_divisible, distribute, is_chief, num_workers
 from boneage.run_folder import TrainingFailed
 from preprocessing.pipeline import PreprocessingConfig
 from preprocessing.prepare import prepare
@@ -180,9 +180,14 @@ class TwoReplicas:
 
 
 def test_a_batch_that_replicas_do_not_divide_is_refused():
-    check_batch_size(TwoReplicas(), 8)
-    with pytest.raises(TrainingFailed, match=r"multiple of their number, 2. Received: 7"):
-        check_batch_size(TwoReplicas(), 7)
+    check_divisible(TwoReplicas(), TrainConfig(batch_size=8))
+    with pytest.raises(TrainingFailed, match=r"multiple of their number, 2\. Received: 7"):
+        check_divisible(TwoReplicas(), TrainConfig(batch_size=7))
+
+
+def test_float16_on_several_replicas_is_refused():
+    with pytest.raises(TrainingFailed, match="use 'mixed_bfloat16'"):
+        check_divisible(TwoReplicas(), TrainConfig(precision="mixed_float16"))
 
 
 def test_divides_each_batch_and_the_last_one_unevenly():

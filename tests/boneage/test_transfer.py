@@ -76,9 +76,7 @@ def test_factors_of_one_give_adamw_of_keras():
     models = [keras.models.clone_model(network()) for _ in range(2)]
     models[1].set_weights(models[0].get_weights())
     variables = models[0].trainable_variables
-    mine = build_optimizer(
-        0.1, steps=10, warmup_steps=0, weight_decay=0.1, variables=variables, factors=[1.0] * len(variables)
-    )
+    mine = build_optimizer(0.1, steps=10, warmup_steps=0, weight_decay=0.1)
     theirs = keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(0.1, 10), weight_decay=0.1)
     theirs.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     rng = np.random.default_rng(0)
@@ -92,9 +90,7 @@ def test_factors_of_one_give_adamw_of_keras():
 
 def test_a_factor_scales_the_step_and_the_weight_decay():
     variables = [keras.Variable(np.ones(2, np.float32), name="kernel") for _ in range(2)]
-    optimizer = build_optimizer(
-        0.1, steps=100, warmup_steps=0, weight_decay=0.5, variables=variables, factors=[1.0, 0.1]
-    )
+    optimizer = build_optimizer(0.1, steps=100, warmup_steps=0, weight_decay=0.5, factors=[1.0, 0.1])
     optimizer.apply([keras.ops.ones(2)] * 2, variables)
     whole, tenth = (1 - variable.numpy()[0] for variable in variables)
     assert tenth == pytest.approx(whole / 10, rel=0.05)
