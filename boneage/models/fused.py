@@ -6,7 +6,6 @@ operation for it all. A network is trained as a fused copy and saved as what it 
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import keras
 import numpy as np
