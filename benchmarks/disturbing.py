@@ -11,7 +11,7 @@ from measure import BenchmarkFailed, Row, rounded
 
 from boneage.bundle import Bundle, load_bundle
 from boneage.evaluation import compare
-from boneage.prediction import preprocessing_of
+from boneage.reader import preprocessing_of
 from preprocessing.pipeline import Untrusted, process
 from preprocessing.radiograph import Radiograph
 from preprocessing.read import read_radiograph

@@ -12,7 +12,8 @@ from measure import BenchmarkFailed, Row, alternate, clock, ratios, rounded, spe
 from boneage.bundle import load_bundle
 from boneage.config import NETWORKS
 from boneage.models import build_model
-from boneage.prediction import predict, preprocessing_of
+from boneage.prediction import predict
+from boneage.reader import preprocessing_of
 from preprocessing.pipeline import process
 from preprocessing.read import read_radiograph
 from preprocessing.sources import find_cases

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from boneage.evaluation import Comparison, compare
+from boneage.intervals import measure_intervals
 from tfrecords.errors import BoneAgeError
 from tfrecords.schema import SEXES
 
@@ -83,7 +84,11 @@ def calibrate(bundle: str | Path, *, data: str | Path, out: str | Path, seed: in
         sex: [slope * previous[sex][0], slope * previous[sex][1] + offset] for sex, (slope, offset) in lines.items()
     }
     folder = copy_bundle(
-        out, bundle, calibration=joined, calibration_data={"digest": info["digest"], "num_records": len(frame)}
+        out,
+        bundle,
+        calibration=joined,
+        calibration_data={"digest": info["digest"], "num_records": len(frame)},
+        interval=measure_intervals(corrected, seed=seed),
     )
     return Calibration(
         bundle=folder,

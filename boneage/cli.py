@@ -256,7 +256,7 @@ def predict(
         return
     for row in frame.to_dict("records"):
         answer = (
-            f"{row['bone_age_months']:.1f} months ({row['bone_age_months'] / 12:.1f} years)"
+            f"{row['bone_age_months']:.1f} months ({row['bone_age_months'] / 12:.1f} years){_interval(row)}"
             if row["accepted"]
             else row["detail"]
         )
@@ -448,6 +448,12 @@ def _preprocessing(
             f"--{next(iter(given)).replace('_', '-')} needs --segmenter sam. Received: {config.segmenter}."
         )
     return config
+
+
+def _interval(row: dict[Any, Any]) -> str:
+    """Say between which months the bone age lies, where the bundle knows."""
+    known = row["low_months"] == row["low_months"]  # not NaN
+    return f", between {row['low_months']:.0f} and {row['high_months']:.0f}" if known else ""
 
 
 def _overrides(settings: list[str] | None) -> dict[str, Any]:

@@ -44,6 +44,6 @@ def ensemble(bundles: Sequence[str | Path], *, out: str | Path) -> Path:
         member = keras.Model(network.inputs, network.outputs[0], name=f"member_{number}")
         answers.append(member([inputs[tensor.name] for tensor in network.inputs]))
     model = keras.Model(inputs, keras.layers.Average(name="mean")(answers), name="ensemble")
-    metadata = {name: value for name, value in described[0].items() if name != "validation_error"}
+    metadata = {name: value for name, value in described[0].items() if name not in ("validation_error", "interval")}
     members = [{"network": each["network"], "sha256": each["sha256"]} for each in described]
     return save_bundle(out, model, {**metadata, "network": "ensemble", "members": members})

@@ -1,26 +1,32 @@
-"""Prediction from raw files: the bundle's own preprocessing, then the network, every file answered for."""
+"""Prediction from raw files: every file answered for, in one table."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from boneage.bundle import DEFAULT_BUNDLE, DEFAULT_SEX_BUNDLE, Bundle, BundleError, load_bundle
-from boneage.config import build
+from boneage.reader import Reader, load_reader
 from boneage.views import VIEWS
-from preprocessing.pipeline import PreprocessingConfig, fingerprint, process
 from preprocessing.radiograph import UnreadableImage
 from preprocessing.read import read_radiograph
 from preprocessing.sources import Case, find_cases
 from tfrecords.errors import BoneAgeError, check_choice
-from tfrecords.schema import SEXES, male_from_sex
+from tfrecords.schema import SEXES
 from tfrecords.write import write_text
 
-COLUMNS = ("id", "bone_age_months", "sex", "accepted", "reasons", "warnings", "male_share", "file", "detail")
-# How sure the image must be of the other sex before the recorded one is called into question.
-SEX_DOUBT_SHARE = 0.95
+COLUMNS = (
+    "id",
+    "bone_age_months",
+    "low_months",
+    "high_months",
+    "sex",
+    "accepted",
+    "reasons",
+    "warnings",
+    "male_share",
+    "file",
+    "detail",
+)
 
 
 class PredictionError(BoneAgeError):
@@ -52,9 +58,10 @@ def predict(
         progress: Called with the number of finished and of all files.
 
     Returns:
-        One row for each file, and for each row of the table without a file: `id`, `bone_age_months` (NaN where not
-        accepted), `sex`, `accepted`, `reasons` (codes), `warnings` (`sex_looks_wrong`, `sex_from_image`), `male_share`
-        (the probability of a boy, NaN without a network that tells it), `file`, `detail` (one line that names the fix).
+        One row for each file, and for each row of the table without a file: `id`; `bone_age_months`, NaN where not
+        accepted; `low_months` and `high_months`, the interval, NaN where the bundle knows none; `sex`; `accepted`;
+        `reasons` (codes); `warnings` (`sex_looks_wrong`, `sex_from_image`); `male_share`, the probability of a boy, NaN
+        without a network that tells it; `file`; `detail` (one line that names the fix).
 
     Raises:
         BoneAgeError: If the inputs or the table are not there, or the bundle is damaged or cannot be reproduced.
@@ -66,13 +73,11 @@ def predict(
         raise ValueError("give `sex` or `table`, not both: the table tells the sex of each child.")
     if views is not None:
         check_choice("views", views, tuple(VIEWS))
-    if bundle is None and sex_bundle is None and DEFAULT_SEX_BUNDLE.exists():
-        sex_bundle = DEFAULT_SEX_BUNDLE
-    models = _load_models(DEFAULT_BUNDLE if bundle is None else bundle, sex_bundle, sex=sex, views=views)
+    reader = load_reader(bundle, sex_bundle=sex_bundle)
     cases, rejections = find_cases(inputs, table=table)
     rows = [_row(each.id, file=each.file, reasons=each.reason, detail=each.detail) for each in rejections]
     for finished, case in enumerate(cases, start=1):
-        rows.append(_answer(case, models))
+        rows.append(_answer(case, reader, sex=sex, views=views))
         if progress:
             progress(finished, len(cases))
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values(["id", "file"], kind="stable", ignore_index=True)
@@ -84,87 +89,43 @@ def predict(
     return frame
 
 
-def _load_models(bundle: str | Path, sex_bundle: str | Path | None, *, sex: str | None, views: str | None) -> "_Models":
-    age = load_bundle(bundle)
-    if age.metadata["task"] != "age":
-        raise BundleError(f"{bundle}: tells the sex; name a bundle for bone age, and this one by --sex-bundle.")
-    teller = None if sex_bundle is None else load_bundle(sex_bundle)
-    if teller is not None and teller.metadata["task"] != "sex":
-        raise BundleError(f"{sex_bundle}: tells no sex; train one with task = 'sex'.")
-    if teller is not None and teller.metadata["fingerprint"] != age.metadata["fingerprint"]:
-        raise BundleError(f"{sex_bundle}: wants other preprocessing than {bundle}; train both on the same records.")
-    return _Models(age, teller, preprocessing_of(age), sex, views)
-
-
-def preprocessing_of(bundle: Bundle) -> PreprocessingConfig:
-    """Return the preprocessing that a bundle was trained on.
-
-    Raises:
-        BundleError: If this version of the package would prepare other pixels than the bundle was trained on.
-    """
-    config = build(PreprocessingConfig, bundle.metadata["preprocessing"], where=f"{bundle.folder} preprocessing")
-    if fingerprint(config) != bundle.metadata["fingerprint"]:
-        raise BundleError(
-            f"{bundle.folder}: trained on pixels preprocessed as {bundle.metadata['fingerprint']}, this version makes "
-            f"{fingerprint(config)}; install boneage {bundle.metadata['boneage_version']} or train again."
-        )
-    return config
-
-
-@dataclasses.dataclass(frozen=True)
-class _Models:
-    """What answers for a radiograph: the bundles, their preprocessing, and what the request says."""
-
-    age: Bundle
-    sex: Bundle | None
-    config: PreprocessingConfig
-    requested_sex: str | None
-    views: str | None
-
-
-def _answer(case: Case, models: _Models) -> dict[str, object]:
+def _answer(case: Case, reader: Reader, *, sex: str | None, views: str | None) -> dict[str, object]:
     """Return the row of one radiograph."""
     try:
         radiograph = read_radiograph(case.path)
-        sex = case.sex or radiograph.sex
-        asked = models.requested_sex
-        if sex and asked and sex != asked:
+        recorded = case.sex or radiograph.sex
+        if sex and recorded and sex != recorded:
             raise UnreadableImage(
-                f"{case.path.name}: the header says {sex}, the request {asked}; find out which is right.",
+                f"{case.path.name}: the header says {recorded}, the request {sex}; find out which is right.",
                 reason="sex_conflict",
             )
-        sex = sex or asked
-        if sex is None and models.age.metadata["use_sex"] and models.sex is None:
-            raise UnreadableImage(
-                f"{case.path.name}: the sex is not known; give it by --sex or --table.", reason="no_sex"
-            )
-        image = process(radiograph, models.config, path=case.path).image
+        reading = reader.read(radiograph, path=case.path, sex=recorded or sex, views=views)
     except UnreadableImage as error:
         return _row(case.id, file=case.path.name, reasons=error.reason, detail=str(error))
-    row = _row(case.id, file=case.path.name, accepted=True)
-    if models.sex is not None:
-        # A network without a sex input is never shown the value given here.
-        male_share = float(models.sex.predict_batch(models.sex.fit(image)[None], np.zeros((1, 1), np.float32))[0])
-        row["male_share"] = male_share
-        if sex is None:
-            sex, row["warnings"] = "male" if male_share > 0.5 else "female", "sex_from_image"
-        elif (1 - male_share if sex == "male" else male_share) > SEX_DOUBT_SHARE:
-            row["warnings"] = "sex_looks_wrong"
-    male = np.array([[male_from_sex(sex) if sex else 0.0]], np.float32)
-    row["bone_age_months"] = float(models.age.predict_batch(models.age.fit(image)[None], male, views=models.views)[0])
-    row["sex"] = sex or ""
-    return row
+    return {
+        **_row(case.id, file=case.path.name),
+        "bone_age_months": reading.bone_age_months,
+        "low_months": reading.low_months,
+        "high_months": reading.high_months,
+        "sex": reading.sex or "",
+        "accepted": True,
+        "warnings": ";".join(reading.warnings),
+        "male_share": reading.male_share,
+    }
 
 
-def _row(id: str, *, file: str, accepted: bool = False, reasons: str = "", detail: str = "") -> dict[str, object]:
+def _row(id: str, *, file: str, reasons: str = "", detail: str = "") -> dict[str, object]:
+    nothing = float("nan")
     return {
         "id": id,
-        "bone_age_months": float("nan"),
+        "bone_age_months": nothing,
+        "low_months": nothing,
+        "high_months": nothing,
         "sex": "",
-        "accepted": accepted,
+        "accepted": False,
         "reasons": reasons,
         "warnings": "",
-        "male_share": float("nan"),
+        "male_share": nothing,
         "file": file,
         "detail": detail,
     }

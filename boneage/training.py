@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import pandas as pd
 import tensorflow as tf
 
 from boneage.batches import training_batches, validation_batches
@@ -23,6 +24,7 @@ from boneage.distribution import (
     worker_index,
 )
 from boneage.evaluation import evaluate
+from boneage.intervals import measure_intervals
 from boneage.loop import fit
 from boneage.models import build_model
 from boneage.models.fused import fuse, in_float32
@@ -255,7 +257,11 @@ def _conclude(
     }
     bundle = save_bundle(folder / BUNDLE_FOLDER, model, metadata)
     evaluation = evaluate(bundle, data=data, out=folder / "evaluation-validation")
-    copy_bundle(bundle, bundle, validation_error=round(evaluation.error, 4))
+    measured: dict[str, Any] = {"validation_error": round(evaluation.error, 4)}
+    if experiment.train.task == "age":
+        predicted = pd.read_csv(folder / "evaluation-validation" / "predictions.csv")
+        measured["interval"] = measure_intervals(predicted)
+    copy_bundle(bundle, bundle, **measured)
     plot_history(history, folder / "history.png")
     tracker.log_metrics({f"best_val_{experiment.train.measure}": evaluation.error})
     for path in (folder / "evaluation-validation", folder / "history.png", bundle):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from boneage.bundle import BundleError, load_bundle, read_metadata, seal
-from boneage.prediction import preprocessing_of
+from boneage.reader import preprocessing_of
 from boneage.saving import copy_bundle, export_onnx, load_network, save_bundle
 from boneage.views import take_view
 from preprocessing.pipeline import PreprocessingConfig, fingerprint

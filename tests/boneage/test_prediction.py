@@ -9,7 +9,7 @@ import pytest
 
 from boneage.bundle import BundleError
 from boneage.prediction import predict
-from boneage.saving import save_bundle
+from boneage.saving import copy_bundle, save_bundle
 from preprocessing.pipeline import PreprocessingConfig, fingerprint
 
 
@@ -63,7 +63,8 @@ def test_answers_for_every_file(bundle, radiographs, tmp_path):
     assert frame["reasons"].tolist() == ["", "", "not_an_image"]
     with (tmp_path / "out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0])[:5] == ["id", "bone_age_months", "sex", "accepted", "reasons"]
+    assert list(rows[0])[:7] == ["id", "bone_age_months", "low_months", "high_months", "sex", "accepted", "reasons"]
+    assert rows[0]["low_months"] == ""
     assert float(rows[0]["bone_age_months"]) == pytest.approx(60, abs=0.5)
     assert rows[2]["bone_age_months"] == ""
 
@@ -108,6 +109,17 @@ def test_refuses_a_misspelt_sex_and_two_sources_of_it(bundle, radiographs, tmp_p
         predict(radiographs, bundle=bundle, sex="femal")
     with pytest.raises(ValueError, match="not both"):
         predict(radiographs, bundle=bundle, sex="male", table=tmp_path / "t.csv")
+
+
+def test_interval_is_that_of_sex_and_band(bundle, radiographs, tmp_path):
+    bands = ("0-5", "5-10", "10-13", "13-16", "16+")
+    interval = {"half_width_months": {"female": dict.fromkeys(bands, 70.0), "male": dict.fromkeys(bands, 12.5)}}
+    known = copy_bundle(tmp_path / "known", bundle, interval=interval)
+    for sex, months, reach in (("male", 60, 12.5), ("female", 50, 70.0)):
+        row = predict(radiographs / "1.png", bundle=known, sex=sex).iloc[0]
+        assert row["bone_age_months"] == pytest.approx(months, abs=0.5)
+        assert row["low_months"] == pytest.approx(max(0, row["bone_age_months"] - reach))
+        assert row["high_months"] == pytest.approx(row["bone_age_months"] + reach)
 
 
 def save_sex(folder, *, threshold, image_size_px=32):

@@ -1,0 +1,138 @@
+"""Reading one radiograph: the bundle's own preprocessing, then the networks, without TensorFlow."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from boneage.bundle import DEFAULT_BUNDLE, DEFAULT_SEX_BUNDLE, Bundle, BundleError, load_bundle
+from boneage.config import build
+from boneage.intervals import find_half_width
+from preprocessing.hand import Hand
+from preprocessing.pipeline import PreprocessingConfig, fingerprint, process
+from preprocessing.radiograph import Radiograph, UnreadableImage
+from tfrecords.schema import male_from_sex
+
+# How sure the image must be of the other sex before the recorded one is called into question.
+SEX_DOUBT_SHARE = 0.95
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reading:
+    """What was read in a radiograph.
+
+    Args:
+        bone_age_months: The bone age, in months.
+        low_months: Lower end of its interval, never below 0; NaN where the bundle knows none.
+        high_months: Upper end.
+        sex: The sex that it holds for, `"female"`, `"male"`, or None where the network asks for none.
+        male_share: Probability of a boy by the image, in [0, 1]; NaN without a network that tells it.
+        warnings: `sex_looks_wrong`, `sex_from_image`.
+        hand: What was found of the hand; None for a network of whole frames.
+        crop: What the network saw, shape `(size, size)`, uint8.
+    """
+
+    bone_age_months: float
+    low_months: float
+    high_months: float
+    sex: str | None
+    male_share: float
+    warnings: tuple[str, ...]
+    hand: Hand | None
+    crop: UInt8[np.ndarray, "size size"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reader:
+    """A bundle that reads bone age, and one that tells the sex, ready to read radiographs.
+
+    Args:
+        age: The bundle for bone age.
+        sex: The bundle that tells the sex, or None.
+        config: The preprocessing of both.
+    """
+
+    age: Bundle
+    sex: Bundle | None
+    config: PreprocessingConfig
+
+    def read(self, radiograph: Radiograph, *, path: Path, sex: str | None, views: str | None = None) -> Reading:
+        """Read one radiograph.
+
+        Args:
+            radiograph: The radiograph.
+            path: Its file, named in errors.
+            sex: The recorded sex, `"female"`, `"male"`, or None where it is not known.
+            views: A key of `boneage.views.VIEWS`; the one that the bundle names without it.
+
+        Raises:
+            UnreadableImage: If the hand cannot be trusted, or the sex is needed and not known.
+        """
+        if sex is None and self.sex is None and self.age.metadata["use_sex"]:
+            raise UnreadableImage(f"{path.name}: the sex is not known; give it by --sex or --table.", reason="no_sex")
+        prepared = process(radiograph, self.config, path=path)
+        male_share, warnings = float("nan"), []
+        if self.sex is not None:
+            # A network without a sex input is never shown the value given here.
+            look = self.sex.fit(prepared.image)[None]
+            male_share = float(self.sex.predict_batch(look, np.zeros((1, 1), np.float32))[0])
+            if sex is None:
+                sex = "male" if male_share > 0.5 else "female"
+                warnings.append("sex_from_image")
+            elif (1 - male_share if sex == "male" else male_share) > SEX_DOUBT_SHARE:
+                warnings.append("sex_looks_wrong")
+        male = np.array([[male_from_sex(sex) if sex else 0.0]], np.float32)
+        months = float(self.age.predict_batch(self.age.fit(prepared.image)[None], male, views=views)[0])
+        reach = float("nan")
+        if interval := self.age.metadata.get("interval"):
+            reach = find_half_width(interval["half_width_months"], sex=sex, predicted_months=months)
+        return Reading(
+            bone_age_months=months,
+            low_months=float(np.maximum(months - reach, 0)),  # NaN stays NaN
+            high_months=months + reach,
+            sex=sex,
+            male_share=male_share,
+            warnings=tuple(warnings),
+            hand=prepared.hand,
+            crop=prepared.image,
+        )
+
+
+def load_reader(bundle: str | Path | None = None, *, sex_bundle: str | Path | None = None) -> Reader:
+    """Load bundles to read radiographs with.
+
+    Args:
+        bundle: Folder of the bundle for bone age; the one that ships with the package without it.
+        sex_bundle: Folder of the bundle that tells the sex; the one that ships, if `bundle` is left out as well.
+
+    Raises:
+        BundleError: If a bundle is damaged, cannot be reproduced, is for something else, or the two want other
+            preprocessing.
+    """
+    if bundle is None and sex_bundle is None and DEFAULT_SEX_BUNDLE.exists():
+        sex_bundle = DEFAULT_SEX_BUNDLE
+    age = load_bundle(DEFAULT_BUNDLE if bundle is None else bundle)
+    if age.metadata["task"] != "age":
+        raise BundleError(f"{bundle}: tells the sex; name a bundle for bone age, and this one by --sex-bundle.")
+    sex = None if sex_bundle is None else load_bundle(sex_bundle)
+    if sex is not None and sex.metadata["task"] != "sex":
+        raise BundleError(f"{sex_bundle}: tells no sex; train one with task = 'sex'.")
+    if sex is not None and sex.metadata["fingerprint"] != age.metadata["fingerprint"]:
+        raise BundleError(f"{sex_bundle}: wants other preprocessing than {age.folder}; train both on the same records.")
+    return Reader(age, sex, preprocessing_of(age))
+
+
+def preprocessing_of(bundle: Bundle) -> PreprocessingConfig:
+    """Return the preprocessing that a bundle was trained on.
+
+    Raises:
+        BundleError: If this version of the package would prepare other pixels than the bundle was trained on.
+    """
+    config = build(PreprocessingConfig, bundle.metadata["preprocessing"], where=f"{bundle.folder} preprocessing")
+    if fingerprint(config) != bundle.metadata["fingerprint"]:
+        raise BundleError(
+            f"{bundle.folder}: trained on pixels preprocessed as {bundle.metadata['fingerprint']}, this version makes "
+            f"{fingerprint(config)}; install boneage {bundle.metadata['boneage_version']} or train again."
+        )
+    return config
