@@ -23,6 +23,7 @@ from boneage.bundle import (
 )
 from tfrecords.write import write_json
 
+CARD_FILE = "README.md"
 INTENDED_USE = "Research. Not a medical device: no diagnosis or treatment may rest on its output."
 MAX_DIFFERENCE_MONTHS = 0.1
 _NUM_PROBES = 4
@@ -65,6 +66,8 @@ def copy_bundle(folder: str | Path, source: str | Path, **changes: Any) -> Path:
     beside = _make_beside(folder)
     for name in metadata["sha256"]:
         shutil.copyfile(check_model(source, metadata, name), beside / name)
+    if (source / CARD_FILE).exists():
+        shutil.copyfile(source / CARD_FILE, beside / CARD_FILE)
     return complete_bundle(beside, folder, {**metadata, **changes})
 
 
