@@ -1,8 +1,8 @@
 """Bundles: a trained network with all that is needed to use it, in one folder, and without TensorFlow.
 
-A bundle holds `model.onnx`, by which it answers, `metadata.json`, and, unless it ships with the package, `model.keras`,
-by which it can be trained on. The metadata name the preprocessing and carry a hash of each model, so that nothing can
-be exchanged for something else unnoticed.
+A bundle holds `model.onnx`, by which it answers, `metadata.json`, and `model.keras`, by which it can be trained on; those
+in the package hold `weights.npz` instead, half as large. The metadata name the preprocessing and carry a hash of each
+model, so that nothing can be exchanged for something else unnoticed.
 """
 
 import dataclasses
@@ -26,6 +26,7 @@ DEFAULT_BUNDLE = Path(__file__).parent / "models" / "default"
 DEFAULT_SEX_BUNDLE = Path(__file__).parent / "models" / "default_sex"
 ONNX_FILE = "model.onnx"
 KERAS_FILE = "model.keras"
+WEIGHTS_FILE = "weights.npz"
 METADATA_FILE = "metadata.json"
 
 

@@ -15,6 +15,7 @@ from boneage.bundle import (
     KERAS_FILE,
     METADATA_FILE,
     ONNX_FILE,
+    WEIGHTS_FILE,
     BundleError,
     check_model,
     load_bundle,
@@ -82,14 +83,14 @@ def complete_bundle(beside: Path, folder: Path, metadata: dict[str, Any]) -> Pat
     """Write the metadata of the models in a folder, prove that it loads, and put it in its place.
 
     Args:
-        beside: Folder with `model.onnx` and, to be trained on, `model.keras`; it is renamed.
+        beside: Folder with `model.onnx` and, to be trained on, `model.keras` or `weights.npz`; it is renamed.
         folder: Where it goes.
         metadata: What `metadata.json` tells beside the version and the models' hashes.
 
     Returns:
         The folder.
     """
-    models = [path for path in (beside / ONNX_FILE, beside / KERAS_FILE) if path.exists()]
+    models = [beside / name for name in (ONNX_FILE, KERAS_FILE, WEIGHTS_FILE) if (beside / name).exists()]
     own = {
         "bundle_version": BUNDLE_VERSION,
         "boneage_version": importlib.metadata.version("boneage"),
@@ -115,13 +116,43 @@ def load_network(folder: str | Path) -> keras.Model:
     """Load the Keras network of a bundle, to train on; no code from the bundle is run.
 
     Raises:
-        BundleError: If the bundle is damaged, or carries no Keras network, as the one in the package.
+        BundleError: If the bundle is damaged, or carries no network to train on.
     """
     folder = Path(folder)
     metadata = read_metadata(folder)
+    if WEIGHTS_FILE in metadata["sha256"]:
+        return _build_from_weights(metadata, check_model(folder, metadata, WEIGHTS_FILE))
     if KERAS_FILE not in metadata["sha256"]:
         raise BundleError(f"{folder}: holds no {KERAS_FILE} to train on; name the `bundle` folder of a training run.")
     return keras.saving.load_model(check_model(folder, metadata, KERAS_FILE), compile=False, safe_mode=True)
+
+
+def write_weights(model: keras.Model, path: Path) -> None:
+    """Write the weights of a network of `boneage.models.build_model`, kernels in half precision, as an `.npz` file."""
+    halved = (weight.astype(np.float16) if weight.ndim > 1 else weight for weight in model.get_weights())
+    np.savez_compressed(path, **{f"{number:04d}": weight for number, weight in enumerate(halved)})
+
+
+def _build_from_weights(metadata: dict[str, Any], path: Path) -> keras.Model:
+    """Build the network that the metadata describe and fill it with weights that `write_weights` wrote."""
+    # Imported here, since building may in turn begin from a bundle.
+    from boneage.models import build_model
+
+    config, target = metadata["experiment"]["train"], metadata["target"]
+    model = build_model(
+        config["network"],
+        input_size=config["input_size"],
+        init="none",
+        task=config["task"],
+        use_sex=config["use_sex"],
+        head_units=config["head_units"] or None,
+        dropout=config["dropout"],
+        target_mean_months=target["mean_months"],
+        target_std_months=target["std_months"],
+    )
+    with np.load(path, allow_pickle=False) as arrays:
+        model.set_weights([arrays[key].astype(np.float32) for key in sorted(arrays.files)])
+    return model
 
 
 def export_onnx(model: keras.Model, path: Path) -> float:

@@ -231,6 +231,13 @@ def _fit(
     return model
 
 
+def _read_target(model: keras.Model) -> dict[str, float]:
+    """Return by what the network turns its standardised answer into months; a bundle's head brings its own."""
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.Rescaling)]
+    mean, std = (float(layers[-1].offset), float(layers[-1].scale)) if layers else (0.0, 1.0)
+    return {"mean_months": mean, "std_months": std}
+
+
 def _conclude(
     model: keras.Model,
     experiment: Experiment,
@@ -251,7 +258,7 @@ def _conclude(
         "views": experiment.train.views,
         "preprocessing": info["preprocessing"],
         "fingerprint": info["fingerprint"],
-        "target": {"mean_months": train_info["mean_months"], "std_months": train_info["std_months"]},
+        "target": _read_target(model),
         "training_data": {"digest": info["digest"], "source": info["source"], "num_records": train_info["num_records"]},
         "experiment": json.loads(to_json(experiment)),
     }

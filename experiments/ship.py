@@ -1,4 +1,4 @@
-"""Make of a run the bundle that ships with the package: the network as ONNX at half precision, without Keras.
+"""Make of a run the bundle that ships with the package: the network as ONNX and its weights, in half precision.
 
 python experiments/ship.py runs/default/bundle --data records/crops --out boneage/models/default
 
@@ -12,10 +12,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from boneage.bundle import METADATA_FILE, ONNX_FILE, load_bundle
+from boneage.bundle import METADATA_FILE, ONNX_FILE, WEIGHTS_FILE, load_bundle
 from boneage.evaluation import summarise
 from boneage.intervals import measure_intervals
-from boneage.saving import CARD_FILE, complete_bundle, copy_bundle
+from boneage.saving import CARD_FILE, complete_bundle, copy_bundle, load_network, write_weights
 from boneage.sex import summarise_sex
 from preprocessing.shipping import halve_weights
 
@@ -35,6 +35,7 @@ def main() -> None:
     beside.mkdir()
     shutil.copyfile(options.bundle / ONNX_FILE, beside / ONNX_FILE)
     halve_weights(beside / ONNX_FILE)
+    write_weights(load_network(options.bundle), beside / WEIGHTS_FILE)
     if (options.out / CARD_FILE).exists():
         shutil.copyfile(options.out / CARD_FILE, beside / CARD_FILE)
     sex = whole.metadata["task"] == "sex"
