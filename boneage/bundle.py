@@ -1,8 +1,8 @@
 """Bundles: a trained network with all that is needed to use it, in one folder, and without TensorFlow.
 
-A bundle holds `model.onnx`, by which it answers, `metadata.json`, and `model.keras`, by which it can be trained on; those
-in the package hold `weights.npz` instead, half as large. The metadata name the preprocessing and carry a hash of each
-model, so that nothing can be exchanged for something else unnoticed.
+A bundle holds `model.onnx`, by which it answers, `metadata.json`, and `model.keras`, by which it can be trained on;
+those in the package hold `weights.npz` instead, half as large. The metadata name the preprocessing and carry a hash of
+each model, so that nothing can be exchanged for something else unnoticed.
 """
 
 import dataclasses

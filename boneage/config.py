@@ -31,8 +31,9 @@ class TrainConfig:
         task: `"age"`, or `"sex"` for a network that tells the sex from the radiograph.
         network: `"efficientnet_lite0"`, `"efficientnetb4"`, `"inceptionv3"` or `"resnet50"`.
         input_size: Side of the network's input in pixels.
-        init: Weights to begin with: `"imagenet"`, `"none"`, the folder of a bundle, or the path of a weights file. Of a
-            bundle the tower is taken, and the head too where its layers are alike.
+        init: Weights to begin with: `"imagenet"`, `"none"`, `"default"` for the bundle in the package, the folder of a
+            bundle, or the path of a weights file. Of a bundle the tower is taken, and the head too where its layers are
+            alike.
         trainable: What learns: `"all"`, `"head"`, or the number of the tower's last layers, counted in layers with
             weights, that learn with the head. Batch normalisations of the others keep their statistics.
         head_epochs: Epochs, of `epochs`, in which the head learns alone before what `trainable` tells does. Each of the
@@ -97,7 +98,9 @@ class TrainConfig:
         if not 0 <= self.dropout < 1:
             raise ValueError(f"`dropout` must lie in [0, 1). Received: {self.dropout}.")
         if not self.init:
-            raise ValueError("`init` must be 'imagenet', 'none', a bundle folder or a weights file. Received: ''.")
+            raise ValueError(
+                "`init` must be 'imagenet', 'none', 'default', a bundle folder or a weights file. Received: ''."
+            )
         if self.trainable not in ("all", "head") and not (isinstance(self.trainable, int) and self.trainable > 0):
             raise ValueError(
                 f"`trainable` must be 'all', 'head' or a positive number of layers. Received: {self.trainable!r}."

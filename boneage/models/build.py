@@ -5,6 +5,7 @@ from pathlib import Path
 
 import keras
 
+from boneage.bundle import DEFAULT_BUNDLE
 from boneage.models.efficientnet_lite0 import efficientnet_lite0
 from boneage.models.networks import NETWORKS, TASKS
 from boneage.models.pretrained import WEIGHTS_SUFFIXES, load_imagenet_weights, load_weights_file, take_over_bundle
@@ -37,10 +38,10 @@ def build_model(
         name: A key of `boneage.models.NETWORKS`: `"efficientnet_lite0"`, `"efficientnetb4"`, `"inceptionv3"` or
             `"resnet50"`.
         input_size: Height and width of the image, in pixels.
-        init: `"imagenet"` fills the tower with ImageNet weights, which ship with boneage for
-            `"efficientnet_lite0"` and are downloaded once for the others; `"none"` leaves it random; a path to a
-            `.weights.h5` or `.keras` file of the same network fills the whole model; the folder of a bundle of the same
-            network fills the tower, and, if its layers have the same shapes, the head, which then keeps the bundle's
+        init: `"imagenet"` fills the tower with ImageNet weights, which ship with boneage for `"efficientnet_lite0"` and
+            are downloaded once for the others; `"none"` leaves it random; a path to a `.weights.h5` or `.keras` file of
+            the same network fills the whole model; the folder of a bundle of the same network, or `"default"` for the
+            one in the package, fills the tower, and, if its layers are alike, the head, which then keeps the bundle's
             target mean and standard deviation. No code in the file or the bundle is run.
         task: `"age"`, or `"sex"` for a network that tells the probability of a boy, to which the three last arguments
             mean nothing.
@@ -104,7 +105,7 @@ def build_model(
     elif str(init).endswith(WEIGHTS_SUFFIXES):
         load_weights_file(model, path=Path(init))
     elif init != "none":
-        take_over_bundle(model, tower=name, folder=Path(init))
+        take_over_bundle(model, tower=name, folder=DEFAULT_BUNDLE if init == "default" else Path(init))
     return model
 
 
@@ -124,8 +125,9 @@ def _build_tower(name: str, *, input_size: int) -> keras.Model:
 
 
 def _check_init(init: str | Path) -> None:
-    if init not in ("imagenet", "none") and not str(init).endswith(WEIGHTS_SUFFIXES) and not Path(init).is_dir():
+    known = init in ("imagenet", "none", "default") or str(init).endswith(WEIGHTS_SUFFIXES)
+    if not known and not Path(init).is_dir():
         raise ValueError(
-            f"`init` must be 'imagenet', 'none', the folder of a bundle, or a path that ends in "
+            f"`init` must be 'imagenet', 'none', 'default', the folder of a bundle, or a path that ends in "
             f"{' or '.join(WEIGHTS_SUFFIXES)}. Received: init={str(init)!r}."
         )
