@@ -38,7 +38,7 @@ def test_overrides_by_bare_and_by_full_name(tmp_path):
         ("[train]\nnetwork = 'resnet_50'\n", "Did you mean 'resnet50'?"),
         ("[train]\nepochs = 'many'\n", "epochs: Input should be a valid integer"),
         ("[train]\nlearning_rate = 0\n", "`learning_rate` must be positive. Received: 0"),
-        ("[train]\ninit = ''\n", "`init` must be 'imagenet', 'none', a bundle folder or a weights file."),
+        ("[train]\ninit = ''\n", "`init` must be 'imagenet', 'none', 'default', a bundle folder or a weights file."),
         ("[train]\ntrainable = 0\n", "`trainable` must be 'all', 'head' or a positive number of layers. Received: 0."),
         ("[train]\ntrainable = 'tower'\n", "Received: 'tower'."),
         ("[train]\nlayer_decay = 0.0\n", "`layer_decay` must lie in (0, 1]. Received: 0.0."),
