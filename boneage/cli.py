@@ -234,6 +234,9 @@ def predict(
     sex: Annotated[str | None, typer.Option(help="female or male, for all files; DICOM files bring their own.")] = None,
     table: Annotated[Path | None, typer.Option(help="CSV or spreadsheet with id,male or id,sex.")] = None,
     views: Views = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder for a picture of each hand and what in it the answer rests on.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="CSV to write.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -248,6 +251,7 @@ def predict(
             sex=sex,
             table=table,
             views=views,
+            pictures=pictures,
             out=out,
             progress=report,
         )

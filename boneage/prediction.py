@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from boneage.heatmap import write_heat_map
 from boneage.reader import Reader, load_reader
 from boneage.views import VIEWS
 from preprocessing.radiograph import UnreadableImage
 from preprocessing.read import read_radiograph
 from preprocessing.sources import Case, find_cases
 from tfrecords.errors import BoneAgeError, check_choice
-from tfrecords.schema import SEXES
+from tfrecords.schema import SEXES, male_from_sex
 from tfrecords.write import write_text
 
 COLUMNS = (
@@ -41,6 +42,7 @@ def predict(
     sex: str | None = None,
     table: str | Path | None = None,
     views: str | None = None,
+    pictures: str | Path | None = None,
     out: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
@@ -54,6 +56,8 @@ def predict(
         sex: Sex of all the children, `"female"` or `"male"`; DICOM files bring their own.
         table: CSV or spreadsheet with `id,male` or `id,sex`, instead of `sex`.
         views: `"one"`, `"mirrored"` or `"ten"` looks at each radiograph; what the bundle names without it.
+        pictures: Folder for a picture of each hand that is answered for, `<id>.png`: the crop, and what in it the answer
+            rests on.
         out: CSV to write.
         progress: Called with the number of finished and of all files.
 
@@ -74,10 +78,16 @@ def predict(
     if views is not None:
         check_choice("views", views, tuple(VIEWS))
     reader = load_reader(bundle, sex_bundle=sex_bundle)
+    folder = None if pictures is None else Path(pictures)
+    if folder is not None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PredictionError(f"{folder}: {error.strerror}; name another folder by --pictures.") from error
     cases, rejections = find_cases(inputs, table=table)
     rows = [_row(each.id, file=each.file, reasons=each.reason, detail=each.detail) for each in rejections]
     for finished, case in enumerate(cases, start=1):
-        rows.append(_answer(case, reader, sex=sex, views=views))
+        rows.append(_answer(case, reader, sex=sex, views=views, pictures=folder))
         if progress:
             progress(finished, len(cases))
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values(["id", "file"], kind="stable", ignore_index=True)
@@ -89,7 +99,9 @@ def predict(
     return frame
 
 
-def _answer(case: Case, reader: Reader, *, sex: str | None, views: str | None) -> dict[str, object]:
+def _answer(
+    case: Case, reader: Reader, *, sex: str | None, views: str | None, pictures: Path | None
+) -> dict[str, object]:
     """Return the row of one radiograph."""
     try:
         radiograph = read_radiograph(case.path)
@@ -102,6 +114,9 @@ def _answer(case: Case, reader: Reader, *, sex: str | None, views: str | None) -
         reading = reader.read(radiograph, path=case.path, sex=recorded or sex, views=views)
     except UnreadableImage as error:
         return _row(case.id, file=case.path.name, reasons=error.reason, detail=str(error))
+    if pictures is not None:
+        male = male_from_sex(reading.sex) if reading.sex else 0.0
+        write_heat_map(reader.age, reading.crop, pictures / f"{Path(case.id).name}.png", male=male)
     return {
         **_row(case.id, file=case.path.name),
         "bone_age_months": reading.bone_age_months,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from boneage.bundle import BundleError
-from boneage.prediction import predict
+from boneage.prediction import PredictionError, predict
 from boneage.saving import copy_bundle, save_bundle
 from preprocessing.pipeline import PreprocessingConfig, fingerprint
 
@@ -67,6 +67,14 @@ def test_answers_for_every_file(bundle, radiographs, tmp_path):
     assert rows[0]["low_months"] == ""
     assert float(rows[0]["bone_age_months"]) == pytest.approx(60, abs=0.5)
     assert rows[2]["bone_age_months"] == ""
+
+
+def test_draws_what_the_answers_rest_on(bundle, radiographs, tmp_path):
+    predict(radiographs, bundle=bundle, sex="male", pictures=tmp_path / "pictures")
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["1.png", "2.png"]
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(PredictionError, match="--pictures"):
+        predict(radiographs, bundle=bundle, sex="male", pictures=tmp_path / "taken")
 
 
 def test_takes_the_sex_from_the_table(bundle, radiographs, tmp_path):
