@@ -56,8 +56,8 @@ def predict(
         sex: Sex of all the children, `"female"` or `"male"`; DICOM files bring their own.
         table: CSV or spreadsheet with `id,male` or `id,sex`, instead of `sex`.
         views: `"one"`, `"mirrored"` or `"ten"` looks at each radiograph; what the bundle names without it.
-        pictures: Folder for a picture of each hand that is answered for, `<id>.png`: the crop, and what in it the answer
-            rests on.
+        pictures: Folder for a picture, `<id>.png`, of each hand that is answered for: the crop, and what the answer
+            rests on in it.
         out: CSV to write.
         progress: Called with the number of finished and of all files.
 
