@@ -29,8 +29,8 @@ def tiny_model(name, *, input_size, dropout, target_mean_months, target_std_mont
     x = layers.ReLU(name="relu")(layers.BatchNormalization(name="norm")(x))
     tower = keras.Model(image, x, name=name)
     x = layers.Concatenate(name="join")([layers.GlobalAveragePooling2D(name="pool")(tower(image)), male])
-    x = layers.Dense(1, name="standardized")(layers.Dropout(dropout, name="dropout")(x))
-    months = layers.Rescaling(target_std_months, offset=target_mean_months, dtype="float32", name="months")(x)
+    x = layers.Dense(1, dtype="float32", name="standardized")(layers.Dropout(dropout, name="dropout")(x))
+    months = layers.Rescaling(target_std_months, target_mean_months, dtype="float32", name="months")(x)
     return keras.Model({"image": image, "male": male}, months, name=name)
 
 
@@ -116,15 +116,6 @@ def test_a_run_with_a_phase_for_the_head_resumes_to_the_same_result(prepared, tm
     resumed = train(experiment, data=prepared.folder, run=tmp_path / "run", tracking_uri="none", resume=True)
     for key in ("loss", "mae", "val_mae", "learning_rate"):
         assert [row[key] for row in resumed.history] == pytest.approx([row[key] for row in whole.history], rel=1e-5)
-    # The last layer of the tower alone learns: the convolution stays what it began as.
-    begun = train(
-        dataclasses.replace(experiment, train=dataclasses.replace(config, epochs=1, head_epochs=0, trainable="head")),
-        data=prepared.folder,
-        run=tmp_path / "begun",
-        tracking_uri="none",
-    )
-    towers = [load_network(made.bundle).get_layer(config.network) for made in (whole, begun)]
-    np.testing.assert_array_equal(*(tower.get_layer("conv").get_weights()[0] for tower in towers))
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
