@@ -18,6 +18,7 @@ ROWS_A_PAGE = 200
 _TILE_PX = 160
 _JPEG_QUALITY = 70
 _CONTOUR_BGR = (80, 220, 80)
+_OTHER_BGR = (190, 130, 90)
 _POINT_BGR = (60, 120, 255)
 
 _PAGE = """<!doctype html>
@@ -32,7 +33,8 @@ figcaption {{ padding: 4px 8px; overflow-wrap: anywhere }} img {{ display: block
 b {{ color: #ff8a80; font-weight: 600 }}
 </style>
 <h1>{title}</h1>
-<p>{summary} Radiograph with the mask's outline and the landmarks, then the crop that was kept, or would have been.
+<p>{summary} Radiograph with the outline of the mask (green), of the masks that were not chosen (blue) and the landmarks,
+then the crop that was kept, or would have been.
 To overrule: write <code>id,decision,value</code> into a CSV (keep, reject, rotate and degrees, flip, mask and a PNG's
 name) and give it by <code>--review</code>.</p>
 <nav>{links}</nav>
@@ -44,7 +46,7 @@ name) and give it by <code>--review</code>.</p>
 
 
 def draw_tile(hand: Hand, crop: UInt8[np.ndarray, "size size"] | None) -> str:
-    """Draw a radiograph with its mask's outline and landmarks, and beside it the crop.
+    """Draw a radiograph with its mask's outline, those of the masks not chosen, and landmarks, and beside it the crop.
 
     Args:
         hand: What was found.
@@ -58,9 +60,9 @@ def draw_tile(hand: Hand, crop: UInt8[np.ndarray, "size size"] | None) -> str:
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     raw = cv2.cvtColor(cv2.resize(hand.pixels, size, interpolation=how), cv2.COLOR_GRAY2BGR)
-    mask = cv2.resize(hand.segmentation.mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(raw, contours, -1, _CONTOUR_BGR, 1)
+    for candidate in hand.segmentation.candidates[1:]:
+        _outline(raw, candidate.logits > 0, colour=_OTHER_BGR)
+    _outline(raw, hand.segmentation.mask, colour=_CONTOUR_BGR)
     if hand.landmarks is not None:
         for x, y in (hand.landmarks.points + 0.5) * scale:
             cv2.circle(raw, (int(x), int(y)), 1, _POINT_BGR, -1)
@@ -72,6 +74,13 @@ def draw_tile(hand: Hand, crop: UInt8[np.ndarray, "size size"] | None) -> str:
         tile[:, _TILE_PX:] = small[..., None]
     _, jpeg = cv2.imencode(".jpg", tile, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     return base64.b64encode(jpeg.tobytes()).decode("ascii")
+
+
+def _outline(picture: np.ndarray, mask: np.ndarray, *, colour: tuple[int, int, int]) -> None:
+    """Draw the outline of a mask of the same frame, whatever its size."""
+    sized = cv2.resize(mask.astype(np.uint8), picture.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    contours, _ = cv2.findContours(sized, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(picture, contours, -1, colour, 1)
 
 
 def write_sheets(folder: Path, parts: Sequence[Path]) -> None:
