@@ -33,10 +33,9 @@ figcaption {{ padding: 4px 8px; overflow-wrap: anywhere }} img {{ display: block
 b {{ color: #ff8a80; font-weight: 600 }}
 </style>
 <h1>{title}</h1>
-<p>{summary} Radiograph with the outline of the mask (green), of the masks that were not chosen (blue) and the landmarks,
-then the crop that was kept, or would have been.
-To overrule: write <code>id,decision,value</code> into a CSV (keep, reject, rotate and degrees, flip, mask and a PNG's
-name) and give it by <code>--review</code>.</p>
+<p>{summary} Radiograph with the outline of the mask (green), of the masks that were not chosen (blue) and the
+landmarks, then the crop that was kept, or would have been. To overrule: write <code>id,decision,value</code> into a CSV
+(keep, reject, rotate and degrees, flip, mask and a PNG's name) and give it by <code>--review</code>.</p>
 <nav>{links}</nav>
 <main>
 {figures}
