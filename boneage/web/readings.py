@@ -53,11 +53,12 @@ class Answer:
         bone_age_months: The bone age, in months, or None.
         low_months: Lower end of its interval; None where the model knows none.
         high_months: Upper end.
-        sex: The sex that it holds for, or None.
+        sex: The sex that it holds for, as recorded or told from the image; None where it is not known.
         male_share: Probability of a boy by the image, in [0, 1]; None without a network that tells it.
         chronological_age_months: As given, else as a DICOM file tells, to whole months.
         side: Which hand it is, `"left"` or `"right"`; None where it is not known.
-        picture: The radiograph with the outline of its hand, JPEG; None where it could not be read.
+        has_outline: Whether the picture shows the outline of the hand.
+        picture: The radiograph, with the outline where a hand was looked for, JPEG; None where it could not be read.
         crop: What the network saw, or would have seen, shape `(size, size)`, uint8, or None.
     """
 
@@ -72,6 +73,7 @@ class Answer:
     male_share: float | None = None
     chronological_age_months: float | None = None
     side: str | None = None
+    has_outline: bool = False
     picture: bytes | None = dataclasses.field(default=None, repr=False)
     crop: UInt8[np.ndarray, "size size"] | None = dataclasses.field(default=None, repr=False)
 
@@ -94,7 +96,13 @@ class Answer:
 
 def refuse(upload: Upload, reason: str) -> Answer:
     """Answer a file that was not looked at."""
-    return Answer(file=upload.name, accepted=False, reasons=(reason,))
+    return Answer(
+        file=upload.name,
+        accepted=False,
+        reasons=(reason,),
+        sex=upload.sex,
+        chronological_age_months=upload.chronological_age_months,
+    )
 
 
 def read_upload(reader: Reader, upload: Upload) -> Answer:
@@ -144,6 +152,7 @@ def _read(reader: Reader, upload: Upload) -> Answer:
         male_share=_number(reading.male_share, digits=4),
         chronological_age_months=age_months,
         side=_side(reading.hand),
+        has_outline=reading.hand is not None,
         picture=draw_radiograph(radiograph, reading.hand),
         crop=reading.crop,
     )
@@ -166,6 +175,7 @@ def _refuse_seen(
         sex=sex,
         chronological_age_months=age_months,
         side=_side(hand),
+        has_outline=hand is not None,
         picture=draw_radiograph(radiograph, hand),
         crop=crop,
     )
