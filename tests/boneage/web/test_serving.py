@@ -70,6 +70,7 @@ def browser():
 def test_a_browser_reads_a_drawn_hand_by_keyboard(browser, live, hand_reader, drawn_hand, tmp_path):
     (tmp_path / "<b>hand.png").write_bytes(drawn_hand)
     page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.set_default_timeout(120_000)
     faults = []
     page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: faults.append(str(error)))
@@ -84,6 +85,7 @@ def test_a_browser_reads_a_drawn_hand_by_keyboard(browser, live, hand_reader, dr
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     page.wait_for_selector(".reading")
+    page.wait_for_load_state("networkidle")
     assert page.text_content(".reading h3") == "<b>hand.png"
     assert "female" in page.text_content(".reading dl")
     assert "10 years 6 months" in page.text_content(".reading dl")
