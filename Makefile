@@ -11,7 +11,7 @@ SAM_RUN := $(SAM_VENV)/bin/python -m
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(RUN) pip install --quiet --disable-pip-version-check uv
-	$(RUN) uv pip install --quiet --python $(VENV)/bin/python --constraint constraints.txt --editable '.[train,beam,dev]'
+	$(RUN) uv pip install --quiet --python $(VENV)/bin/python --constraint constraints.txt --editable '.[train,beam,serve,dev]'
 	touch $@
 
 # pip, not uv: it takes torch's small build for the CPU from where pip is told to look.

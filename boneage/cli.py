@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from boneage.web.command import serve
 from tfrecords.errors import BoneAgeError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ app = typer.Typer(
 # The modules that come with an extra, by which to install them.
 EXTRAS = {
     "apache_beam": "beam",
+    **dict.fromkeys(("fastapi", "jinja2", "prometheus_client", "python_multipart", "uvicorn"), "serve"),
     **dict.fromkeys(("keras", "mlflow", "psutil", "tensorflow"), "train"),
     **dict.fromkeys(("segment_anything", "torch"), "sam"),
 }
@@ -435,6 +437,9 @@ def demo(
     from boneage.demo import demo as run
 
     run(out)
+
+
+app.command()(serve)
 
 
 def _preprocessing(

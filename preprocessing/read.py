@@ -18,7 +18,14 @@ from PIL import Image, ImageOps, TiffImagePlugin
 from preprocessing.dicom import is_dicom, read_dicom
 from preprocessing.radiograph import Radiograph, UnreadableImage, check_size, pixel_hash, read_head
 
-__all__ = ["RADIOGRAPH_SUFFIXES", "Radiograph", "UnreadableImage", "pixel_hash", "read_radiograph"]
+__all__ = [
+    "RADIOGRAPH_SUFFIXES",
+    "Radiograph",
+    "UnreadableImage",
+    "decode_radiograph",
+    "pixel_hash",
+    "read_radiograph",
+]
 
 RADIOGRAPH_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom"})
 """Lower-case endings that a folder scan looks at."""
@@ -75,7 +82,27 @@ def read_radiograph(path: str | Path, *, max_pixels: int = 100_000_000) -> Radio
             "or raise max_pixels.",
             reason="too_large",
         )
-    data = path.read_bytes()
+    return _read(path.read_bytes(), file_format=file_format, path=path, max_pixels=max_pixels)
+
+
+def decode_radiograph(data: bytes, *, path: str | Path, max_pixels: int = 100_000_000) -> Radiograph:
+    """Read a radiograph from the bytes of a file that was never on the disk, as `read_radiograph` does.
+
+    Args:
+        data: The whole file.
+        path: What errors call it.
+        max_pixels: The most pixels to decode.
+
+    Raises:
+        UnreadableImage: If it holds no radiograph; `reason` tells why.
+    """
+    path = Path(path)
+    if not data:
+        raise UnreadableImage(f"{path} is empty (0 bytes); send it again from its source.", reason="empty_file")
+    return _read(data, file_format=_file_format(data[:2048], path=path), path=path, max_pixels=max_pixels)
+
+
+def _read(data: bytes, *, file_format: str, path: Path, max_pixels: int) -> Radiograph:
     if file_format == "DICOM":
         return read_dicom(data, path=path, max_pixels=max_pixels)
     return Radiograph(

@@ -1,0 +1,142 @@
+"""What the page and the REST interface share: the model, and a request's way from its form to its answers."""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+
+from boneage.reader import Reader
+from boneage.web.history import History
+from boneage.web.metrics import Metrics
+from boneage.web.pool import Pool, PoolFull
+from boneage.web.readings import Answer, Upload, name_error, read_upload, refuse
+from boneage.web.store import Store
+from boneage.web.uploads import BadRequest, Bounds, read_uploads
+from boneage.web.words import TIMED_OUT
+from preprocessing.radiograph import Radiograph
+from tfrecords.errors import BoneAgeError
+
+_RETRY_SECONDS = "10"
+_DRAWING = Path("drawing")
+_log = logging.getLogger("boneage.web")
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """Which model answers.
+
+    Args:
+        name: Folder of the bundle and name of its network.
+        digest: First 12 digits of the SHA-256 of the network.
+        error_months: Mean absolute error on validation, in months; None where the bundle does not tell.
+        coverage_share: Share of validation whose reading lay in the interval; None where the bundle knows none.
+        has_sex_network: Whether the sex is told from the image.
+    """
+
+    name: str
+    digest: str
+    error_months: float | None
+    coverage_share: float | None
+    has_sex_network: bool
+
+    @property
+    def label(self) -> str:
+        """Name and digest."""
+        return f"{self.name} {self.digest}"
+
+
+def describe(reader: Reader) -> Model:
+    """Describe the model of a reader."""
+    metadata: dict[str, Any] = reader.age.metadata
+    interval = metadata.get("interval") or {}
+    network = metadata.get("network")
+    return Model(
+        name=f"{reader.age.folder.resolve().name}{f' ({network})' if network else ''}",
+        digest=metadata["sha256"]["model.onnx"][:12],
+        error_months=metadata.get("validation_error"),
+        coverage_share=interval.get("measured_coverage_share"),
+        has_sex_network=reader.sex is not None,
+    )
+
+
+class Service:
+    """A model and its readings.
+
+    Args:
+        reader: The model.
+        pool: Where it reads.
+        bounds: What a request may bring.
+        history: The sessions.
+        metrics: The counters.
+        store: Where readings are kept; None where they are not.
+    """
+
+    def __init__(
+        self, reader: Reader, *, pool: Pool, bounds: Bounds, history: History, metrics: Metrics, store: Store | None
+    ):
+        self.reader, self.pool, self.bounds = reader, pool, bounds
+        self.history, self.metrics, self.store = history, metrics, store
+        self.model = describe(reader)
+        self.is_ready = False
+
+    async def warm_up(self) -> None:
+        """Read a drawing, so that the first request does not wait until the networks are loaded."""
+        try:
+            await self.pool.run(self._read_drawing, until=time.monotonic() + self.pool.request_seconds)
+            self.is_ready = True
+        except Exception as error:  # the server goes on, and says that it is not ready
+            _log.error("the model could not be tried: %s", name_error(error))
+
+    def _read_drawing(self) -> None:
+        from preprocessing.synthetic import draw_radiograph
+
+        pixels = draw_radiograph(120, sex="male", seed=0, size_px=(256, 205)).pixels
+        drawing = Radiograph(pixels, None, "male", None, None, hashlib.sha256(pixels.tobytes()).hexdigest())
+        with contextlib.suppress(BoneAgeError):  # whatever it is taken for, the networks are loaded
+            self.reader.read(drawing, path=_DRAWING, sex="male")
+
+    async def answer(self, request: Request, *, age_field: str, age_unit_months: float) -> list[Answer]:
+        """Answer the files of a form, in their order.
+
+        Args:
+            request: The request.
+            age_field: Name of the form's field for the chronological age.
+            age_unit_months: Months in its unit.
+
+        Raises:
+            BadRequest: If the form cannot be answered as a whole.
+        """
+        try:
+            with self.pool.admit() as until:
+                uploads = await read_uploads(
+                    request,
+                    bounds=self.bounds,
+                    until=until,
+                    age_field=age_field,
+                    age_unit_months=age_unit_months,
+                )
+                return [await self._answer_one(upload, until=until) for upload in uploads]
+        except PoolFull:
+            raise BadRequest(
+                503, "too many readings at the moment; try again in a while.", headers={"Retry-After": _RETRY_SECONDS}
+            ) from None
+
+    async def _answer_one(self, upload: Upload, *, until: float) -> Answer:
+        began = time.perf_counter()
+        try:
+            answer = await self.pool.run(functools.partial(read_upload, self.reader, upload), until=until)
+        except TimeoutError:
+            answer = refuse(upload, TIMED_OUT)
+        self.metrics.count_answer(answer, seconds=time.perf_counter() - began)
+        if self.store is not None:
+            try:
+                self.store.keep(answer)
+            except OSError as error:  # the answer is there all the same
+                _log.error("a reading could not be stored: %s", error.strerror)
+        return answer

@@ -1,0 +1,37 @@
+"""The bundle in the package: what its card says it is, ready to read and to be trained on."""
+
+import cv2
+import numpy as np
+import pytest
+
+from boneage.bundle import DEFAULT_BUNDLE, load_bundle, read_metadata
+from boneage.prediction import predict
+from boneage.saving import load_network
+from preprocessing.synthetic import draw_radiograph
+
+
+def test_card_names_the_file_and_what_it_reaches():
+    card, metadata = (DEFAULT_BUNDLE / "README.md").read_text(encoding="utf-8"), read_metadata(DEFAULT_BUNDLE)
+    assert metadata["sha256"]["model.onnx"] in card
+    assert f"**{metadata['validation_error']:.2f} [" in card
+    assert (DEFAULT_BUNDLE / "model.onnx").stat().st_size < 25e6
+    # Nothing of the machine that it was trained on.
+    assert "/" not in metadata["training_data"]["source"]
+
+
+def test_reads_a_hand_and_refuses_what_is_none(tmp_path):
+    drawn = draw_radiograph(120, sex="female", seed=5, size_px=(400, 320), angle_degrees=30.0)
+    cv2.imwrite(str(tmp_path / "hand.png"), drawn.pixels)
+    cv2.imwrite(str(tmp_path / "noise.png"), np.random.default_rng(0).integers(0, 256, (300, 300), np.uint8))
+    hand, noise = predict(tmp_path, sex="female").to_dict("records")
+    assert hand["accepted"] and 24 < hand["bone_age_months"] < 228
+    assert hand["low_months"] < hand["bone_age_months"] < hand["high_months"]
+    assert not noise["accepted"] and noise["reasons"]
+
+
+def test_network_to_train_on_answers_as_the_onnx_does():
+    bundle, network = load_bundle(DEFAULT_BUNDLE), load_network(DEFAULT_BUNDLE)
+    drawn = draw_radiograph(120, sex="male", seed=6, size_px=(128, 128), angle_degrees=0.0)
+    images, male = drawn.pixels[None, ..., None], np.ones((1, 1), np.float32)
+    months = network({"image": images.astype(np.float32) / 255, "male": male}).numpy()[0, 0]
+    assert bundle.predict_batch(images, male, views="one")[0] == pytest.approx(months, abs=0.3)

@@ -1,0 +1,141 @@
+"""The server as it runs: the command, curl, a browser, and what it does not load."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from boneage.cli import main
+from boneage.web.app import create_app
+from boneage.web.command import _listen
+
+ROOT = Path(__file__).parents[3]
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.fixture
+def live():
+    """A function that serves an application on a free port and gives its address."""
+    running = []
+
+    def start(reader, **options):
+        listener = _listen("127.0.0.1", 0)
+        config = uvicorn.Config(create_app(reader, **options), log_level="warning", access_log=False, ws="none")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        running.append((server, thread, listener))
+        while not server.started:
+            time.sleep(0.01)
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    yield start
+    for server, thread, listener in running:
+        server.should_exit = True
+        thread.join(10)
+        listener.close()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_curl_line_of_the_readme_works(live, reader, half, tmp_path):
+    (line,) = re.findall(r"^curl .+", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    (tmp_path / "1520.png").write_bytes(half)
+    words = [word.replace("http://127.0.0.1:8000", live(reader)) for word in shlex.split(line)]
+    done = subprocess.run([*words, "--silent", "--fail"], cwd=tmp_path, check=True, capture_output=True)
+    (told,) = json.loads(done.stdout)
+    assert (told["file"], told["accepted"], told["sex"]) == ("1520.png", True, "female")
+    assert told["difference_months"] == pytest.approx(told["bone_age_months"] - 126, abs=0.01)
+
+
+@pytest.fixture
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("needs Debian's chromium")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    with playwright.sync_playwright() as started:
+        launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.mark.slow
+def test_a_browser_reads_a_drawn_hand_by_keyboard(browser, live, hand_reader, drawn_hand, tmp_path):
+    (tmp_path / "<b>hand.png").write_bytes(drawn_hand)
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.set_default_timeout(120_000)
+    faults = []
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(live(hand_reader))
+    page.set_input_files("#files", str(tmp_path / "<b>hand.png"))
+    assert page.text_content("#chosen") == "<b>hand.png"
+    page.focus("input[value=unknown]")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Tab")
+    page.keyboard.type("10.5")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".reading")
+    page.wait_for_load_state("networkidle")
+    assert page.text_content(".reading h3") == "<b>hand.png"
+    assert "female" in page.text_content(".reading dl")
+    assert "10 years 6 months" in page.text_content(".reading dl")
+    assert page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.click("text=Report to print")
+    page.wait_for_selector("#print:visible")
+    assert page.pdf(prefer_css_page_size=True).count(b"/Type /Page\n") == 1
+    assert faults == []
+
+
+def test_reads_without_tensorflow_or_torch(reader, half, tmp_path):
+    (tmp_path / "1.png").write_bytes(half)
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from boneage.reader import load_reader\n"
+        "from boneage.web.app import create_app\n"
+        "from boneage.web.readings import Upload, read_upload\n"
+        "reader = load_reader(sys.argv[1])\n"
+        "create_app(reader)\n"
+        "answer = read_upload(reader, Upload('1.png', Path(sys.argv[2]).read_bytes(), 'male'))\n"
+        "print(answer.accepted, *{'tensorflow', 'keras', 'torch', 'mlflow'} & set(sys.modules))\n"
+    )
+    words = [sys.executable, "-c", script, str(reader.age.folder), str(tmp_path / "1.png")]
+    assert subprocess.run(words, check=True, capture_output=True, text=True).stdout == "True\n"
+
+
+def run_main(monkeypatch, *arguments) -> int:
+    monkeypatch.setattr(sys, "argv", ["boneage", "serve", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    return caught.value.code
+
+
+def test_the_command_tells_its_address(monkeypatch, capsys, reader):
+    monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: None)
+    assert run_main(monkeypatch, "--bundle", reader.age.folder, "--port", 0) == 0
+    assert re.match(r"boneage serves on http://127\.0\.0\.1:\d+ \(research use", capsys.readouterr().out)
+
+
+def test_the_command_refuses_in_one_line(monkeypatch, capsys, reader):
+    monkeypatch.delenv("BONEAGE_TOKEN", raising=False)
+    assert run_main(monkeypatch, "--host", "0.0.0.0") == 1
+    assert "--token" in capsys.readouterr().err
+    with _listen("127.0.0.1", 0) as taken:
+        assert run_main(monkeypatch, "--bundle", reader.age.folder, "--port", taken.getsockname()[1]) == 1
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "choose another --host or --port" in told
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert run_main(monkeypatch) == 1
+    assert capsys.readouterr().err == "boneage: this needs uvicorn; install it by: pip install 'boneage[serve]'\n"
