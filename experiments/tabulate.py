@@ -100,7 +100,8 @@ class Experiment:
         title: First line of its header.
         network: Name of the network.
         input_size: Side of its input in pixels.
-        mae: `value`, `low` and `high` in months; None without a run.
+        mae: `value`, `low` and `high` in months; None without a run, or where the sex is told.
+        accuracy: The same of the share of sexes told right; None where the age is read.
         history: One dictionary an epoch; empty without a run.
         comparison: What `collect` wrote into `comparison.json`; None without one.
     """
@@ -110,6 +111,7 @@ class Experiment:
     network: str
     input_size: int
     mae: dict[str, float] | None
+    accuracy: dict[str, float] | None
     history: Sequence[dict[str, float]]
     comparison: dict[str, Any] | None
 
@@ -131,7 +133,8 @@ def read_experiment(path: Path) -> Experiment:
         title=text.split("\n", 1)[0].lstrip("# ").rstrip(". "),
         network=train.get("network", TrainConfig.network),
         input_size=train.get("input_size", TrainConfig.input_size),
-        mae=evaluation["overall"]["mae_months"] if is_run else None,
+        mae=evaluation["overall"]["mae_months"] if is_run and "overall" in evaluation else None,
+        accuracy=evaluation["accuracy"] if is_run and "accuracy" in evaluation else None,
         history=history if is_run else (),
         comparison=_read_json(results / "comparison.json") if is_run else None,
     )
@@ -224,13 +227,18 @@ def render(folder: Path) -> str:
 def _cells(experiment: Experiment, family: Family) -> list[str]:
     cells = [f"[`{experiment.name}`]({experiment.name}.toml)", experiment.title, f"`{experiment.network}`"]
     cells.append(f"{experiment.input_size}")
-    history, mae = experiment.history, experiment.mae
-    if mae is None:
+    history, mae, accuracy = experiment.history, experiment.mae, experiment.accuracy
+    if mae is None and accuracy is None:
         return cells + [NOT_RUN] * (6 if family.baseline else 5)
     cells += [f"{len(history)}", f"{experiment.minutes:.1f}"]
     cells.append(f"{statistics.median(epoch['images_per_second'] for epoch in history):.0f}")
-    cells.append(f"{mae['value']:.2f} [{mae['low']:.2f}, {mae['high']:.2f}]")
-    cells.append(f"{history[-1]['val_mae']:.2f}")
+    if mae is not None:
+        cells.append(f"{mae['value']:.2f} [{mae['low']:.2f}, {mae['high']:.2f}]")
+        cells.append(f"{history[-1]['val_mae']:.2f}")
+    elif accuracy is not None:
+        percent = [100 * accuracy[end] for end in ("value", "low", "high")]
+        cells.append("sex right in {:.1f}% [{:.1f}, {:.1f}]".format(*percent))
+        cells.append(f"{100 * (1 - history[-1]['val_error_share']):.1f}%")
     if experiment.name == family.baseline:
         cells.append("baseline")
     elif family.baseline:
