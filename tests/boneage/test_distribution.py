@@ -77,6 +77,7 @@ def start(records, experiment):
     yield begin
     for process in started:
         process.kill()
+        process.communicate()  # closes its pipes
 
 
 @pytest.fixture(scope="module")
