@@ -9,10 +9,11 @@ if TYPE_CHECKING:
     from boneage.evaluation import evaluate
     from boneage.prediction import predict
     from boneage.training import train
+    from boneage.tuning import tune
     from preprocessing.prepare import prepare
     from preprocessing.segment import segment
 
-__all__ = ["calibrate", "ensemble", "evaluate", "predict", "prepare", "segment", "train"]
+__all__ = ["calibrate", "ensemble", "evaluate", "predict", "prepare", "segment", "train", "tune"]
 
 _MODULES = {
     "calibrate": "boneage.calibration",
@@ -22,6 +23,7 @@ _MODULES = {
     "prepare": "preprocessing.prepare",
     "segment": "preprocessing.segment",
     "train": "boneage.training",
+    "tune": "boneage.tuning",
 }
 
 

@@ -30,7 +30,7 @@ app = typer.Typer(
 EXTRAS = {
     "apache_beam": "beam",
     **dict.fromkeys(("fastapi", "jinja2", "prometheus_client", "python_multipart", "uvicorn"), "serve"),
-    **dict.fromkeys(("keras", "mlflow", "psutil", "tensorflow"), "train"),
+    **dict.fromkeys(("keras", "keras_tuner", "mlflow", "psutil", "tensorflow"), "train"),
     **dict.fromkeys(("segment_anything", "torch"), "sam"),
 }
 
@@ -197,6 +197,42 @@ def train(
     else:
         typer.echo(f"validation: {100 * made.validation_error:.1f}% of sexes told wrong")
     typer.echo(f"bundle: {made.bundle}")
+
+
+@app.command()
+def tune(
+    experiment: Annotated[Path, typer.Argument(help="Experiment file, such as experiments/tune_heads.toml.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder of the search; one that was killed goes on.", show_default=False)],
+    trials: Annotated[int, typer.Option(help="Number of trials, two of them references.", min=3)] = 60,
+    tuner: Annotated[str, typer.Option(help="hyperband, bayesian, random or grid.")] = "hyperband",
+    seed: Annotated[int, typer.Option(help="Seed of the division, the search and the heads.", min=0)] = 0,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow's store; 'none' tracks nothing.")] = None,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Search for the best head on a frozen network, judged by a part of the training split; writes trials.csv."""
+    import rich
+
+    from boneage.tuning import tune as run
+    from boneage.tuning_report import lay_out
+
+    made = run(
+        experiment,
+        data=data,
+        out=out,
+        num_trials=trials,
+        tuner=tuner,
+        seed=seed,
+        overrides=settings or (),
+        tracking_uri=tracking_uri,
+        progress=lambda line: typer.echo(line, err=True),
+    )
+    if as_json:
+        _print_json(made.summary)
+        return
+    rich.print(lay_out(made.summary))
+    typer.echo(f"written: {made.folder / 'trials.csv'}, {made.folder / 'tune.json'}")
 
 
 @app.command()

@@ -15,6 +15,10 @@ from tfrecords.errors import BoneAgeError, check_choice, closest
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 LOSSES = ("mae", "mse", "huber", "log_cosh")
+SEX_JOINS = ("before", "after")
+ACTIVATIONS = ("relu", "gelu", "swish")
+POOLINGS = ("average", "max", "both")
+OPTIMIZERS = ("adamw", "adam", "sgd")
 
 T = TypeVar("T")
 
@@ -157,6 +161,73 @@ class AugmentConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class TuneConfig:
+    """Among which heads a search looks, and how it judges each.
+
+    Args:
+        num_layers: Numbers of hidden dense layers; 0 reads the answer straight from the features.
+        units: Widths of the hidden layers, one for all layers of a head.
+        sex_units: Widths of the dense layer on the sex.
+        sex_joins: Where that layer joins the features: `"before"` or `"after"` the hidden layers.
+        dropouts: Shares in [0, 1) of the features dropped before the hidden layers.
+        activations: `"relu"`, `"gelu"`, `"swish"`.
+        poolings: What is taken of the feature map: its `"average"`, its `"max"`, or `"both"` side by side.
+        losses: `"mae"`, `"mse"`, `"huber"` or `"log_cosh"`, in months.
+        optimizers: `"adamw"`, `"adam"`, which has no weight decay, or `"sgd"` with momentum.
+        learning_rates: Lowest and highest learning rate; each falls to zero along a cosine.
+        weight_decays: Lowest and highest decoupled weight decay of kernels.
+        trial_epochs: Passes over the training part in a trial, at most.
+        trial_batch_size: Radiographs in a batch.
+        num_folds: 1 judges by one tenth of the training split; more judge by that many folds, each in its turn.
+        best_k: Number of heads to report.
+    """
+
+    num_layers: tuple[int, ...] = (1, 2, 3)
+    units: tuple[int, ...] = (64, 128, 256, 512, 1000)
+    sex_units: tuple[int, ...] = (8, 32, 128)
+    sex_joins: tuple[str, ...] = SEX_JOINS
+    dropouts: tuple[float, ...] = (0.0, 0.2, 0.4)
+    activations: tuple[str, ...] = ACTIVATIONS
+    poolings: tuple[str, ...] = POOLINGS
+    losses: tuple[str, ...] = ("mae", "huber", "log_cosh")
+    optimizers: tuple[str, ...] = OPTIMIZERS
+    learning_rates: tuple[float, float] = (3e-4, 1e-2)
+    weight_decays: tuple[float, float] = (1e-4, 1e-1)
+    trial_epochs: int = 12
+    trial_batch_size: int = 64
+    num_folds: int = 1
+    best_k: int = 5
+
+    def __post_init__(self):
+        """Check every value."""
+        known = {
+            "sex_joins": SEX_JOINS,
+            "activations": ACTIVATIONS,
+            "poolings": POOLINGS,
+            "losses": LOSSES,
+            "optimizers": OPTIMIZERS,
+        }
+        for name, choices in known.items():
+            for value in getattr(self, name):
+                check_choice(name, value, choices)
+        for name in ("num_layers", "units", "sex_units", "dropouts", *known):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"`{name}` must name one or more different values. Received: {list(values)}.")
+        if min(self.num_layers) < 0 or min(self.units) < 1 or min(self.sex_units) < 1:
+            raise ValueError("`num_layers` must not be negative, and `units` and `sex_units` must be positive.")
+        if not all(0 <= dropout < 1 for dropout in self.dropouts):
+            raise ValueError(f"`dropouts` must lie in [0, 1). Received: {list(self.dropouts)}.")
+        for name in ("learning_rates", "weight_decays"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"`{name}` must be a positive lowest and highest value. Received: {[low, high]}.")
+        for name in ("trial_epochs", "trial_batch_size", "num_folds", "best_k"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be positive. Received: {getattr(self, name)}.")
+
+
+@dataclasses.dataclass(frozen=True)
 class Experiment:
     """One experiment: the tables of its TOML file.
 
@@ -164,18 +235,20 @@ class Experiment:
         name: Name of the experiment, the file's name without its ending.
         train: Table `[train]`.
         augment: Table `[augment]`.
+        tune: Table `[tune]`.
     """
 
     name: str
     train: TrainConfig = TrainConfig()
     augment: AugmentConfig = AugmentConfig()
+    tune: TuneConfig = TuneConfig()
 
 
 def load_experiment(path: str | Path, *, overrides: Sequence[str] = ()) -> Experiment:
     """Read an experiment from its TOML file.
 
     Args:
-        path: The file, with the tables `[train]` and `[augment]`, both optional.
+        path: The file, with the tables `[train]`, `[augment]` and `[tune]`, all optional.
         overrides: `key=value` or `table.key=value`, the value as TOML writes it; plain words need no quotes.
 
     Raises:
@@ -190,11 +263,12 @@ def load_experiment(path: str | Path, *, overrides: Sequence[str] = ()) -> Exper
         ) from error
     except ValueError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}.") from error
-    classes: dict[str, type] = {"train": TrainConfig, "augment": AugmentConfig}
+    classes: dict[str, type] = {"train": TrainConfig, "augment": AugmentConfig, "tune": TuneConfig}
     for name, table in tables.items():
         if name not in classes or not isinstance(table, dict):
             raise ConfigError(
-                f"{path}: unknown table or key {name!r}; it may hold [train] and [augment].{closest(name, classes)}"
+                f"{path}: unknown table or key {name!r}; it may hold [train], [augment] and [tune]."
+                f"{closest(name, classes)}"
             )
     for override in overrides:
         key, value = parse_override(override)
@@ -257,5 +331,7 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
 
 
 def to_json(experiment: Experiment) -> str:
-    """Write an experiment as JSON, every value resolved."""
-    return json.dumps(dataclasses.asdict(experiment), indent=2) + "\n"
+    """Write as JSON what a training rests on, every value resolved: the experiment without its table `[tune]`."""
+    tables = dataclasses.asdict(experiment)
+    del tables["tune"]
+    return json.dumps(tables, indent=2) + "\n"

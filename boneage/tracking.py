@@ -25,6 +25,11 @@ class Tracker:
     def log_artifacts(self, path: Path) -> None:
         """Record a file or a folder."""
 
+    @contextlib.contextmanager
+    def start_child(self, run_name: str) -> Iterator["Tracker"]:
+        """Track a part of the run as a run of its own, below this one."""
+        yield self
+
 
 class MLflowTracker(Tracker):
     """Reports to MLflow's active run."""
@@ -46,6 +51,12 @@ class MLflowTracker(Tracker):
             self._mlflow.log_artifacts(str(path), artifact_path=path.name)
         else:
             self._mlflow.log_artifact(str(path))
+
+    @contextlib.contextmanager
+    def start_child(self, run_name: str) -> Iterator[Tracker]:
+        """Track a part of the run as a run of its own, below this one."""
+        with self._mlflow.start_run(run_name=run_name, nested=True) as run:
+            yield MLflowTracker(self._mlflow, run.info.run_id)
 
 
 def resolve_uri(tracking_uri: str | None) -> str:

@@ -1,10 +1,20 @@
 import dataclasses
+import json
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from boneage.config import AugmentConfig, ConfigError, TrainConfig, build, load_experiment, parse_override
+from boneage.config import (
+    AugmentConfig,
+    ConfigError,
+    TrainConfig,
+    TuneConfig,
+    build,
+    load_experiment,
+    parse_override,
+    to_json,
+)
 
 EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.toml"))
 
@@ -44,6 +54,10 @@ def test_overrides_by_bare_and_by_full_name(tmp_path):
         ("[train]\nlayer_decay = 0.0\n", "`layer_decay` must lie in (0, 1]. Received: 0.0."),
         ("[train]\nhead_epochs = -1\n", "`head_epochs` must not be negative. Received: -1."),
         ("[train]\nepochs = 3\nhead_epochs = 2\n", "`warmup_epochs` must be below `epochs` less `head_epochs`."),
+        ("[tune]\nunits = []\n", "`units` must name one or more different values. Received: []."),
+        ("[tune]\npoolings = ['mean']\n", "`poolings` must be one of average, max, both. Received: 'mean'."),
+        ("[tune]\nlearning_rates = [1e-2, 1e-3]\n", "`learning_rates` must be a positive lowest and highest value."),
+        ("[tune]\nnum_folds = 0\n", "`num_folds` must be positive. Received: 0."),
         ("[train\n", "not valid TOML"),
     ],
 )
@@ -73,10 +87,21 @@ def test_reads_override_values_as_toml_or_plain_words(text, value):
 
 
 def test_configurations_are_flat_and_frozen():
-    for cls in (TrainConfig, AugmentConfig):
+    for cls in (TrainConfig, AugmentConfig, TuneConfig):
         assert not any(dataclasses.is_dataclass(field.type) for field in dataclasses.fields(cls))
         with pytest.raises(dataclasses.FrozenInstanceError):
             build(cls, {}, where="test").seed = 1
+
+
+def test_no_two_tables_share_a_key():
+    names = [field.name for cls in (TrainConfig, AugmentConfig, TuneConfig) for field in dataclasses.fields(cls)]
+    assert len(set(names)) == len(names)
+
+
+def test_what_is_tuned_is_no_part_of_a_training(tmp_path):
+    experiment = load_experiment(write(tmp_path, "[tune]\nunits = [8]\nlearning_rates = [1e-3, 1e-3]\n"))
+    assert experiment.tune.units == (8,)
+    assert set(json.loads(to_json(experiment))) == {"name", "train", "augment"}
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)

@@ -230,7 +230,11 @@ def test_other_failures_of_the_download_are_not_disguised(monkeypatch):
     [
         ("efficientnet_lite", {}, "one of efficientnet_lite0, .*Did you mean 'efficientnet_lite0'"),
         ("zzz", {}, "Received: 'zzz'.$"),
-        (LITE0, {"init": "imagnet"}, "'none', 'default', the folder of a bundle, or a path .* Received: init='imagnet'"),
+        (
+            LITE0,
+            {"init": "imagnet"},
+            "'none', 'default', the folder of a bundle, or a path .* Received: init='imagnet'",
+        ),
         (LITE0, {"init": Path("best.h5")}, "ends in .weights.h5 or .keras"),
         (LITE0, {"input_size": 31}, "at least 32 for efficientnet_lite0. Received: input_size=31"),
         ("inceptionv3", {"input_size": 74}, "at least 75 for inceptionv3"),
