@@ -141,7 +141,7 @@ def small(monkeypatch):
 @pytest.fixture
 def exact(monkeypatch):
     """Compute in float32, whatever the processor can do."""
-    monkeypatch.setattr(official, "_has_bfloat16", lambda device: False)
+    monkeypatch.setattr(official, "has_bfloat16", lambda device: False)
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -232,7 +232,7 @@ def test_bfloat16_moves_outlines_by_little(checkpoint, monkeypatch):
     pixels = PIXELS["portrait"]
     masks = []
     for there in (False, True):
-        monkeypatch.setattr(official, "_has_bfloat16", lambda device, there=there: there)
+        monkeypatch.setattr(official, "has_bfloat16", lambda device, there=there: there)
         masks.append(segment_prompted(predict, pixels).mask)
     assert score_mask(masks[1], truth=masks[0])["dice"] > 0.99
 
