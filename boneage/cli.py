@@ -1,22 +1,31 @@
 """The command line: each command is the function of the same name."""
 
-import contextlib
-import dataclasses
 import importlib.util
-import json
+import math
 import os
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from boneage.web.command import serve
+from boneage.cli_training import calibrate, ensemble, train, train_landmarks, train_masks, train_sam, tune
+from boneage.options import (
+    Data,
+    Json,
+    SamCheckpoint,
+    SamModel,
+    Segmenter,
+    Settings,
+    Table,
+    Views,
+    Workers,
+    print_json,
+    read_preprocessing,
+    show_progress,
+)
+from boneage.web.command import NEEDED, serve
 from tfrecords.errors import BoneAgeError
-
-if TYPE_CHECKING:
-    from preprocessing.pipeline import PreprocessingConfig
 
 app = typer.Typer(
     name="boneage",
@@ -29,31 +38,10 @@ app = typer.Typer(
 # The modules that come with an extra, by which to install them.
 EXTRAS = {
     "apache_beam": "beam",
-    **dict.fromkeys(("fastapi", "jinja2", "prometheus_client", "python_multipart", "uvicorn"), "serve"),
+    **dict.fromkeys(NEEDED, "serve"),
     **dict.fromkeys(("keras", "keras_tuner", "mlflow", "psutil", "tensorflow"), "train"),
     **dict.fromkeys(("segment_anything", "torch"), "sam"),
 }
-
-Data = Annotated[Path, typer.Option(help="Record folder that `boneage prepare` made.", show_default=False)]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for scripts.")]
-Segmenter = Annotated[
-    str, typer.Option(help="What finds the hand: hand_sam, unet, sam (by torch), or none for the whole frame.")
-]
-SamModel = Annotated[
-    str | None, typer.Option(help="Segment Anything of --segmenter sam: vit_b, which it is without, vit_l or vit_h.")
-]
-SamCheckpoint = Annotated[
-    Path | None, typer.Option(help="Checkpoint of that model; the official one, fetched once, without it.")
-]
-Views = Annotated[
-    str | None,
-    typer.Option(help="Looks at each radiograph: one, mirrored, or ten turned and mirrored; the bundle's without it."),
-]
-Workers = Annotated[int | None, typer.Option(help="Processes; one per core without it.", min=1)]
-Table = Annotated[Path | None, typer.Option(help="CSV or spreadsheet with labels or sex, one row a radiograph.")]
 
 
 @app.callback()
@@ -61,7 +49,6 @@ def options(debug: Annotated[bool, typer.Option("--debug", help="Show a tracebac
     """Bone age in months from radiographs of the hand. Research use: not a medical device."""
 
 
-@app.command()
 def prepare(
     source: Annotated[Path, typer.Argument(help="RSNA download, folder of radiographs, or folder of DICOM files.")],
     out: Annotated[Path, typer.Option(help="Record folder to make.", show_default=False)],
@@ -86,8 +73,8 @@ def prepare(
     """Turn radiographs into a record folder of upright hands, with contact sheets. Resumes after a kill."""
     from preprocessing.prepare import prepare as run
 
-    config = _preprocessing(segmenter, sam_model, sam_checkpoint, settings, where="prepare")
-    with _progress("Preparing", quiet=as_json) as report:
+    config = read_preprocessing(segmenter, sam_model, sam_checkpoint, settings, where="prepare")
+    with show_progress("Preparing", quiet=as_json) as report:
         made = run(
             source,
             out=out,
@@ -106,7 +93,7 @@ def prepare(
         reasons[row["reason"]] = reasons.get(row["reason"], 0) + 1
     counts = {name: described["num_records"] for name, described in made.info["splits"].items()}
     if as_json:
-        _print_json({"folder": str(made.folder), "records": counts, "rejected": reasons, "digest": made.info["digest"]})
+        print_json({"folder": str(made.folder), "records": counts, "rejected": reasons, "digest": made.info["digest"]})
         return
     typer.echo(f"{made.folder}: " + (", ".join(f"{count:,} {name}" for name, count in counts.items()) or "no records"))
     if reasons:
@@ -118,7 +105,6 @@ def prepare(
         typer.echo(f"look through them: {made.folder / 'review' / 'index.html'}")
 
 
-@app.command()
 def records(
     folder: Annotated[Path, typer.Argument(help="Record folder.")],
     verify: Annotated[
@@ -133,7 +119,7 @@ def records(
     info = read_info(folder)
     faults = run(folder) if verify else []
     if as_json:
-        _print_json({**info, "faults": faults} if verify else info)
+        print_json({**info, "faults": faults} if verify else info)
     else:
         for name, described in info["splits"].items():
             ages = (
@@ -152,90 +138,6 @@ def records(
         raise BoneAgeError(f"{folder}: {count}; prepare the records again, or restore the folder.")
 
 
-@app.command()
-def train(
-    experiment: Annotated[Path, typer.Argument(help="Experiment file, such as experiments/rsna100_lite0.toml.")],
-    data: Data,
-    run: Annotated[Path | None, typer.Option(help="Run folder to make; runs/<experiment> without it.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run stopped.")] = False,
-    tracking_uri: Annotated[str | None, typer.Option(help="MLflow's store; 'none' tracks nothing.")] = None,
-    distribution: Annotated[
-        str,
-        typer.Option(help="none (one device), mirrored (all GPUs here), multiworker (by TF_CONFIG), or auto."),
-    ] = "auto",
-    settings: Settings = None,
-    as_json: Json = False,
-) -> None:
-    """Train a network; writes a run folder with history, plots, evaluation and a bundle."""
-    if as_json:
-        # Keras prints its progress to standard output, which belongs to the JSON document.
-        sys.stdout = sys.stderr
-    from boneage.training import train as work
-
-    made = work(
-        experiment,
-        data=data,
-        run=run,
-        overrides=settings or (),
-        resume=resume,
-        tracking_uri=tracking_uri,
-        distribution=distribution,
-    )
-    if as_json:
-        sys.stdout = sys.__stdout__
-        _print_json(
-            {
-                "run": str(made.folder),
-                "bundle": str(made.bundle),
-                "validation_error": made.validation_error,
-                "history": made.history,
-            }
-        )
-        return
-    if "mae" in made.history[0]:
-        typer.echo(f"validation MAE {made.validation_error:.2f} months")
-    else:
-        typer.echo(f"validation: {100 * made.validation_error:.1f}% of sexes told wrong")
-    typer.echo(f"bundle: {made.bundle}")
-
-
-@app.command()
-def tune(
-    experiment: Annotated[Path, typer.Argument(help="Experiment file, such as experiments/tune_heads.toml.")],
-    data: Data,
-    out: Annotated[Path, typer.Option(help="Folder of the search; one that was killed goes on.", show_default=False)],
-    trials: Annotated[int, typer.Option(help="Number of trials, two of them references.", min=3)] = 60,
-    tuner: Annotated[str, typer.Option(help="hyperband, bayesian, random or grid.")] = "hyperband",
-    seed: Annotated[int, typer.Option(help="Seed of the division, the search and the heads.", min=0)] = 0,
-    tracking_uri: Annotated[str | None, typer.Option(help="MLflow's store; 'none' tracks nothing.")] = None,
-    settings: Settings = None,
-    as_json: Json = False,
-) -> None:
-    """Search for the best head on a frozen network, judged by a part of the training split; writes trials.csv."""
-    import rich
-
-    from boneage.tuning import tune as run
-    from boneage.tuning_report import lay_out
-
-    made = run(
-        experiment,
-        data=data,
-        out=out,
-        num_trials=trials,
-        tuner=tuner,
-        seed=seed,
-        overrides=settings or (),
-        tracking_uri=tracking_uri,
-        progress=lambda line: typer.echo(line, err=True),
-    )
-    if as_json:
-        _print_json(made.summary)
-        return
-    rich.print(lay_out(made.summary))
-    typer.echo(f"written: {made.folder / 'trials.csv'}, {made.folder / 'tune.json'}")
-
-
-@app.command()
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="Bundle of a training run.")],
     data: Data,
@@ -262,7 +164,6 @@ def evaluate(
         typer.echo(f"written: {out}")
 
 
-@app.command()
 def predict(
     inputs: Annotated[
         list[Path], typer.Argument(metavar="FILE_OR_FOLDER...", help="Radiographs: PNG, JPEG, TIFF, DICOM.")
@@ -281,7 +182,7 @@ def predict(
     """Predict bone age from raw files; each file gets an answer or a reason."""
     from boneage.prediction import predict as run
 
-    with _progress("Predicting", quiet=as_json) as report:
+    with show_progress("Predicting", quiet=as_json) as report:
         frame = run(
             inputs,
             bundle=bundle,
@@ -311,44 +212,6 @@ def predict(
         typer.echo(f"written: {out}")
 
 
-@app.command()
-def calibrate(
-    bundle: Annotated[Path, typer.Argument(help="Bundle to correct.")],
-    data: Data,
-    out: Annotated[Path, typer.Option(help="Folder of the corrected bundle.", show_default=False)],
-    as_json: Json = False,
-) -> None:
-    """Correct a bundle by a line for each sex, fitted to about 100 labelled records; reports before and after."""
-    from boneage.calibration import calibrate as run
-
-    made = run(bundle, data=data, out=out)
-    if as_json:
-        _print_json({**dataclasses.asdict(made), "bundle": str(made.bundle)})
-        return
-    difference = made.comparison.difference_months
-    for sex, (slope, offset) in made.lines.items():
-        typer.echo(f"{sex}: {slope:.3f} x answer {offset:+.1f} months")
-    typer.echo(
-        f"MAE on {made.comparison.num_images} records, each corrected without it: {made.comparison.mae_months:.2f} "
-        f"months, before {made.comparison.baseline_mae_months:.2f} "
-        f"({difference.value:+.2f} [{difference.low:+.2f}, {difference.high:+.2f}]); "
-        f"bias {made.bias_after_months:+.1f}, before {made.bias_before_months:+.1f}"
-    )
-    typer.echo(f"bundle: {made.bundle}")
-
-
-@app.command()
-def ensemble(
-    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Bundles to join.")],
-    out: Annotated[Path, typer.Option(help="Folder of the joined bundle.", show_default=False)],
-) -> None:
-    """Join bundles into one that answers with their mean."""
-    from boneage.ensemble import ensemble as run
-
-    typer.echo(f"bundle: {run(bundles, out=out)}")
-
-
-@app.command()
 def segment(
     inputs: Annotated[
         list[Path], typer.Argument(metavar="FILE_OR_FOLDER...", help="Radiographs: PNG, JPEG, TIFF, DICOM.")
@@ -364,8 +227,8 @@ def segment(
     """Find the hand in raw files: a mask each, and a table of score, angle, side and what cannot be trusted."""
     from preprocessing.segment import segment as run
 
-    config = _preprocessing(segmenter, sam_model, sam_checkpoint, settings, where="segment")
-    with _progress("Segmenting", quiet=as_json) as report:
+    config = read_preprocessing(segmenter, sam_model, sam_checkpoint, settings, where="segment")
+    with show_progress("Segmenting", quiet=as_json) as report:
         frame = run(inputs, out=out, config=config, workers=workers, progress=report)
     if as_json:
         typer.echo(frame.to_json(orient="records", indent=2, double_precision=4))
@@ -375,68 +238,6 @@ def segment(
         typer.echo(f"  {reasons}: {count:,}")
 
 
-@app.command()
-def train_masks(
-    radiographs: Annotated[Path, typer.Argument(help="Folder of radiographs.")],
-    masks: Annotated[Path, typer.Option(help="Folder of hand masks of the same names.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Folder for the network, its card and measures.", show_default=False)],
-    settings: Settings = None,
-) -> None:
-    """Train the U-Net that draws hand masks, from a few dozen of them; every fifth one is kept to measure it."""
-    from boneage.config import build
-    from boneage.hand.network import HandTraining
-    from boneage.hand.train import train_masks as run
-
-    config = build(HandTraining, _overrides(settings), where="train-masks")
-    _print_json(run(radiographs, masks=masks, out=out, config=config)["unseen"])
-
-
-@app.command()
-def train_sam(
-    radiographs: Annotated[Path, typer.Argument(help="Folder of radiographs.")],
-    masks: Annotated[Path, typer.Option(help="Folder of hand masks of the same names.", show_default=False)],
-    unlabelled: Annotated[Path, typer.Option(help="Folder of radiographs without such masks.", show_default=False)],
-    segments: Annotated[Path, typer.Option(help="What `boneage segment` wrote of those.", show_default=False)],
-    split: Annotated[Path, typer.Option(help="CSV with id,split; only train is learnt from.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Folder for the network, its card and measures.", show_default=False)],
-    settings: Settings = None,
-) -> None:
-    """Train hand-SAM, the small Segment Anything model for hands, measured by cross-validation; needs torch."""
-    from boneage.config import build
-    from preprocessing.sam.train import Phases
-    from preprocessing.sam.train import train_hand_sam as run
-
-    made = run(
-        radiographs,
-        masks=masks,
-        unlabelled=unlabelled,
-        segments=segments,
-        split=split,
-        out=out,
-        phases=build(Phases, _overrides(settings), where="train-sam"),
-        progress=lambda line: typer.echo(line, err=True),
-    )
-    _print_json(made["cross_validated"])
-
-
-@app.command()
-def train_landmarks(
-    table: Annotated[Path, typer.Argument(help="CSV of hand landmarks.")],
-    radiographs: Annotated[Path, typer.Option(help="Folder of their radiographs, <id>.png.", show_default=False)],
-    split: Annotated[Path, typer.Option(help="CSV with id,split; validation is kept to measure.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Folder for the network, its card and measures.", show_default=False)],
-    settings: Settings = None,
-) -> None:
-    """Train the network that places wrist and finger joints, from which angle and side of a hand are told."""
-    from boneage.config import build
-    from boneage.hand.network import HandTraining
-    from boneage.hand.train import train_landmarks as run
-
-    config = build(HandTraining, _overrides(settings), where="train-landmarks")
-    _print_json(run(table, radiographs=radiographs, split=split, out=out, config=config)["unseen"])
-
-
-@app.command()
 def ui(
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow's store; the one that training uses without it.")
@@ -465,7 +266,6 @@ def ui(
     os.execv(sys.executable, command)  # noqa: S606 - no shell, every word is ours or an argument of its own
 
 
-@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder to make.")] = Path("demo"),
 ) -> None:
@@ -475,68 +275,32 @@ def demo(
     run(out)
 
 
-app.command()(serve)
-
-
-def _preprocessing(
-    segmenter: str, sam_model: str | None, sam_checkpoint: Path | None, settings: list[str] | None, *, where: str
-) -> "PreprocessingConfig":
-    """Build the preprocessing from options and settings."""
-    from boneage.config import build
-    from preprocessing.pipeline import PreprocessingConfig
-
-    sam = {"sam_model": sam_model, "sam_checkpoint": sam_checkpoint and str(sam_checkpoint)}
-    given = {name: value for name, value in sam.items() if value}
-    config = build(PreprocessingConfig, {"segmenter": segmenter, **given, **_overrides(settings)}, where=where)
-    if given and config.segmenter != "sam":
-        raise ValueError(
-            f"--{next(iter(given)).replace('_', '-')} needs --segmenter sam. Received: {config.segmenter}."
-        )
-    return config
+# In the order of the help.
+for command in (
+    prepare,
+    records,
+    train,
+    tune,
+    evaluate,
+    predict,
+    calibrate,
+    ensemble,
+    segment,
+    train_masks,
+    train_sam,
+    train_landmarks,
+    ui,
+    demo,
+    serve,
+):
+    app.command()(command)
 
 
 def _interval(row: dict[Any, Any]) -> str:
     """Say between which months the bone age lies, where the bundle knows."""
-    known = row["low_months"] == row["low_months"]  # not NaN
-    return f", between {row['low_months']:.0f} and {row['high_months']:.0f}" if known else ""
-
-
-def _overrides(settings: list[str] | None) -> dict[str, Any]:
-    """Read settings; `gate.max_edge_share=0.2` goes into the table `gate`."""
-    from boneage.config import parse_override
-
-    values: dict[str, Any] = {}
-    for key, value in map(parse_override, settings or []):
-        *tables, name = key.split(".")
-        target = values
-        for table in tables:
-            target = target.setdefault(table, {})
-        target[name] = value
-    return values
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2))
-
-
-@contextlib.contextmanager
-def _progress(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Draw a progress bar on standard error from the first report on; gives the function to report to."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), disable=quiet)
-    task = bar.add_task(title, total=None)
-
-    def report(finished: int, total: int) -> None:
-        bar.start()  # not before: what has to be fetched first draws a bar of its own
-        bar.update(task, completed=finished, total=total)
-
-    try:
-        yield report
-    finally:
-        bar.stop()
+    if math.isnan(row["low_months"]):
+        return ""
+    return f", between {row['low_months']:.0f} and {row['high_months']:.0f}"
 
 
 def main() -> NoReturn:

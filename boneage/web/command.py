@@ -10,7 +10,8 @@ import typer
 
 from tfrecords.errors import BoneAgeError
 
-_EXTRA = ("fastapi", "jinja2", "prometheus_client", "python_multipart", "uvicorn")
+# What the extra `serve` installs.
+NEEDED = ("fastapi", "jinja2", "prometheus_client", "python_multipart", "uvicorn")
 
 
 class ServeError(BoneAgeError):
@@ -40,7 +41,7 @@ def serve(
     max_upload_mb: Annotated[int, typer.Option(help="Most megabytes of one request.", min=1, max=1000)] = 100,
 ) -> None:
     """Serve a page and a REST interface that read bone age, on this machine alone unless told otherwise."""
-    for name in _EXTRA:
+    for name in NEEDED:
         importlib.import_module(name)
     import uvicorn
 
