@@ -19,6 +19,7 @@ from PIL import Image
 from boneage.views import VIEWS, take_view
 from tfrecords.errors import BoneAgeError, check_choice
 from tfrecords.info import read_info
+from tfrecords.schema import sex_from_male
 
 BUNDLE_VERSION = 3
 # The models that ship with the package, for bone age and for the sex; the card lies beside the first.
@@ -133,7 +134,7 @@ class Bundle:
                     pd.DataFrame(
                         {
                             "id": [id.decode() for id in batch["id"]],
-                            "sex": np.where(batch["male"][:, 0] > 0.5, "male", "female"),
+                            "sex": [sex_from_male(male) for male in batch["male"][:, 0]],
                             "bone_age_months": batch["bone_age_months"][:, 0],
                             answer: self.predict_batch(batch["image"], batch["male"], views=views),
                         }

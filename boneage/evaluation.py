@@ -14,16 +14,12 @@ import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from boneage.metrics import Estimate, Evaluation, Summary, bootstrap, summarise_errors
+from boneage.metrics import AGE_BANDS_YEARS, Estimate, Evaluation, Summary, bootstrap, summarise_errors
 from boneage.plots import plot_evaluation
 from boneage.sex import SexEvaluation, summarise_sex, write_sex_evaluation
 from tfrecords.errors import BoneAgeError
 from tfrecords.schema import SEXES
 from tfrecords.write import write_text
-
-AGE_BANDS_YEARS = {"0-5": (0, 5), "5-10": (5, 10), "10-13": (10, 13), "13-16": (13, 16), "16+": (16, np.inf)}
-"""Bands of labelled bone age in years, lower end inclusive, upper end exclusive: narrower through puberty, where most
-radiographs are taken."""
 
 LABEL_COLUMNS = ("id", "sex", "bone_age_months")
 PREDICTION_COLUMNS = ("id", "predicted_months")
@@ -188,6 +184,22 @@ def evaluate(
     Raises:
         EvaluationError: If `out` cannot be made, or the split holds no label for some image.
     """
+    return evaluate_split(bundle, data=data, split=split, views=views, out=out, num_resamples=num_resamples, seed=seed)[
+        1
+    ]
+
+
+def evaluate_split(
+    bundle: Path | str,
+    *,
+    data: Path | str,
+    split: str = "validation",
+    views: str | None = None,
+    out: Path | str | None = None,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[pd.DataFrame, Evaluation | SexEvaluation]:
+    """Return the predictions as well, as `boneage.bundle.Bundle.predict_records` does; else it is `evaluate`."""
     # Loaded on use: TensorFlow takes seconds that the statistics do not need.
     from boneage.bundle import load_bundle
     from tfrecords.read import read_info
@@ -201,11 +213,11 @@ def evaluate(
         told = summarise_sex(frame, dataset=dataset, num_resamples=num_resamples, seed=seed)
         if out is not None:
             write_sex_evaluation(Path(out), frame, told)
-        return told
+        return frame, told
     evaluation = summarise(frame, dataset=dataset, num_resamples=num_resamples, seed=seed)
     if out is not None:
         write_evaluation(out, frame, evaluation)
-    return evaluation
+    return frame, evaluation
 
 
 def write_evaluation(folder: Path | str, frame: pd.DataFrame, evaluation: Evaluation) -> None:

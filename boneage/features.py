@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from boneage.config import Experiment
-from boneage.models import build_model
+from boneage.models import build_network
 from tfrecords.info import read_info, split_info
 from tfrecords.read import name_damage, read_records
 from tfrecords.write import write_whole
@@ -83,17 +83,7 @@ def _build_tower(experiment: Experiment) -> keras.Model:
     """Build the tower; a weights file fits only the network as it is trained, so all of it is built."""
     config = experiment.train
     keras.utils.set_random_seed(config.seed)
-    model = build_model(
-        config.network,
-        input_size=config.input_size,
-        init=config.init,
-        task=config.task,
-        use_sex=config.use_sex,
-        head_units=config.head_units or None,
-        dropout=config.dropout,
-        target_mean_months=0.0,
-        target_std_months=1.0,
-    )
+    model = build_network(config, init=config.init)
     return model.get_layer(config.network)
 
 

@@ -10,12 +10,10 @@ import numpy as np
 from boneage.config import TrainConfig, TuneConfig
 from boneage.features import Features
 from boneage.loop import KERAS_LOSSES
-from boneage.models.networks import NETWORKS
+from boneage.models.networks import NETWORKS, SEX_UNITS
 from boneage.optimizer import WITHOUT_DECAY, build_optimizer
 from tfrecords.errors import BoneAgeError
 
-# Dense(32) of the sex, then two layers of 1000 (Halabi et al. 2019, doi:10.1148/radiol.2018180736).
-SIXTEEN_BIT_UNITS, SIXTEEN_BIT_SEX_UNITS = (1000, 1000), 32
 POOLED_BY = {"average": ("average",), "max": ("max",), "both": ("average", "max")}
 MOMENTUM = 0.9
 
@@ -93,7 +91,7 @@ def reference_heads(train: TrainConfig, tune: TuneConfig) -> dict[str, Head]:
     """
     own = Head(
         head_units=train.head_units or NETWORKS[train.network].head_units,
-        sex_units=SIXTEEN_BIT_SEX_UNITS,
+        sex_units=SEX_UNITS,
         sex_joins="before",
         dropout=train.dropout,
         activation="relu",
@@ -104,7 +102,7 @@ def reference_heads(train: TrainConfig, tune: TuneConfig) -> dict[str, Head]:
         weight_decay=train.weight_decay,
         epochs=tune.trial_epochs,
     )
-    return {"16bit": dataclasses.replace(own, head_units=SIXTEEN_BIT_UNITS), "network": own}
+    return {"16bit": dataclasses.replace(own, head_units=NETWORKS["inceptionv3"].head_units), "network": own}
 
 
 def build_head(

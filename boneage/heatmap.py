@@ -13,6 +13,7 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from boneage.bundle import Bundle
+from tfrecords.write import write_whole
 
 PATCHES = 12
 _BATCH_SIZE = 16
@@ -82,6 +83,5 @@ def write_heat_map(bundle: Bundle, crop: UInt8[np.ndarray, "side side"], path: P
     """Write the crop, and beside it the crop with its heat map, as a PNG file."""
     heat_map = draw_heat_map(crop, measure_importance(bundle, crop, male=male))
     grey = cv2.resize(crop, heat_map.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-    beside = path.with_name(f"{path.name}.part")
-    Image.fromarray(np.hstack([np.repeat(grey[..., None], 3, axis=2), heat_map])).save(beside, format="PNG")
-    beside.replace(path)
+    with write_whole(path) as file:
+        Image.fromarray(np.hstack([np.repeat(grey[..., None], 3, axis=2), heat_map])).save(file, format="PNG")

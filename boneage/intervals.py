@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from boneage.evaluation import AGE_BANDS_YEARS
+from boneage.metrics import AGE_BANDS_YEARS
 from tfrecords.schema import SEXES
 
 COVERAGE_SHARE = 0.9
@@ -66,7 +66,7 @@ def _measure_widths(frame: pd.DataFrame, *, coverage_share: float) -> dict[str, 
 
 
 def find_band(months: float) -> str:
-    """Return the band of an age, a key of `boneage.evaluation.AGE_BANDS_YEARS`; below zero it is the first."""
+    """Return the band of an age, a key of `boneage.metrics.AGE_BANDS_YEARS`; below zero it is the first."""
     return next(
         (name for name, (_, high) in AGE_BANDS_YEARS.items() if months / 12 < high), next(reversed(AGE_BANDS_YEARS))
     )

@@ -14,6 +14,10 @@ Images = Float[np.ndarray, " images"]
 Draws = Float[np.ndarray, "*draws images"]
 Measured = dict[str, Float[np.ndarray, "*draws"]]
 
+AGE_BANDS_YEARS = {"0-5": (0, 5), "5-10": (5, 10), "10-13": (10, 13), "13-16": (13, 16), "16+": (16, np.inf)}
+"""Bands of labelled bone age in years, lower end inclusive, upper end exclusive: narrower through puberty, where most
+radiographs are taken."""
+
 _INTERVAL_PERCENT = (2.5, 97.5)
 _VALUES_AT_ONCE = 500_000  # Bounds the memory of the bootstrap to tens of megabytes, whatever the number of images.
 
@@ -72,7 +76,7 @@ class Evaluation:
         seed: Seed of the draws.
         overall: All images.
         by_sex: Keyed "female" and "male".
-        by_age_years: Keyed as `boneage.evaluation.AGE_BANDS_YEARS`.
+        by_age_years: Keyed as `AGE_BANDS_YEARS`.
     """
 
     dataset: str | None

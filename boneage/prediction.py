@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from boneage.heatmap import write_heat_map
 from boneage.reader import Reader, load_reader
 from boneage.views import VIEWS
 from preprocessing.radiograph import UnreadableImage
@@ -115,6 +114,9 @@ def _answer(
     except UnreadableImage as error:
         return _row(case.id, file=case.path.name, reasons=error.reason, detail=str(error))
     if pictures is not None:
+        # Imported here: it draws by matplotlib, which takes longer to start than to answer.
+        from boneage.heatmap import write_heat_map
+
         male = male_from_sex(reading.sex) if reading.sex else 0.0
         write_heat_map(reader.age, reading.crop, pictures / f"{Path(case.id).name}.png", male=male)
     return {

@@ -12,7 +12,7 @@ from boneage.intervals import find_half_width
 from preprocessing.hand import Hand
 from preprocessing.pipeline import PreprocessingConfig, fingerprint, process
 from preprocessing.radiograph import Radiograph, UnreadableImage
-from tfrecords.schema import male_from_sex
+from tfrecords.schema import male_from_sex, sex_from_male
 
 # How sure the image must be of the other sex before the recorded one is called into question.
 SEX_DOUBT_SHARE = 0.95
@@ -78,7 +78,7 @@ class Reader:
             look = self.sex.fit(prepared.image)[None]
             male_share = float(self.sex.predict_batch(look, np.zeros((1, 1), np.float32))[0])
             if sex is None:
-                sex = "male" if male_share > 0.5 else "female"
+                sex = sex_from_male(male_share)
                 warnings.append("sex_from_image")
             elif (1 - male_share if sex == "male" else male_share) > SEX_DOUBT_SHARE:
                 warnings.append("sex_looks_wrong")

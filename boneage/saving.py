@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import onnxruntime
 
 from boneage.bundle import (
     BUNDLE_VERSION,
@@ -22,6 +23,8 @@ from boneage.bundle import (
     read_metadata,
     seal,
 )
+from boneage.config import TrainConfig, build
+from boneage.models.fused import assign_weights
 from tfrecords.write import write_json
 
 CARD_FILE = "README.md"
@@ -136,22 +139,13 @@ def write_weights(model: keras.Model, path: Path) -> None:
 def _build_from_weights(metadata: dict[str, Any], path: Path) -> keras.Model:
     """Build the network that the metadata describe and fill it with weights that `write_weights` wrote."""
     # Imported here, since building may in turn begin from a bundle.
-    from boneage.models import build_model
+    from boneage.models import build_network
 
-    config, target = metadata["experiment"]["train"], metadata["target"]
-    model = build_model(
-        config["network"],
-        input_size=config["input_size"],
-        init="none",
-        task=config["task"],
-        use_sex=config["use_sex"],
-        head_units=config["head_units"] or None,
-        dropout=config["dropout"],
-        target_mean_months=target["mean_months"],
-        target_std_months=target["std_months"],
-    )
+    config = build(TrainConfig, metadata["experiment"]["train"], where=f"{path.parent} experiment")
+    months = {f"target_{name}": value for name, value in metadata["target"].items()}
+    model = build_network(config, init="none", **months)
     with np.load(path, allow_pickle=False) as arrays:
-        model.set_weights([arrays[key].astype(np.float32) for key in sorted(arrays.files)])
+        assign_weights(model, [arrays[key].astype(np.float32) for key in sorted(arrays.files)])
     return model
 
 
@@ -168,8 +162,6 @@ def export_onnx(model: keras.Model, path: Path) -> float:
     Raises:
         BundleError: If it is above 0.1 months.
     """
-    import onnxruntime
-
     rng = np.random.default_rng(0)
     probes = {tensor.name: rng.random((_NUM_PROBES, *tensor.shape[1:]), np.float32) for tensor in model.inputs}
     expected = np.asarray(model(probes, training=False))  # Keras exports only what was called

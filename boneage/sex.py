@@ -11,7 +11,7 @@ from rich.table import Table
 
 from boneage.metrics import Estimate, bootstrap
 from boneage.plots import plot_sex
-from tfrecords.schema import SEXES
+from tfrecords.schema import SEXES, sex_from_male
 from tfrecords.write import write_text
 
 
@@ -83,7 +83,7 @@ def table_of_sex(evaluation: SexEvaluation) -> Table:
 
 def tell_sex(male_share: pd.Series) -> pd.Series:
     """Return the likelier sex, `"female"` or `"male"`, of each share in [0, 1]."""
-    return male_share.map(lambda share: "male" if share > 0.5 else "female")
+    return male_share.map(sex_from_male)
 
 
 def summarise_sex(

@@ -59,6 +59,11 @@ class MLflowTracker(Tracker):
             yield MLflowTracker(self._mlflow, run.info.run_id)
 
 
+def list_params(table: str, config: Any) -> dict[str, Any]:
+    """List the settings of a table of the experiment as parameters, such as `train.epochs`."""
+    return {f"{table}.{key}": value for key, value in vars(config).items()}
+
+
 def resolve_uri(tracking_uri: str | None) -> str:
     """Return MLflow's store: the given one, `MLFLOW_TRACKING_URI`, or a SQLite file in the working folder."""
     return tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import pandas as pd
 import tensorflow as tf
 
 from boneage.batches import training_batches, validation_batches
@@ -23,17 +22,17 @@ from boneage.distribution import (
     wait_for_workers,
     worker_index,
 )
-from boneage.evaluation import evaluate
+from boneage.evaluation import evaluate_split
 from boneage.intervals import measure_intervals
 from boneage.loop import fit
-from boneage.models import build_model
+from boneage.models import build_network
 from boneage.models.fused import fuse, in_float32
 from boneage.models.transfer import learning_rate_factors, set_trainable
 from boneage.optimizer import build_optimizer
 from boneage.plots import plot_history
 from boneage.run_folder import BEST_WEIGHTS_FILE, STATE_FILE, RunKeeper, TrainingFailed, join_run, open_run
 from boneage.saving import copy_bundle, save_bundle
-from boneage.tracking import Tracker, start_tracking
+from boneage.tracking import Tracker, list_params, start_tracking
 from tfrecords.info import RecordsError, read_info, split_info
 from tfrecords.read import name_damage
 from tfrecords.write import write_json
@@ -135,8 +134,8 @@ def train(
 def _log_params(tracker: Tracker, experiment: Experiment, *, info: dict[str, Any]) -> None:
     tracker.log_params(
         {
-            **{f"train.{key}": value for key, value in vars(experiment.train).items()},
-            **{f"augment.{key}": value for key, value in vars(experiment.augment).items()},
+            **list_params("train", experiment.train),
+            **list_params("augment", experiment.augment),
             "data.digest": info["digest"],
             "data.fingerprint": info["fingerprint"],
             "data.num_train": info["splits"]["train"]["num_records"],
@@ -150,17 +149,7 @@ def _build(config: TrainConfig, described: dict[str, Any]) -> keras.Model:
     keras.utils.set_random_seed(config.seed)
     keras.mixed_precision.set_global_policy(config.precision)
     try:
-        return build_model(
-            config.network,
-            input_size=config.input_size,
-            init=config.init,
-            task=config.task,
-            use_sex=config.use_sex,
-            head_units=config.head_units or None,
-            dropout=config.dropout,
-            target_mean_months=mean,
-            target_std_months=std or 1.0,
-        )
+        return build_network(config, init=config.init, target_mean_months=mean, target_std_months=std or 1.0)
     finally:
         keras.mixed_precision.set_global_policy("float32")
 
@@ -263,10 +252,9 @@ def _conclude(
         "experiment": json.loads(to_json(experiment)),
     }
     bundle = save_bundle(folder / BUNDLE_FOLDER, model, metadata)
-    evaluation = evaluate(bundle, data=data, out=folder / "evaluation-validation")
+    predicted, evaluation = evaluate_split(bundle, data=data, out=folder / "evaluation-validation")
     measured: dict[str, Any] = {"validation_error": round(evaluation.error, 4)}
     if experiment.train.task == "age":
-        predicted = pd.read_csv(folder / "evaluation-validation" / "predictions.csv")
         measured["interval"] = measure_intervals(predicted)
     copy_bundle(bundle, bundle, **measured)
     plot_history(history, folder / "history.png")

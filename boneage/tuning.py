@@ -21,7 +21,7 @@ from boneage.config import ConfigError, Experiment, load_experiment, to_json
 from boneage.features import Features, read_features
 from boneage.heads import Diverged, Head, choose, predict_head, reference_heads, train_head
 from boneage.oracles import OBJECTIVE, TUNERS, open_oracle
-from boneage.tracking import Tracker, start_tracking
+from boneage.tracking import Tracker, list_params, start_tracking
 from boneage.tuning_report import summarise_search, tabulate_trials
 from tfrecords.errors import BoneAgeError, check_choice
 from tfrecords.info import RecordsError, read_info, split_info
@@ -104,7 +104,7 @@ def tune(
         write_json(out / STATE_FILE, {**state, "tracking_run": tracker.run_id})
         if state["tracking_run"] is None:
             tracker.log_params(
-                {"tuner": tuner, "seed": seed, "data.digest": info["digest"], **_params("tune", experiment.tune)}
+                {"tuner": tuner, "seed": seed, "data.digest": info["digest"], **list_params("tune", experiment.tune)}
             )
         search = _Search(experiment, features, folder=out, seed=seed, tracker=tracker, progress=progress)
         trials = search.run(num_trials, tuner=tuner)
@@ -199,7 +199,7 @@ class _Search:
             return json.loads(path.read_text(encoding="utf-8"))
         began = time.perf_counter()
         with self.tracker.start_child(f"trial {number} ({kind})") as tracker:
-            tracker.log_params({"kind": kind, **_params("head", head)})
+            tracker.log_params({"kind": kind, **list_params("head", head)})
             try:
                 brought = {"status": "completed", "message": "", **self._judge(head)}
                 tracker.log_metrics({"val_mae": brought["val_mae_months"]})
@@ -260,7 +260,3 @@ def _open(folder: Path, experiment: Experiment, *, digest: str, tower: str, tune
             f"{folder}: holds a search with another {different[0].replace('_', ' ')}; choose another --out."
         )
     return state
-
-
-def _params(table: str, config: Any) -> dict[str, Any]:
-    return {f"{table}.{key}": value for key, value in vars(config).items()}

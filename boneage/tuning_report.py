@@ -14,6 +14,7 @@ from boneage.bundle import DEFAULT_BUNDLE, METADATA_FILE, read_metadata
 from boneage.evaluation import compare
 from boneage.features import Features
 from boneage.heads import Head
+from tfrecords.schema import sex_from_male
 
 CAUTION = (
     "The best head was chosen by its MAE on the judged part, which is optimistic for that; the compared part judged no "
@@ -59,7 +60,7 @@ def summarise_search(
         return pd.DataFrame(
             {
                 "id": features.ids[rows],
-                "sex": np.where(features.male[rows, 0] > 0.5, "male", "female"),
+                "sex": [sex_from_male(male) for male in features.male[rows, 0]],
                 "bone_age_months": features.bone_age_months[rows, 0],
                 "predicted_months": trial["compared_months"],
             }

@@ -60,8 +60,8 @@ def draw_tile(hand: Hand, crop: UInt8[np.ndarray, "size size"] | None) -> str:
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     raw = cv2.cvtColor(cv2.resize(hand.pixels, size, interpolation=how), cv2.COLOR_GRAY2BGR)
     for candidate in hand.segmentation.candidates[1:]:
-        _outline(raw, candidate.logits > 0, colour=_OTHER_BGR)
-    _outline(raw, hand.segmentation.mask, colour=_CONTOUR_BGR)
+        draw_outline(raw, candidate.logits > 0, colour=_OTHER_BGR)
+    draw_outline(raw, hand.segmentation.mask, colour=_CONTOUR_BGR)
     if hand.landmarks is not None:
         for x, y in (hand.landmarks.points + 0.5) * scale:
             cv2.circle(raw, (int(x), int(y)), 1, _POINT_BGR, -1)
@@ -75,11 +75,18 @@ def draw_tile(hand: Hand, crop: UInt8[np.ndarray, "size size"] | None) -> str:
     return base64.b64encode(jpeg.tobytes()).decode("ascii")
 
 
-def _outline(picture: np.ndarray, mask: np.ndarray, *, colour: tuple[int, int, int]) -> None:
-    """Draw the outline of a mask of the same frame, whatever its size."""
+def draw_outline(picture: np.ndarray, mask: np.ndarray, *, colour: tuple[int, int, int], width_px: int = 1) -> None:
+    """Draw the outline of a mask onto a picture of the same frame.
+
+    Args:
+        picture: Shape `(rows, columns, 3)`, uint8; it is drawn on.
+        mask: The mask, bool, of any size.
+        colour: Colour, in the order of the picture's channels.
+        width_px: Width of the line.
+    """
     sized = cv2.resize(mask.astype(np.uint8), picture.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     contours, _ = cv2.findContours(sized, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(picture, contours, -1, colour, 1)
+    cv2.drawContours(picture, contours, -1, colour, width_px, cv2.LINE_AA if width_px > 1 else cv2.LINE_8)
 
 
 def write_sheets(folder: Path, parts: Sequence[Path]) -> None:

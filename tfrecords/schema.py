@@ -88,7 +88,7 @@ class Record:
 def male_from_sex(sex: str) -> float:
     """Turn sex into the number that networks take: 1.0 for `"male"`, 0.0 for `"female"`.
 
-    This is the one place where sex becomes a number.
+    Here and in `sex_from_male` alone sex becomes a number and a number sex.
 
     Raises:
         ValueError: If `sex` is neither.
@@ -96,6 +96,11 @@ def male_from_sex(sex: str) -> float:
     if sex not in SEXES:
         raise ValueError(f"`sex` must be 'female' or 'male'. Received: {sex!r}.")
     return float(sex == "male")
+
+
+def sex_from_male(male: float) -> str:
+    """Turn that number, or a probability of a boy, back into the likelier sex: `"male"` above 0.5, else `"female"`."""
+    return "male" if male > 0.5 else "female"
 
 
 def _example_class() -> Any:

@@ -4,13 +4,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from boneage.models.build import build_model
+    from boneage.models.build import build_model, build_network
     from boneage.models.networks import NETWORKS
     from boneage.models.pretrained import WeightsUnavailable
 
-__all__ = ["NETWORKS", "WeightsUnavailable", "build_model"]
+__all__ = ["NETWORKS", "WeightsUnavailable", "build_model", "build_network"]
 
-_MODULES = {"NETWORKS": "networks", "WeightsUnavailable": "pretrained", "build_model": "build"}
+_MODULES = {
+    "NETWORKS": "networks",
+    "WeightsUnavailable": "pretrained",
+    "build_model": "build",
+    "build_network": "build",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -6,12 +6,11 @@ from pathlib import Path
 import keras
 
 from boneage.bundle import DEFAULT_BUNDLE
+from boneage.config import TrainConfig
 from boneage.models.efficientnet_lite0 import efficientnet_lite0
-from boneage.models.networks import NETWORKS, TASKS
+from boneage.models.networks import NETWORKS, SEX_UNITS, TASKS
 from boneage.models.pretrained import WEIGHTS_SUFFIXES, load_imagenet_weights, load_weights_file, take_over_bundle
 from tfrecords.errors import check_choice
-
-SEX_UNITS = 32  # as in 16Bit's network (Halabi et al. 2019, doi:10.1148/radiol.2018180736)
 
 
 def build_model(
@@ -107,6 +106,30 @@ def build_model(
     elif init != "none":
         take_over_bundle(model, tower=name, folder=DEFAULT_BUNDLE if init == "default" else Path(init))
     return model
+
+
+def build_network(
+    config: TrainConfig, *, init: str | Path, target_mean_months: float = 0.0, target_std_months: float = 1.0
+) -> keras.Model:
+    """Build the network that an experiment describes, see `build_model`.
+
+    Args:
+        config: The experiment's table `[train]`.
+        init: What to begin from; mostly `config.init`.
+        target_mean_months: Mean bone age of the training split, in months.
+        target_std_months: Its standard deviation, in months.
+    """
+    return build_model(
+        config.network,
+        input_size=config.input_size,
+        init=init,
+        task=config.task,
+        use_sex=config.use_sex,
+        head_units=config.head_units or None,
+        dropout=config.dropout,
+        target_mean_months=target_mean_months,
+        target_std_months=target_std_months,
+    )
 
 
 def _build_tower(name: str, *, input_size: int) -> keras.Model:

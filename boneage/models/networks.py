@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 TASKS = ("age", "sex")
 
+SEX_UNITS = 32  # as in 16Bit's network (Halabi et al. 2019, doi:10.1148/radiol.2018180736)
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 

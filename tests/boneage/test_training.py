@@ -37,7 +37,7 @@ def tiny_model(name, *, input_size, dropout, target_mean_months, target_std_mont
 @pytest.fixture(scope="module", autouse=True)
 def _small():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("boneage.training.build_model", tiny_model)
+        patch.setattr("boneage.models.build.build_model", tiny_model)
         yield
 
 

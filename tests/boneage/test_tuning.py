@@ -42,7 +42,7 @@ def tiny_model(name, *, input_size, **_) -> keras.Model:
 @pytest.fixture(scope="module", autouse=True)
 def _small():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("boneage.features.build_model", tiny_model)
+        patch.setattr("boneage.models.build.build_model", tiny_model)
         yield
 
 

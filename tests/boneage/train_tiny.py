@@ -9,7 +9,7 @@ import time
 import keras
 import tensorflow as tf
 
-import boneage.training
+import boneage.models.build
 from boneage.cli import main
 from boneage.run_folder import RunKeeper
 
@@ -41,6 +41,6 @@ if __name__ == "__main__":
     if num_devices > 1:
         (cpu,) = tf.config.list_physical_devices("CPU")
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * num_devices)
-    boneage.training.build_model = tiny_model
+    boneage.models.build.build_model = tiny_model
     rest_before_epochs(seconds)
     main()
