@@ -23,7 +23,7 @@ from preprocessing.segmenters import DEFAULT_SAM_MODEL, LANDMARKS_FILE, get_segm
 from preprocessing.upright import cut_upright
 
 # Raised whenever the same configuration would give other pixels than before, so that no model meets what it never saw.
-PIPELINE_VERSION = 1
+PIPELINE_VERSION = 2
 WHOLE_FRAME = "none"
 # What a whole frame knows nothing of.
 _OF_HANDS = ("forearm_share", "margin_share", "thinned_frame_px", "gate")
@@ -49,7 +49,8 @@ class PreprocessingConfig:
     Args:
         segmenter: Name of the segmenter that finds the hand; `"none"` takes the whole frame as it is, and of what
             follows only the size and the contrast apply then.
-        image_size_px: Longest side of the prepared square in pixels. Smaller hands are never enlarged.
+        image_size_px: Longest side of the prepared square in pixels. Hands are enlarged to twice their size at most,
+            whole frames never.
         contrast_low_percentile: Percentile of the grey values that becomes black.
         contrast_high_percentile: Percentile of the grey values that becomes white.
         forearm_share: How much of the forearm stays below the wrist, as a share of the hand's length from wrist to

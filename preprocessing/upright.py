@@ -8,6 +8,9 @@ from jaxtyping import Bool, Float, UInt8
 
 from preprocessing.crop import Box
 
+# Resampling blurs what is as fine as the pixels; on a grid up to twice as fine, a small radiograph keeps what it shows.
+MAX_ENLARGEMENT = 2.0
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Upright:
@@ -40,7 +43,7 @@ def cut_upright(
 ) -> Upright | None:
     """Turn a hand fingers up, cut its forearm, and lay it into a square of true proportions.
 
-    Turn, mirror and cut are one resampling; a hand that is shrunk is averaged by area before it.
+    Turn, mirror, cut and size are one cubic resampling; a hand that is shrunk is averaged by area before it.
 
     Args:
         pixels: Radiograph, uint8, bright bone.
@@ -51,7 +54,7 @@ def cut_upright(
         mirror: Whether to mirror the hand once it is upright.
         forearm_share: How much of the forearm stays below the wrist, as a share of the hand's length.
         margin_share: Black margin around the hand, as a share of its length.
-        max_size_px: Longest side of the square in pixels. Smaller hands are never enlarged.
+        max_size_px: Longest side of the square in pixels. Hands are enlarged to `MAX_ENLARGEMENT` times at most.
         low_percentile: Percentile of the hand's grey values that becomes black.
         high_percentile: Percentile of the hand's grey values that becomes white.
 
@@ -73,7 +76,7 @@ def cut_upright(
     low = kept.min(axis=0) - 0.5 - margin
     high = np.array([kept[:, 0].max() + 0.5, min(outline[:, 1].max() + 0.5, cut)]) + margin
     extent = high - low
-    scale = min(1.0, max_size_px / float(extent.max()))
+    scale = min(MAX_ENLARGEMENT, max_size_px / float(extent.max()))
     side = max(1, round(float(extent.max()) * scale))
     # (x, y) of the frame's pixel centres to those of the square.
     offset = (side - extent * scale) / 2 - low * scale - 0.5
@@ -117,7 +120,7 @@ def _resample(
         # small = ratio * (large + 0.5) - 0.5, turned round and put into the matrix
         moved[:, 2] += moved[:, :2] @ (0.5 / ratio - 0.5)
         moved[:, :2] /= ratio
-    return cv2.warpAffine(pixels, moved, (side, side), flags=cv2.INTER_LINEAR)
+    return cv2.warpAffine(pixels, moved, (side, side), flags=cv2.INTER_CUBIC)
 
 
 def stretch_inside(
