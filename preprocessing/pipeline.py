@@ -23,7 +23,7 @@ from preprocessing.segmenters import DEFAULT_SAM_MODEL, LANDMARKS_FILE, get_segm
 from preprocessing.upright import cut_upright
 
 # Raised whenever the same configuration would give other pixels than before, so that no model meets what it never saw.
-PIPELINE_VERSION = 2
+FRAME_VERSION, HAND_VERSION = 1, 2
 WHOLE_FRAME = "none"
 # What a whole frame knows nothing of.
 _OF_HANDS = ("forearm_share", "margin_share", "thinned_frame_px", "gate")
@@ -149,8 +149,9 @@ def fingerprint(config: PreprocessingConfig) -> str:
     Raises:
         CheckpointUnavailable: If the checkpoint of the segmenter `"sam"` is not there and cannot be fetched.
     """
-    decided: dict[str, Any] = {"version": PIPELINE_VERSION, **dataclasses.asdict(config)}
-    if config.segmenter == WHOLE_FRAME:
+    whole = config.segmenter == WHOLE_FRAME
+    decided: dict[str, Any] = {"version": FRAME_VERSION if whole else HAND_VERSION, **dataclasses.asdict(config)}
+    if whole:
         for name in _OF_HANDS:
             del decided[name]
     else:

@@ -24,7 +24,7 @@ from preprocessing.segmentation import Segmentation
 from preprocessing.segmenters import _WEIGHTS, SEGMENTERS, get_segmenter, weights_sha256, whole_frame
 from preprocessing.synthetic import draw_radiograph
 
-# A change here means that records and bundles made before no longer fit. If the pixels changed, raise PIPELINE_VERSION;
+# A change here means that records and bundles made before no longer fit. If the pixels changed, raise the version;
 # if they did not, there is no reason for another fingerprint.
 DEFAULT_FINGERPRINT = "42fd71dc977494c0"
 WHOLE_RANGE = PreprocessingConfig(segmenter="none", contrast_low_percentile=0.0, contrast_high_percentile=100.0)
@@ -111,9 +111,11 @@ def test_other_weights_change_the_fingerprint(weights, monkeypatch, tmp_path):
     assert fingerprint(PreprocessingConfig()) != before
 
 
-def test_version_changes_the_fingerprint(monkeypatch):
-    monkeypatch.setattr("preprocessing.pipeline.PIPELINE_VERSION", -1)
-    assert fingerprint(WHOLE_FRAME) != DEFAULT_FINGERPRINT
+@pytest.mark.parametrize(("version", "config"), [("FRAME", WHOLE_FRAME), ("HAND", PreprocessingConfig())])
+def test_version_changes_the_fingerprint(version, config, monkeypatch):
+    before = fingerprint(config)
+    monkeypatch.setattr(f"preprocessing.pipeline.{version}_VERSION", -1)
+    assert fingerprint(config) != before
 
 
 def test_equal_configurations_have_equal_fingerprints(monkeypatch):
@@ -166,14 +168,14 @@ def test_a_hand_comes_out_upright_alone_and_explained(know_it):
     json.dumps(prepared.decisions)
 
 
-def test_a_thinned_frame_gives_a_smaller_crop_of_the_same_place(know_it):
+def test_a_thinned_frame_gives_a_coarser_crop_of_the_same_place(know_it):
     whole = process(make_radiograph(HAND.pixels, pixel_spacing_mm=(0.5, 0.5)), WITH_HAND, path=FILE)
-    config = dataclasses.replace(WITH_HAND, thinned_frame_px=100)
+    config = dataclasses.replace(WITH_HAND, thinned_frame_px=32)
     thinned = process(make_radiograph(HAND.pixels, pixel_spacing_mm=(0.5, 0.5)), config, path=FILE)
     assert np.abs(np.subtract(whole.crop_box_px, thinned.crop_box_px)).max() <= 4
-    assert thinned.pixel_spacing_mm == pytest.approx(1.6, abs=0.01)
+    assert thinned.pixel_spacing_mm == pytest.approx(2.5)  # 0.5 mm, a tenth of the pixels, then twice as many
     assert thinned.decisions == whole.decisions  # the hand is found in the whole frame
-    assert thinned.image.shape[0] < 100
+    assert thinned.image.shape[0] < 64
 
 
 def test_inverted_film_gives_the_same_crop(know_it):

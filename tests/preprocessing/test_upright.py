@@ -23,7 +23,8 @@ PLAIN = {
 def test_golden_pixels_upright():
     pixels = np.uint8([[9, 9, 9, 9], [9, 1, 2, 9], [9, 3, 4, 9], [9, 5, 6, 9], [9, 7, 8, 9]])
     mask = pixels < 9
-    cut = cut_upright(pixels, mask, wrist=np.array([1.5, 3.0]), angle_degrees=0.0, length_px=2.0, **PLAIN)
+    options = PLAIN | {"max_size_px": 4}
+    cut = cut_upright(pixels, mask, wrist=np.array([1.5, 3.0]), angle_degrees=0.0, length_px=2.0, **options)
     # The wrist lies in row 3, and three quarters of a hand below it end with row 4: all is kept.
     assert cut.image.tolist() == [[0, 0, 36, 0], [0, 73, 109, 0], [0, 146, 182, 0], [0, 219, 255, 0]]
     assert (cut.box_px, cut.scale) == ((1, 1, 3, 5), 1.0)
@@ -31,7 +32,7 @@ def test_golden_pixels_upright():
 
 def test_golden_pixels_of_the_cut():
     pixels = np.uint8([[9, 9, 9, 9], [9, 1, 2, 9], [9, 3, 4, 9], [9, 5, 6, 9], [9, 7, 8, 9]])
-    short = PLAIN | {"forearm_share": 0.0}
+    short = PLAIN | {"forearm_share": 0.0, "max_size_px": 2}
     cut = cut_upright(pixels, pixels < 9, wrist=np.array([1.5, 2.5]), angle_degrees=0.0, length_px=1.0, **short)
     assert cut.image.tolist() == [[0, 85], [170, 255]]
 
@@ -49,7 +50,7 @@ def test_golden_pixels_of_the_cut():
 def test_golden_pixels_of_turns(angle_degrees, mirror, expected):
     """A hand that points to the left (90 degrees counter-clockwise) is turned clockwise, and mirrored after that."""
     pixels = np.uint8([[0, 85], [170, 255]])
-    options = PLAIN | {"mirror": mirror, "forearm_share": 1.0}
+    options = PLAIN | {"mirror": mirror, "forearm_share": 1.0, "max_size_px": 2}
     cut = cut_upright(
         pixels,
         np.ones((2, 2), np.bool_),
@@ -59,6 +60,18 @@ def test_golden_pixels_of_turns(angle_degrees, mirror, expected):
         **options,
     )
     assert cut.image.tolist() == expected
+
+
+def test_small_hands_are_enlarged_to_twice_their_size_and_keep_their_contrast():
+    rows = np.tile(np.uint8([10, 200]), 20)  # as fine as pixels can be
+    pixels = np.repeat(rows[:, None], 40, axis=1)
+    options = PLAIN | {"forearm_share": 1.0, "max_size_px": 200}
+    cut = cut_upright(
+        pixels, np.ones((40, 40), np.bool_), wrist=np.array([20.0, 40.0]), angle_degrees=0.0, length_px=40.0, **options
+    )
+    assert cut.scale == 2.0 and cut.image.shape == (80, 80)
+    middle = cut.image[20:60, 40].astype(int)
+    assert np.ptp(middle) > 150  # linear interpolation would leave half of 255
 
 
 def test_margin_and_shrinking():
