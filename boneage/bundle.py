@@ -184,8 +184,12 @@ def check_model(folder: Path, metadata: dict[str, Any], name: str) -> Path:
     return path
 
 
-def load_bundle(folder: str | Path) -> Bundle:
+def load_bundle(folder: str | Path, *, num_threads: int = 0) -> Bundle:
     """Load a bundle; no code of the caller's is needed and none from the bundle is run.
+
+    Args:
+        folder: The bundle.
+        num_threads: Threads that the network uses; 0 for one per core.
 
     Raises:
         BundleError: If the model or the metadata are missing, damaged or changed.
@@ -193,4 +197,6 @@ def load_bundle(folder: str | Path) -> Bundle:
     folder = Path(folder)
     metadata = read_metadata(folder)
     path = check_model(folder, metadata, ONNX_FILE)
-    return Bundle(folder, onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]), metadata)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    return Bundle(folder, onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]), metadata)

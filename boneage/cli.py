@@ -13,6 +13,7 @@ from boneage.cli_training import calibrate, ensemble, train, train_landmarks, tr
 from boneage.options import (
     Data,
     Json,
+    Reference,
     SamCheckpoint,
     SamModel,
     Segmenter,
@@ -173,10 +174,14 @@ def predict(
     sex: Annotated[str | None, typer.Option(help="female or male, for all files; DICOM files bring their own.")] = None,
     table: Annotated[Path | None, typer.Option(help="CSV or spreadsheet with id,male or id,sex.")] = None,
     views: Views = None,
+    reference: Reference = None,
     pictures: Annotated[
         Path | None, typer.Option(help="Folder for a picture of each hand and what in it the answer rests on.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="CSV to write.")] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV to write; a killed run goes on with it.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; one per core without it, where there are many files.", min=1)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Predict bone age from raw files; each file gets an answer or a reason."""
@@ -190,8 +195,10 @@ def predict(
             sex=sex,
             table=table,
             views=views,
+            reference=reference,
             pictures=pictures,
             out=out,
+            workers=workers,
             progress=report,
         )
     if as_json:
@@ -203,6 +210,8 @@ def predict(
             if row["accepted"]
             else row["detail"]
         )
+        if not math.isnan(row["sds"]):
+            answer += f", standard deviation score {row['sds']:+.1f}"
         if row["warnings"] == "sex_from_image":
             answer += f", taken for {row['sex']}"
         elif row["warnings"]:

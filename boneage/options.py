@@ -29,6 +29,13 @@ Views = Annotated[
     str | None,
     typer.Option(help="Looks at each radiograph: one, mirrored, or ten turned and mirrored; the bundle's without it."),
 ]
+Reference = Annotated[
+    Path | None,
+    typer.Option(
+        help="CSV of sex, chronological_age_months, mean_months, sd_months for standard deviation scores; the Brush "
+        "Foundation's table without it."
+    ),
+]
 Workers = Annotated[int | None, typer.Option(help="Processes; one per core without it.", min=1)]
 Table = Annotated[Path | None, typer.Option(help="CSV or spreadsheet with labels or sex, one row a radiograph.")]
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from boneage.options import Reference
 from tfrecords.errors import BoneAgeError
 
 # What the extra `serve` installs.
@@ -23,6 +24,7 @@ def serve(
     sex_bundle: Annotated[
         Path | None, typer.Option(help="Bundle that tells the sex, to warn where the recorded one looks wrong.")
     ] = None,
+    reference: Reference = None,
     host: Annotated[str, typer.Option(help="Address to listen on; another than this machine's needs --token.")] = (
         "127.0.0.1"
     ),
@@ -51,7 +53,7 @@ def serve(
     from boneage.web.uploads import Bounds
 
     check_access(host, token)
-    reader = load_reader(bundle, sex_bundle=sex_bundle)
+    reader = load_reader(bundle, sex_bundle=sex_bundle, reference=reference)
     app = create_app(reader, token=token, store=store, bounds=Bounds(max_bytes=max_upload_mb * 2**20))
     with contextlib.closing(_listen(host, port)) as listener:
         address, bound = listener.getsockname()[:2]

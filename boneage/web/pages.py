@@ -89,6 +89,10 @@ def make_router(service: Service, access: Access) -> APIRouter:
     async def show_crop(request: Request, id: str) -> Response:
         return _image(find_entry(request, id).answer.draw_crop(), "image/png")
 
+    @router.get("/readings/{id}/importance.png")
+    async def show_importance(request: Request, id: str) -> Response:
+        return _image(await service.draw_importance(find_entry(request, id).answer), "image/png")
+
     @router.get("/readings.csv")
     async def download(request: Request) -> Response:
         return PlainTextResponse(

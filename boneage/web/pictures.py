@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from boneage.bundle import Bundle
+from boneage.heatmap import draw_heat_map, measure_importance
 from preprocessing.contrast import stretch_contrast
 from preprocessing.crop import shrink
 from preprocessing.hand import Hand
@@ -38,6 +40,13 @@ def draw_radiograph(radiograph: Radiograph, hand: Hand | None) -> bytes:
 def draw_crop(crop: UInt8[np.ndarray, "size size"]) -> bytes:
     """Draw a crop as PNG, pixel by pixel."""
     _, png = cv2.imencode(".png", crop)
+    return png.tobytes()
+
+
+def draw_importance(bundle: Bundle, crop: UInt8[np.ndarray, "size size"], *, male: float) -> bytes:
+    """Draw what the answer to a crop rests on, as PNG; see `boneage.heatmap`. It takes a second or two."""
+    heat_map = draw_heat_map(crop, measure_importance(bundle, crop, male=male))
+    _, png = cv2.imencode(".png", np.ascontiguousarray(heat_map[..., ::-1]))
     return png.tobytes()
 
 

@@ -56,6 +56,8 @@ class Answer:
         sex: The sex that it holds for, as recorded or told from the image; None where it is not known.
         male_share: Probability of a boy by the image, in [0, 1]; None without a network that tells it.
         chronological_age_months: As given, else as a DICOM file tells, to whole months.
+        sds: Standard deviation score of the bone age, to a tenth; None where age or sex is not known, or
+            the reference table does not reach so far.
         side: Which hand it is, `"left"` or `"right"`; None where it is not known.
         has_outline: Whether the picture shows the outline of the hand.
         picture: The radiograph, with the outline where a hand was looked for, JPEG; None where it could not be read.
@@ -72,6 +74,7 @@ class Answer:
     sex: str | None = None
     male_share: float | None = None
     chronological_age_months: float | None = None
+    sds: float | None = None
     side: str | None = None
     has_outline: bool = False
     picture: bytes | None = dataclasses.field(default=None, repr=False)
@@ -133,7 +136,7 @@ def _read(reader: Reader, upload: Upload) -> Answer:
         return _refuse_seen(upload, radiograph, reasons=(SEX_CONFLICT,), age_months=age_months)
     sex = recorded or upload.sex
     try:
-        reading = reader.read(radiograph, path=_PATH, sex=sex)
+        reading = reader.read(radiograph, path=_PATH, sex=sex, chronological_age_months=age_months)
     except Untrusted as error:
         reasons = tuple(error.reason.split(";"))
         return _refuse_seen(
@@ -151,6 +154,7 @@ def _read(reader: Reader, upload: Upload) -> Answer:
         sex=reading.sex,
         male_share=_number(reading.male_share, digits=4),
         chronological_age_months=age_months,
+        sds=_number(reading.sds, digits=1),
         side=_side(reading.hand),
         has_outline=reading.hand is not None,
         picture=draw_radiograph(radiograph, reading.hand),

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from boneage.reader import Reader
 from boneage.web.history import History
 from boneage.web.metrics import Metrics
+from boneage.web.pictures import draw_importance
 from boneage.web.pool import Pool, PoolFull
 from boneage.web.readings import Answer, Upload, name_error, read_upload, refuse
 from boneage.web.store import Store
@@ -21,6 +22,7 @@ from boneage.web.uploads import BadRequest, Bounds, read_uploads
 from boneage.web.words import TIMED_OUT
 from preprocessing.radiograph import Radiograph
 from tfrecords.errors import BoneAgeError
+from tfrecords.schema import male_from_sex
 
 _RETRY_SECONDS = "10"
 _DRAWING = Path("drawing")
@@ -123,6 +125,24 @@ class Service:
                 )
                 return [await self._answer_one(upload, until=until) for upload in uploads]
         except PoolFull:
+            raise BadRequest(
+                503, "too many readings at the moment; try again in a while.", headers={"Retry-After": _RETRY_SECONDS}
+            ) from None
+
+    async def draw_importance(self, answer: Answer) -> bytes | None:
+        """Draw what a reading rests on, as PNG; None where there is no reading.
+
+        Raises:
+            BadRequest: If there is no time for it.
+        """
+        if not answer.accepted or answer.crop is None:
+            return None
+        male = male_from_sex(answer.sex) if answer.sex else 0.0
+        draw = functools.partial(draw_importance, self.reader.age, answer.crop, male=male)
+        try:
+            with self.pool.admit() as until:
+                return await self.pool.run(draw, until=until)
+        except (PoolFull, TimeoutError):
             raise BadRequest(
                 503, "too many readings at the moment; try again in a while.", headers={"Retry-After": _RETRY_SECONDS}
             ) from None

@@ -89,6 +89,9 @@ def test_a_browser_reads_a_drawn_hand_by_keyboard(browser, live, hand_reader, dr
     assert page.text_content(".reading h3") == "<b>hand.png"
     assert "female" in page.text_content(".reading dl")
     assert "10 years 6 months" in page.text_content(".reading dl")
+    page.click("summary")
+    page.wait_for_load_state("networkidle")
+    page.wait_for_function("[...document.images].every((image) => image.complete)")
     assert page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.click("text=Report to print")
