@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from boneage.cli_training import calibrate, ensemble, train, train_landmarks, train_masks, train_sam, tune
+from boneage.cli_training import calibrate, ensemble, export, train, train_landmarks, train_masks, train_sam, tune
 from boneage.options import (
     Data,
     Json,
@@ -294,6 +294,7 @@ for command in (
     predict,
     calibrate,
     ensemble,
+    export,
     segment,
     train_masks,
     train_sam,
