@@ -39,7 +39,7 @@ app = typer.Typer(
 # The modules that come with an extra, by which to install them.
 EXTRAS = {
     "apache_beam": "beam",
-    **dict.fromkeys(NEEDED, "serve"),
+    **dict.fromkeys((*NEEDED, "highdicom", "pynetdicom"), "serve"),
     **dict.fromkeys(("keras", "keras_tuner", "mlflow", "psutil", "tensorflow"), "train"),
     **dict.fromkeys(("segment_anything", "torch"), "sam"),
 }
@@ -178,6 +178,11 @@ def predict(
     pictures: Annotated[
         Path | None, typer.Option(help="Folder for a picture of each hand and what in it the answer rests on.")
     ] = None,
+    dicom: Annotated[
+        Path | None,
+        typer.Option(help="Folder for a structured report and a secondary capture in the study of each DICOM file."),
+    ] = None,
+    fhir: Annotated[Path | None, typer.Option(help="Folder for a FHIR R4 Observation of each answer.")] = None,
     out: Annotated[Path | None, typer.Option(help="CSV to write; a killed run goes on with it.")] = None,
     workers: Annotated[
         int | None, typer.Option(help="Processes; one per core without it, where there are many files.", min=1)
@@ -197,6 +202,8 @@ def predict(
             views=views,
             reference=reference,
             pictures=pictures,
+            dicom=dicom,
+            fhir=fhir,
             out=out,
             workers=workers,
             progress=report,
@@ -216,7 +223,13 @@ def predict(
             answer += f", taken for {row['sex']}"
         elif row["warnings"]:
             answer += f"; the recorded sex, {row['sex']}, looks wrong"
+        if row["accepted"] and row["detail"]:
+            answer += f"; {row['detail']}"
         typer.echo(f"{row['id'] or row['file']}: {answer}")
+    if dicom is not None:
+        left_out = frame["accepted"] & (frame["detail"] == "") & ~frame["reports"].str.contains(".dcm", regex=False)
+        if count := int(left_out.sum()):
+            typer.echo(f"{dicom}: no report for {count:,} of the answers, whose files are no DICOM")
     if out is not None:
         typer.echo(f"written: {out}")
 

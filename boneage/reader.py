@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -165,3 +166,41 @@ def preprocessing_of(bundle: Bundle) -> PreprocessingConfig:
             f"{fingerprint(config)}; install boneage {bundle.metadata['boneage_version']} or train again."
         )
     return config
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """Which model answers.
+
+    Args:
+        name: Folder of the bundle and name of its network.
+        digest: First 12 digits of the SHA-256 of the network.
+        error_months: Mean absolute error on validation, in months; None where the bundle does not tell.
+        coverage_share: Share of validation whose reading lay in the interval; None where the bundle knows none.
+        has_sex_network: Whether the sex is told from the image.
+    """
+
+    name: str
+    digest: str
+    error_months: float | None
+    coverage_share: float | None
+    has_sex_network: bool
+
+    @property
+    def label(self) -> str:
+        """Name and digest."""
+        return f"{self.name} {self.digest}"
+
+
+def describe(reader: Reader) -> Model:
+    """Describe the model of a reader."""
+    metadata: dict[str, Any] = reader.age.metadata
+    interval = metadata.get("interval") or {}
+    network = metadata.get("network")
+    return Model(
+        name=f"{reader.age.folder.resolve().name}{f' ({network})' if network else ''}",
+        digest=metadata["sha256"]["model.onnx"][:12],
+        error_months=metadata.get("validation_error"),
+        coverage_share=interval.get("measured_coverage_share"),
+        has_sex_network=reader.sex is not None,
+    )

@@ -12,13 +12,13 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from boneage.reader import Reader
+from boneage.reader import Reader, describe
 from boneage.web import api, pages
 from boneage.web.history import History
 from boneage.web.metrics import Metrics
 from boneage.web.pool import Pool
 from boneage.web.safety import Access, Shield
-from boneage.web.service import Service, describe
+from boneage.web.service import Service
 from boneage.web.store import Store
 from boneage.web.uploads import BadRequest, Bounds
 

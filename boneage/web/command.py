@@ -3,13 +3,18 @@
 import contextlib
 import importlib
 import socket
+import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from boneage.options import Reference
 from tfrecords.errors import BoneAgeError
+
+if TYPE_CHECKING:
+    from boneage.reader import Reader
 
 # What the extra `serve` installs.
 NEEDED = ("fastapi", "jinja2", "prometheus_client", "python_multipart", "uvicorn")
@@ -40,7 +45,24 @@ def serve(
     store: Annotated[
         Path | None, typer.Option(help="Folder to keep crops and readings in, without names; nothing is kept else.")
     ] = None,
-    max_upload_mb: Annotated[int, typer.Option(help="Most megabytes of one request.", min=1, max=1000)] = 100,
+    max_upload_mb: Annotated[
+        int, typer.Option(help="Most megabytes of one request, and of one watched file.", min=1, max=1000)
+    ] = 100,
+    watch: Annotated[
+        Path | None, typer.Option(help="Folder to read what appears in it; what comes of it goes to --out.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the structured reports, captures, FHIR and readings.csv of --watch."),
+    ] = None,
+    store_scp: Annotated[
+        int | None,
+        typer.Option(
+            help="Port on which DICOM nodes of this machine may store into the folder of --watch; 0 takes a free one.",
+            min=0,
+            max=65535,
+        ),
+    ] = None,
 ) -> None:
     """Serve a page and a REST interface that read bone age, on this machine alone unless told otherwise."""
     for name in NEEDED:
@@ -53,18 +75,45 @@ def serve(
     from boneage.web.uploads import Bounds
 
     check_access(host, token)
+    if (watch is None) != (out is None) or (watch is None and store_scp is not None):
+        raise ServeError("--watch and --out go together, and --store-scp with them; give the one that is missing.")
     reader = load_reader(bundle, sex_bundle=sex_bundle, reference=reference)
-    app = create_app(reader, token=token, store=store, bounds=Bounds(max_bytes=max_upload_mb * 2**20))
-    with contextlib.closing(_listen(host, port)) as listener:
+    max_bytes = max_upload_mb * 2**20
+    app = create_app(reader, token=token, store=store, bounds=Bounds(max_bytes=max_bytes))
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(contextlib.closing(_listen(host, port)))
         address, bound = listener.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
         typer.echo(f"boneage serves on http://{shown}:{bound} (research use, not a medical device; Ctrl-C ends it)")
         if not is_loopback(host):
             typer.echo("others can reach it: put a proxy with TLS before it, or the token travels in the clear")
+        if watch is not None and out is not None:
+            stack.enter_context(_watch(watch, out=out, reader=reader, max_bytes=max_bytes))
+            typer.echo(f"what appears in {watch} is read into {out}")
+        if watch is not None and store_scp is not None:
+            from boneage.web.receive import AE_TITLE, receive
+
+            received = stack.enter_context(receive(watch, port=store_scp, max_bytes=max_bytes))
+            typer.echo(f"DICOM nodes of this machine may store to {AE_TITLE} at 127.0.0.1:{received}")
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, limit_concurrency=200, ws="none"
         )
         uvicorn.Server(config).run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def _watch(folder: Path, *, out: Path, reader: "Reader", max_bytes: int) -> Iterator[None]:
+    """Watch a folder beside the page, until the context ends; the file that is being read then is finished."""
+    from boneage.web.watch import Watch
+
+    watch, stop = Watch(folder, out=out, reader=reader, max_bytes=max_bytes), threading.Event()
+    thread = threading.Thread(target=watch.run, args=(stop,), name="watch")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -18,23 +18,31 @@ _OUTLINE_BGR = (80, 220, 80)
 
 
 def draw_radiograph(radiograph: Radiograph, hand: Hand | None) -> bytes:
+    """Draw a radiograph as `outline_hand` does: a JPEG whose longest side is at most 720 pixels."""
+    _, jpeg = cv2.imencode(
+        ".jpg", outline_hand(radiograph, hand, max_size_px=_LONGEST_PX), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    )
+    return jpeg.tobytes()
+
+
+def outline_hand(radiograph: Radiograph, hand: Hand | None, *, max_size_px: int) -> UInt8[np.ndarray, "height width 3"]:
     """Draw a radiograph, with the outline of the hand where one was found.
 
     Args:
         radiograph: The radiograph.
         hand: What was found of the hand.
+        max_size_px: The most pixels of the longest side.
 
     Returns:
-        A JPEG whose longest side is at most 720 pixels.
+        The picture, blue, green, red.
     """
-    if hand is None:
-        pixels, _ = shrink(stretch_contrast(radiograph.pixels), max_size_px=_LONGEST_PX)
-        return _encode(pixels)
-    pixels, _ = shrink(hand.pixels, max_size_px=_LONGEST_PX)
+    shown = stretch_contrast(radiograph.pixels) if hand is None else hand.pixels
+    pixels, _ = shrink(shown, max_size_px=max_size_px)
     picture = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
-    width_px = max(1, round(max(pixels.shape) / 350))
-    draw_outline(picture, hand.segmentation.mask, colour=_OUTLINE_BGR, width_px=width_px)
-    return _encode(picture)
+    if hand is not None:
+        width_px = max(1, round(max(pixels.shape) / 350))
+        draw_outline(picture, hand.segmentation.mask, colour=_OUTLINE_BGR, width_px=width_px)
+    return picture
 
 
 def draw_crop(crop: UInt8[np.ndarray, "size size"]) -> bytes:
@@ -48,8 +56,3 @@ def draw_importance(bundle: Bundle, crop: UInt8[np.ndarray, "size size"], *, mal
     heat_map = draw_heat_map(crop, measure_importance(bundle, crop, male=male))
     _, png = cv2.imencode(".png", np.ascontiguousarray(heat_map[..., ::-1]))
     return png.tobytes()
-
-
-def _encode(picture: UInt8[np.ndarray, "..."]) -> bytes:
-    _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    return jpeg.tobytes()

@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 import math
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +19,6 @@ from preprocessing.read import decode_radiograph
 _log = logging.getLogger("boneage.web")
 # What errors call the file: its name is the user's, and is not logged.
 _PATH = Path("file")
-# While it decodes, pydicom is kept silent by switches of the whole process, so that no two files may decode at once.
-_DECODING = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,8 +123,7 @@ def read_upload(reader: Reader, upload: Upload) -> Answer:
 
 
 def _read(reader: Reader, upload: Upload) -> Answer:
-    with _DECODING:
-        radiograph = decode_radiograph(upload.data, path=_PATH)
+    radiograph = decode_radiograph(upload.data, path=_PATH)
     recorded, age_months = radiograph.sex, upload.chronological_age_months
     if age_months is None and radiograph.chronological_age_months is not None:
         # To the day, beside the date of the study, it would tell the date of birth.
