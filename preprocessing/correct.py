@@ -18,6 +18,7 @@ from preprocessing.segmentation import Predictor, finish_mask
 # fingers wide. What is wrong over more than that takes several clicks.
 _REACH_SHARE = 0.08
 _SEED_PX = 2
+_MIN_BOX_PX = 32
 _OUTSIDE, _ON_HAND = 1, 2
 # Logit of what was decided against the model.
 _DECIDED_LOGIT = 2.0
@@ -59,11 +60,17 @@ def correct_mask(
         True on the hand, shape `(height, width)`.
 
     Raises:
-        ValueError: If `box` is empty or not within the frame.
+        ValueError: If `box` is too small or not within the frame.
     """
     left, top, right, bottom = box or (0, 0, pixels.shape[1], pixels.shape[0])
-    if not (0 <= left < right <= pixels.shape[1] and 0 <= top < bottom <= pixels.shape[0]):
-        raise ValueError(f"`box` must lie within the frame of {pixels.shape[::-1]} pixels. Received: {box}.")
+    height, width = pixels.shape
+    if box and not (
+        0 <= left < right <= width and 0 <= top < bottom <= height and min(right - left, bottom - top) >= _MIN_BOX_PX
+    ):
+        raise ValueError(
+            f"`box` must have sides of {_MIN_BOX_PX} pixels or more within the frame of {width} x {height}. "
+            f"Received: {box}."
+        )
     seen = np.ascontiguousarray(pixels[top:bottom, left:right])
     inside = [
         Click(click.x - left, click.y - top, click.on_hand)
