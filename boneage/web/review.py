@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Set
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import quote, urlencode
 
 import cv2
@@ -21,6 +21,7 @@ from boneage.web.safety import Access
 from boneage.web.shell import enclose, tell_problem
 from boneage.web.uploads import BadRequest, read_body
 from preprocessing.correct import Click
+from preprocessing.review import Review
 from preprocessing.sheets import Tile
 from tfrecords.errors import BoneAgeError
 
@@ -108,6 +109,7 @@ def create_review(desk: Desk, decisions: Decisions, *, token: str | None = None)
     return app
 
 
+Sent = TypeVar("Sent", bound=Correction)
 # Its fields are what an address asks for; nothing fits what there is not.
 Shown = Annotated[Filter, Depends()]
 
@@ -126,7 +128,7 @@ def _add_pages(app: FastAPI, desk: Desk, decisions: Decisions) -> None:
             and (shown.state != "disputed" or tile.id in disputed)
         ]
 
-    def find_disputed(shown: Filter) -> tuple[set[str], dict[str, Any]]:
+    def find_disputed(shown: Filter) -> tuple[set[str], dict[str, dict[str, Review]]]:
         """Return what is disputed, and what others decided where that is shown: elsewhere each decides on his own."""
         others = decisions.read_others()
         disputed = set(join({**others, decisions.reviewer: decisions.reviews})[1])
@@ -262,13 +264,14 @@ def _describe(desk: Desk, decisions: Decisions, number: int) -> dict[str, Any]:
     }
 
 
-def _find(desk: Desk, decisions: Decisions, number: int) -> Any:
+def _find(desk: Desk, decisions: Decisions, number: int) -> Review:
+    """Return what was decided of a radiograph, if there is such a one."""
     if not 0 <= number < len(desk.tiles):
         raise BadRequest(404, "there is no such radiograph.")
     return decisions.find(desk.tiles[number].id)
 
 
-async def _read(request: Request, kind: type[Any]) -> Any:
+async def _read(request: Request, kind: type[Sent]) -> Sent:
     try:
         return kind.model_validate_json(await read_body(request, max_bytes=_MAX_BODY_BYTES))
     except pydantic.ValidationError as error:
