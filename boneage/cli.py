@@ -25,7 +25,7 @@ from boneage.options import (
     read_preprocessing,
     show_progress,
 )
-from boneage.web.command import NEEDED, serve
+from boneage.web.command import NEEDED, review, serve
 from tfrecords.errors import BoneAgeError
 
 app = typer.Typer(
@@ -103,7 +103,7 @@ def prepare(
     if made.info["duplicates"]:
         typer.echo(f"{len(made.info['duplicates']):,} groups of equal pixels: see {made.folder / 'dataset_info.json'}")
     if (made.folder / "review").exists():
-        typer.echo(f"look through them: {made.folder / 'review' / 'index.html'}")
+        typer.echo(f"look through them: {made.folder / 'review' / 'index.html'}, or boneage review {made.folder}")
 
 
 def records(
@@ -301,6 +301,7 @@ def demo(
 for command in (
     prepare,
     records,
+    review,
     train,
     tune,
     evaluate,

@@ -19,10 +19,7 @@ _OUTLINE_BGR = (80, 220, 80)
 
 def draw_radiograph(radiograph: Radiograph, hand: Hand | None) -> bytes:
     """Draw a radiograph as `outline_hand` does: a JPEG whose longest side is at most 720 pixels."""
-    _, jpeg = cv2.imencode(
-        ".jpg", outline_hand(radiograph, hand, max_size_px=_LONGEST_PX), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    )
-    return jpeg.tobytes()
+    return _encode(outline_hand(radiograph, hand, max_size_px=_LONGEST_PX))
 
 
 def outline_hand(radiograph: Radiograph, hand: Hand | None, *, max_size_px: int) -> UInt8[np.ndarray, "height width 3"]:
@@ -45,6 +42,11 @@ def outline_hand(radiograph: Radiograph, hand: Hand | None, *, max_size_px: int)
     return picture
 
 
+def draw_plain(pixels: UInt8[np.ndarray, "height width"], *, longest_px: int = _LONGEST_PX) -> bytes:
+    """Draw a contrast-normalised radiograph as JPEG, shrunk if need be to `longest_px`."""
+    return _encode(shrink(pixels, max_size_px=longest_px)[0])
+
+
 def draw_crop(crop: UInt8[np.ndarray, "size size"]) -> bytes:
     """Draw a crop as PNG, pixel by pixel."""
     _, png = cv2.imencode(".png", crop)
@@ -56,3 +58,8 @@ def draw_importance(bundle: Bundle, crop: UInt8[np.ndarray, "size size"], *, mal
     heat_map = draw_heat_map(crop, measure_importance(bundle, crop, male=male))
     _, png = cv2.imencode(".png", np.ascontiguousarray(heat_map[..., ::-1]))
     return png.tobytes()
+
+
+def _encode(picture: UInt8[np.ndarray, "..."]) -> bytes:
+    _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    return jpeg.tobytes()

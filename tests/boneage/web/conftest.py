@@ -1,14 +1,21 @@
-"""The application over bundles with known answers."""
+"""The application over bundles with known answers, and a browser to look at it."""
 
 import io
+import shutil
+import threading
+import time
 
 import numpy as np
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 from PIL import Image
 
 from boneage.web.app import create_app
+from boneage.web.command import _listen
 from preprocessing.synthetic import draw_radiograph
+
+CHROMIUM = shutil.which("chromium")
 
 
 @pytest.fixture(scope="session")
@@ -69,3 +76,37 @@ def upload():
         return client.get("/", headers={"Accept": "text/html"}).text
 
     return send
+
+
+@pytest.fixture
+def live():
+    """A function that serves an application on a free port and gives its address."""
+    running = []
+
+    def start(app):
+        listener = _listen("127.0.0.1", 0)
+        config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        running.append((server, thread, listener))
+        while not server.started:
+            time.sleep(0.01)
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    yield start
+    for server, thread, listener in running:
+        server.should_exit = True
+        thread.join(10)
+        listener.close()
+
+
+@pytest.fixture
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("needs Debian's chromium")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    with playwright.sync_playwright() as started:
+        launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
