@@ -62,7 +62,8 @@ def postgresql():
             stdout=subprocess.DEVNULL,
         )
         try:
-            yield f"postgresql://boneage@127.0.0.1:{port}/postgres"
+            # Named with its driver: which one is meant without it depends on the version of SQLAlchemy.
+            yield f"postgresql+psycopg2://boneage@127.0.0.1:{port}/postgres"
         finally:
             subprocess.run([*control, "--mode", "immediate", "stop"], check=True, cwd=folder, capture_output=True)
 
@@ -85,7 +86,8 @@ def serve(store, *, port, artifacts):
             time.sleep(0.5)
         yield
     finally:
-        os.killpg(process.pid, 15)
+        if process.poll() is None:
+            os.killpg(process.pid, 15)
         process.wait()
 
 
