@@ -1,6 +1,5 @@
 """The command line: each command is the function of the same name."""
 
-import importlib.util
 import math
 import os
 import sys
@@ -9,6 +8,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from boneage.cli_tracking import best, sync, ui
 from boneage.cli_training import calibrate, ensemble, export, train, train_landmarks, train_masks, train_sam, tune
 from boneage.options import (
     Data,
@@ -40,7 +40,7 @@ app = typer.Typer(
 EXTRAS = {
     "apache_beam": "beam",
     **dict.fromkeys((*NEEDED, "highdicom", "pynetdicom"), "serve"),
-    **dict.fromkeys(("keras", "keras_tuner", "mlflow", "psutil", "tensorflow"), "train"),
+    **dict.fromkeys(("keras", "keras_tuner", "mlflow", "psutil", "sqlalchemy", "tensorflow"), "train"),
     **dict.fromkeys(("segment_anything", "torch"), "sam"),
 }
 
@@ -260,34 +260,6 @@ def segment(
         typer.echo(f"  {reasons}: {count:,}")
 
 
-def ui(
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow's store; the one that training uses without it.")
-    ] = None,
-    port: Annotated[int, typer.Option(help="Port on this machine.", min=1, max=65535)] = 5000,
-) -> None:
-    """Open MLflow on the runs that `boneage train` tracked."""
-    from boneage.tracking import resolve_uri
-
-    if importlib.util.find_spec("mlflow") is None:
-        raise ModuleNotFoundError("No module named 'mlflow'", name="mlflow")
-    uri = resolve_uri(tracking_uri)
-    typer.echo(f"MLflow on {uri}: http://127.0.0.1:{port} (takes a while to answer; Ctrl-C ends it)")
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "ui",
-        "--backend-store-uri",
-        uri,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
-    os.execv(sys.executable, command)  # noqa: S606 - no shell, every word is ours or an argument of its own
-
-
 def demo(
     out: Annotated[Path, typer.Option(help="Folder to make.")] = Path("demo"),
 ) -> None:
@@ -304,6 +276,7 @@ for command in (
     review,
     train,
     tune,
+    best,
     evaluate,
     predict,
     calibrate,
@@ -314,6 +287,7 @@ for command in (
     train_sam,
     train_landmarks,
     ui,
+    sync,
     demo,
     serve,
 ):

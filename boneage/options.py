@@ -16,6 +16,9 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for scripts.")]
+TrackingUri = Annotated[
+    str | None, typer.Option(help="MLflow's store; MLFLOW_TRACKING_URI or sqlite:///mlruns/mlflow.db without it.")
+]
 Segmenter = Annotated[
     str, typer.Option(help="What finds the hand: hand_sam, unet, sam (by torch), or none for the whole frame.")
 ]

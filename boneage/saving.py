@@ -19,6 +19,7 @@ from boneage.bundle import (
     WEIGHTS_FILE,
     BundleError,
     check_model,
+    find_bundle,
     load_bundle,
     read_metadata,
     seal,
@@ -65,7 +66,7 @@ def copy_bundle(folder: str | Path, source: str | Path, **changes: Any) -> Path:
     Returns:
         The folder.
     """
-    folder, source = Path(folder), Path(source)
+    folder, source = Path(folder), find_bundle(source)
     metadata = read_metadata(source)
     beside = _make_beside(folder)
     for name in metadata["sha256"]:
@@ -121,7 +122,7 @@ def load_network(folder: str | Path) -> keras.Model:
     Raises:
         BundleError: If the bundle is damaged, or carries no network to train on.
     """
-    folder = Path(folder)
+    folder = find_bundle(folder)
     metadata = read_metadata(folder)
     if WEIGHTS_FILE in metadata["sha256"]:
         return _build_from_weights(metadata, check_model(folder, metadata, WEIGHTS_FILE))

@@ -19,57 +19,6 @@ from tfrecords.write import write_json
 BANDS = ("0-5", "5-10", "10-13", "13-16", "16+")
 
 
-def write_bundle(folder, *, segmenter="none", scale=100.0, **metadata):
-    """A bundle that answers `scale` x mean grey, and 10 more for boys."""
-    folder.mkdir(parents=True)
-    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 32, 32, 1])
-    male = helper.make_tensor_value_info("male", TensorProto.FLOAT, ["batch", 1])
-    months = helper.make_tensor_value_info("months", TensorProto.FLOAT, ["batch", 1])
-    constants = {
-        "axes": np.int64([1, 2, 3]),
-        "one": np.int64([1]),
-        "scale": np.float32(scale / 32**2),
-        "boys": np.float32(10),
-    }
-    nodes = [
-        helper.make_node("ReduceSum", ["image", "axes"], ["sum"], keepdims=0),
-        helper.make_node("Mul", ["sum", "scale"], ["scaled"]),
-        helper.make_node("Unsqueeze", ["scaled", "one"], ["column"]),
-        helper.make_node("Mul", ["male", "boys"], ["more"]),
-        helper.make_node("Add", ["column", "more"], ["months"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "known",
-        [image, male],
-        [months],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
-    )
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "model.onnx"
-    )
-    config = PreprocessingConfig(segmenter=segmenter, image_size_px=32 if segmenter == "none" else 256)
-    described = {
-        "bundle_version": BUNDLE_VERSION,
-        "task": "age",
-        "network": "known",
-        "input_size": 32,
-        "use_sex": True,
-        "views": "one",
-        "validation_error": 7.25,
-        "preprocessing": dataclasses.asdict(config),
-        "fingerprint": fingerprint(config),
-        "sha256": {"model.onnx": hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()},
-        "interval": {
-            "measured_coverage_share": 0.9,
-            "half_width_months": {"female": dict.fromkeys(BANDS, 12.0), "male": dict.fromkeys(BANDS, 9.0)},
-        },
-        **metadata,
-    }
-    write_json(folder / "metadata.json", {**described, "seal": seal(described)})
-    return folder
-
-
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory) -> Path:
     """A folder of 40 drawn radiographs, laid out like the RSNA download."""
@@ -88,13 +37,70 @@ def prepared(drawn, tmp_path_factory) -> Preparation:
 
 
 @pytest.fixture(scope="session")
-def reader(tmp_path_factory):
+def write_bundle():
+    """A function that writes a bundle with known answers, without TensorFlow."""
+
+    def write(folder, *, segmenter="none", scale=100.0, **metadata):
+        """A bundle that answers `scale` x mean grey, and 10 more for boys."""
+        folder.mkdir(parents=True)
+        image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 32, 32, 1])
+        male = helper.make_tensor_value_info("male", TensorProto.FLOAT, ["batch", 1])
+        months = helper.make_tensor_value_info("months", TensorProto.FLOAT, ["batch", 1])
+        constants = {
+            "axes": np.int64([1, 2, 3]),
+            "one": np.int64([1]),
+            "scale": np.float32(scale / 32**2),
+            "boys": np.float32(10),
+        }
+        nodes = [
+            helper.make_node("ReduceSum", ["image", "axes"], ["sum"], keepdims=0),
+            helper.make_node("Mul", ["sum", "scale"], ["scaled"]),
+            helper.make_node("Unsqueeze", ["scaled", "one"], ["column"]),
+            helper.make_node("Mul", ["male", "boys"], ["more"]),
+            helper.make_node("Add", ["column", "more"], ["months"]),
+        ]
+        graph = helper.make_graph(
+            nodes,
+            "known",
+            [image, male],
+            [months],
+            [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+        )
+        onnx.save(
+            helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "model.onnx"
+        )
+        config = PreprocessingConfig(segmenter=segmenter, image_size_px=32 if segmenter == "none" else 256)
+        described = {
+            "bundle_version": BUNDLE_VERSION,
+            "task": "age",
+            "network": "known",
+            "input_size": 32,
+            "use_sex": True,
+            "views": "one",
+            "validation_error": 7.25,
+            "preprocessing": dataclasses.asdict(config),
+            "fingerprint": fingerprint(config),
+            "sha256": {"model.onnx": hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()},
+            "interval": {
+                "measured_coverage_share": 0.9,
+                "half_width_months": {"female": dict.fromkeys(BANDS, 12.0), "male": dict.fromkeys(BANDS, 9.0)},
+            },
+            **metadata,
+        }
+        write_json(folder / "metadata.json", {**described, "seal": seal(described)})
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def reader(tmp_path_factory, write_bundle):
     """Reads whole frames: 100 x mean grey, 10 more for boys."""
     return load_reader(write_bundle(tmp_path_factory.mktemp("known") / "frames"))
 
 
 @pytest.fixture(scope="session")
-def hand_reader(tmp_path_factory):
+def hand_reader(tmp_path_factory, write_bundle):
     """Finds the hand first, as the packaged model does."""
     return load_reader(write_bundle(tmp_path_factory.mktemp("known") / "hands", segmenter="hand_sam", scale=500.0))
 
