@@ -5,23 +5,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from boneage.calibration import calibrate
+    from boneage.delivery import sync
     from boneage.ensemble import ensemble
     from boneage.evaluation import evaluate
+    from boneage.leaderboard import best
     from boneage.prediction import predict
     from boneage.training import train
     from boneage.tuning import tune
     from preprocessing.prepare import prepare
     from preprocessing.segment import segment
 
-__all__ = ["calibrate", "ensemble", "evaluate", "predict", "prepare", "segment", "train", "tune"]
+__all__ = ["best", "calibrate", "ensemble", "evaluate", "predict", "prepare", "segment", "sync", "train", "tune"]
 
 _MODULES = {
+    "best": "boneage.leaderboard",
     "calibrate": "boneage.calibration",
     "ensemble": "boneage.ensemble",
     "evaluate": "boneage.evaluation",
     "predict": "boneage.prediction",
     "prepare": "preprocessing.prepare",
     "segment": "preprocessing.segment",
+    "sync": "boneage.delivery",
     "train": "boneage.training",
     "tune": "boneage.tuning",
 }

@@ -143,6 +143,19 @@ class Bundle:
         return pd.concat(frames, ignore_index=True)
 
 
+def find_bundle(bundle: str | Path) -> Path:
+    """Return the folder of a bundle; that of a model in MLflow's registry, `models:/boneage@champion`, is fetched.
+
+    Raises:
+        BoneAgeError: If it cannot be fetched.
+    """
+    if not str(bundle).startswith("models:/"):
+        return Path(bundle)
+    from boneage.leaderboard import fetch_bundle
+
+    return fetch_bundle(str(bundle))
+
+
 def seal(metadata: dict[str, Any]) -> str:
     """Hash of the metadata, so that a changed line is noticed."""
     return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
@@ -154,7 +167,8 @@ def read_metadata(folder: str | Path) -> dict[str, Any]:
     Raises:
         BundleError: If it is missing, unreadable, changed, or of another version.
     """
-    path = Path(folder) / METADATA_FILE
+    folder = find_bundle(folder)
+    path = folder / METADATA_FILE
     try:
         metadata = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -184,13 +198,19 @@ def check_model(folder: Path, metadata: dict[str, Any], name: str) -> Path:
     return path
 
 
-def load_bundle(folder: str | Path) -> Bundle:
+def load_bundle(folder: str | Path, *, num_threads: int = 0) -> Bundle:
     """Load a bundle; no code of the caller's is needed and none from the bundle is run.
+
+    Args:
+        folder: The bundle.
+        num_threads: Threads that the network uses; 0 for one per core.
 
     Raises:
         BundleError: If the model or the metadata are missing, damaged or changed.
     """
-    folder = Path(folder)
+    folder = find_bundle(folder)
     metadata = read_metadata(folder)
     path = check_model(folder, metadata, ONNX_FILE)
-    return Bundle(folder, onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]), metadata)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    return Bundle(folder, onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]), metadata)

@@ -1,6 +1,5 @@
 """The command line: each command is the function of the same name."""
 
-import importlib.util
 import math
 import os
 import sys
@@ -9,10 +8,12 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from boneage.cli_training import calibrate, ensemble, train, train_landmarks, train_masks, train_sam, tune
+from boneage.cli_tracking import best, sync, ui
+from boneage.cli_training import calibrate, ensemble, export, train, train_landmarks, train_masks, train_sam, tune
 from boneage.options import (
     Data,
     Json,
+    Reference,
     SamCheckpoint,
     SamModel,
     Segmenter,
@@ -24,7 +25,7 @@ from boneage.options import (
     read_preprocessing,
     show_progress,
 )
-from boneage.web.command import NEEDED, serve
+from boneage.web.command import NEEDED, review, serve
 from tfrecords.errors import BoneAgeError
 
 app = typer.Typer(
@@ -38,8 +39,8 @@ app = typer.Typer(
 # The modules that come with an extra, by which to install them.
 EXTRAS = {
     "apache_beam": "beam",
-    **dict.fromkeys(NEEDED, "serve"),
-    **dict.fromkeys(("keras", "keras_tuner", "mlflow", "psutil", "tensorflow"), "train"),
+    **dict.fromkeys((*NEEDED, "highdicom", "pynetdicom"), "serve"),
+    **dict.fromkeys(("keras", "keras_tuner", "mlflow", "psutil", "sqlalchemy", "tensorflow"), "train"),
     **dict.fromkeys(("segment_anything", "torch"), "sam"),
 }
 
@@ -102,7 +103,7 @@ def prepare(
     if made.info["duplicates"]:
         typer.echo(f"{len(made.info['duplicates']):,} groups of equal pixels: see {made.folder / 'dataset_info.json'}")
     if (made.folder / "review").exists():
-        typer.echo(f"look through them: {made.folder / 'review' / 'index.html'}")
+        typer.echo(f"look through them: {made.folder / 'review' / 'index.html'}, or boneage review {made.folder}")
 
 
 def records(
@@ -173,10 +174,19 @@ def predict(
     sex: Annotated[str | None, typer.Option(help="female or male, for all files; DICOM files bring their own.")] = None,
     table: Annotated[Path | None, typer.Option(help="CSV or spreadsheet with id,male or id,sex.")] = None,
     views: Views = None,
+    reference: Reference = None,
     pictures: Annotated[
         Path | None, typer.Option(help="Folder for a picture of each hand and what in it the answer rests on.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="CSV to write.")] = None,
+    dicom: Annotated[
+        Path | None,
+        typer.Option(help="Folder for a structured report and a secondary capture in the study of each DICOM file."),
+    ] = None,
+    fhir: Annotated[Path | None, typer.Option(help="Folder for a FHIR R4 Observation of each answer.")] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV to write; a killed run goes on with it.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; one per core without it, where there are many files.", min=1)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Predict bone age from raw files; each file gets an answer or a reason."""
@@ -190,8 +200,12 @@ def predict(
             sex=sex,
             table=table,
             views=views,
+            reference=reference,
             pictures=pictures,
+            dicom=dicom,
+            fhir=fhir,
             out=out,
+            workers=workers,
             progress=report,
         )
     if as_json:
@@ -203,11 +217,19 @@ def predict(
             if row["accepted"]
             else row["detail"]
         )
+        if not math.isnan(row["sds"]):
+            answer += f", standard deviation score {row['sds']:+.1f}"
         if row["warnings"] == "sex_from_image":
             answer += f", taken for {row['sex']}"
         elif row["warnings"]:
             answer += f"; the recorded sex, {row['sex']}, looks wrong"
+        if row["accepted"] and row["detail"]:
+            answer += f"; {row['detail']}"
         typer.echo(f"{row['id'] or row['file']}: {answer}")
+    if dicom is not None:
+        left_out = frame["accepted"] & (frame["detail"] == "") & ~frame["reports"].str.contains(".dcm", regex=False)
+        if count := int(left_out.sum()):
+            typer.echo(f"{dicom}: no report for {count:,} of the answers, whose files are no DICOM")
     if out is not None:
         typer.echo(f"written: {out}")
 
@@ -238,34 +260,6 @@ def segment(
         typer.echo(f"  {reasons}: {count:,}")
 
 
-def ui(
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow's store; the one that training uses without it.")
-    ] = None,
-    port: Annotated[int, typer.Option(help="Port on this machine.", min=1, max=65535)] = 5000,
-) -> None:
-    """Open MLflow on the runs that `boneage train` tracked."""
-    from boneage.tracking import resolve_uri
-
-    if importlib.util.find_spec("mlflow") is None:
-        raise ModuleNotFoundError("No module named 'mlflow'", name="mlflow")
-    uri = resolve_uri(tracking_uri)
-    typer.echo(f"MLflow on {uri}: http://127.0.0.1:{port} (takes a while to answer; Ctrl-C ends it)")
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "ui",
-        "--backend-store-uri",
-        uri,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
-    os.execv(sys.executable, command)  # noqa: S606 - no shell, every word is ours or an argument of its own
-
-
 def demo(
     out: Annotated[Path, typer.Option(help="Folder to make.")] = Path("demo"),
 ) -> None:
@@ -279,17 +273,21 @@ def demo(
 for command in (
     prepare,
     records,
+    review,
     train,
     tune,
+    best,
     evaluate,
     predict,
     calibrate,
     ensemble,
+    export,
     segment,
     train_masks,
     train_sam,
     train_landmarks,
     ui,
+    sync,
     demo,
     serve,
 ):

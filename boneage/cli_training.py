@@ -182,3 +182,21 @@ def train_landmarks(
 
     config = build(HandTraining, read_settings(settings), where="train-landmarks")
     print_json(run(table, radiographs=radiographs, split=split, out=out, config=config)["unseen"])
+
+
+def export(
+    bundle: Annotated[Path, typer.Argument(help="Bundle of a training run.")],
+    out: Annotated[Path, typer.Option(help="File to make; a folder for saved_model.", show_default=False)],
+    format: Annotated[
+        str, typer.Option(help="onnx, saved_model (TensorFlow), tflite, or openvino where it is installed.")
+    ] = "onnx",
+    as_json: Json = False,
+) -> None:
+    """Write a bundle's network for another runtime, compared with what it answers in Keras."""
+    from boneage.export import export as run
+
+    difference = run(bundle, out=out, format=format)
+    if as_json:
+        print_json({"path": str(out), "format": format, "largest_difference": difference})
+        return
+    typer.echo(f"{out}: written; its answers differ from Keras's by {difference:.5f} at most")

@@ -7,7 +7,6 @@ and its map has a unit: months.
 from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
@@ -74,7 +73,7 @@ def draw_heat_map(
         for each in (crop, importance)
     )
     heat = np.clip(heat / max(float(importance.max()), 1e-6), 0, 1)
-    colour = matplotlib.colormaps["inferno"](heat)[..., :3] * 255
+    colour = cv2.applyColorMap(np.rint(255 * heat).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
     weight = 0.65 * heat[..., None]
     return np.rint(np.clip(grey[..., None] * (1 - weight) + colour * weight, 0, 255)).astype(np.uint8)
 

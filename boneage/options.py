@@ -16,6 +16,9 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for scripts.")]
+TrackingUri = Annotated[
+    str | None, typer.Option(help="MLflow's store; MLFLOW_TRACKING_URI or sqlite:///mlruns/mlflow.db without it.")
+]
 Segmenter = Annotated[
     str, typer.Option(help="What finds the hand: hand_sam, unet, sam (by torch), or none for the whole frame.")
 ]
@@ -28,6 +31,13 @@ SamCheckpoint = Annotated[
 Views = Annotated[
     str | None,
     typer.Option(help="Looks at each radiograph: one, mirrored, or ten turned and mirrored; the bundle's without it."),
+]
+Reference = Annotated[
+    Path | None,
+    typer.Option(
+        help="CSV of sex, chronological_age_months, mean_months, sd_months for standard deviation scores; the Brush "
+        "Foundation's table without it."
+    ),
 ]
 Workers = Annotated[int | None, typer.Option(help="Processes; one per core without it.", min=1)]
 Table = Annotated[Path | None, typer.Option(help="CSV or spreadsheet with labels or sex, one row a radiograph.")]

@@ -2,13 +2,15 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from boneage.bundle import DEFAULT_BUNDLE, DEFAULT_SEX_BUNDLE, Bundle, BundleError, load_bundle
+from boneage.bundle import DEFAULT_BUNDLE, DEFAULT_SEX_BUNDLE, Bundle, BundleError, load_bundle, seal
 from boneage.config import build
 from boneage.intervals import find_half_width
+from boneage.reference import Reference, load_reference
 from preprocessing.hand import Hand
 from preprocessing.pipeline import PreprocessingConfig, fingerprint, process
 from preprocessing.radiograph import Radiograph, UnreadableImage
@@ -28,6 +30,8 @@ class Reading:
         high_months: Upper end.
         sex: The sex that it holds for, `"female"`, `"male"`, or None where the network asks for none.
         male_share: Probability of a boy by the image, in [0, 1]; NaN without a network that tells it.
+        sds: Standard deviation score of the bone age by the reference table; NaN where age or sex is not
+            known, or the table does not reach so far.
         warnings: `sex_looks_wrong`, `sex_from_image`.
         hand: What was found of the hand; None for a network of whole frames.
         crop: What the network saw, shape `(size, size)`, uint8.
@@ -38,6 +42,7 @@ class Reading:
     high_months: float
     sex: str | None
     male_share: float
+    sds: float
     warnings: tuple[str, ...]
     hand: Hand | None
     crop: UInt8[np.ndarray, "size size"]
@@ -51,13 +56,28 @@ class Reader:
         age: The bundle for bone age.
         sex: The bundle that tells the sex, or None.
         config: The preprocessing of both.
+        reference: By which a bone age is judged, given the age of the child.
     """
 
     age: Bundle
     sex: Bundle | None
     config: PreprocessingConfig
+    reference: Reference
 
-    def read(self, radiograph: Radiograph, *, path: Path, sex: str | None, views: str | None = None) -> Reading:
+    @property
+    def digest(self) -> str:
+        """Name the bundles and the reference table by all that the answers depend on."""
+        return "-".join([*(seal(each.metadata)[:16] for each in (self.age, self.sex) if each), self.reference.digest])
+
+    def read(
+        self,
+        radiograph: Radiograph,
+        *,
+        path: Path,
+        sex: str | None,
+        views: str | None = None,
+        chronological_age_months: float | None = None,
+    ) -> Reading:
         """Read one radiograph.
 
         Args:
@@ -65,6 +85,7 @@ class Reader:
             path: Its file, named in errors.
             sex: The recorded sex, `"female"`, `"male"`, or None where it is not known.
             views: A key of `boneage.views.VIEWS`; the one that the bundle names without it.
+            chronological_age_months: Age of the child, in months, or None.
 
         Raises:
             UnreadableImage: If the hand cannot be trusted, or the sex is needed and not known.
@@ -93,34 +114,43 @@ class Reader:
             high_months=months + reach,
             sex=sex,
             male_share=male_share,
+            sds=self.reference.score(months, chronological_age_months=chronological_age_months, sex=sex),
             warnings=tuple(warnings),
             hand=prepared.hand,
             crop=prepared.image,
         )
 
 
-def load_reader(bundle: str | Path | None = None, *, sex_bundle: str | Path | None = None) -> Reader:
+def load_reader(
+    bundle: str | Path | None = None,
+    *,
+    sex_bundle: str | Path | None = None,
+    reference: str | Path | None = None,
+) -> Reader:
     """Load bundles to read radiographs with.
 
     Args:
         bundle: Folder of the bundle for bone age; the one that ships with the package without it.
         sex_bundle: Folder of the bundle that tells the sex; the one that ships, if `bundle` is left out as well.
+        reference: CSV with a reference table, see `boneage.reference.load_reference`; the one that ships without it.
 
     Raises:
+        UnusableReference: If the reference table cannot be used.
         BundleError: If a bundle is damaged, cannot be reproduced, is for something else, or the two want other
             preprocessing.
     """
     if bundle is None and sex_bundle is None and DEFAULT_SEX_BUNDLE.exists():
         sex_bundle = DEFAULT_SEX_BUNDLE
-    age = load_bundle(DEFAULT_BUNDLE if bundle is None else bundle)
+    # One thread: radiographs are many, and each process works on one of its own.
+    age = load_bundle(DEFAULT_BUNDLE if bundle is None else bundle, num_threads=1)
     if age.metadata["task"] != "age":
         raise BundleError(f"{bundle}: tells the sex; name a bundle for bone age, and this one by --sex-bundle.")
-    sex = None if sex_bundle is None else load_bundle(sex_bundle)
+    sex = None if sex_bundle is None else load_bundle(sex_bundle, num_threads=1)
     if sex is not None and sex.metadata["task"] != "sex":
         raise BundleError(f"{sex_bundle}: tells no sex; train one with task = 'sex'.")
     if sex is not None and sex.metadata["fingerprint"] != age.metadata["fingerprint"]:
         raise BundleError(f"{sex_bundle}: wants other preprocessing than {age.folder}; train both on the same records.")
-    return Reader(age, sex, preprocessing_of(age))
+    return Reader(age, sex, preprocessing_of(age), load_reference(reference))
 
 
 def preprocessing_of(bundle: Bundle) -> PreprocessingConfig:
@@ -136,3 +166,41 @@ def preprocessing_of(bundle: Bundle) -> PreprocessingConfig:
             f"{fingerprint(config)}; install boneage {bundle.metadata['boneage_version']} or train again."
         )
     return config
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """Which model answers.
+
+    Args:
+        name: Folder of the bundle and name of its network.
+        digest: First 12 digits of the SHA-256 of the network.
+        error_months: Mean absolute error on validation, in months; None where the bundle does not tell.
+        coverage_share: Share of validation whose reading lay in the interval; None where the bundle knows none.
+        has_sex_network: Whether the sex is told from the image.
+    """
+
+    name: str
+    digest: str
+    error_months: float | None
+    coverage_share: float | None
+    has_sex_network: bool
+
+    @property
+    def label(self) -> str:
+        """Name and digest."""
+        return f"{self.name} {self.digest}"
+
+
+def describe(reader: Reader) -> Model:
+    """Describe the model of a reader."""
+    metadata: dict[str, Any] = reader.age.metadata
+    interval = metadata.get("interval") or {}
+    network = metadata.get("network")
+    return Model(
+        name=f"{reader.age.folder.resolve().name}{f' ({network})' if network else ''}",
+        digest=metadata["sha256"]["model.onnx"][:12],
+        error_months=metadata.get("validation_error"),
+        coverage_share=interval.get("measured_coverage_share"),
+        has_sex_network=reader.sex is not None,
+    )

@@ -14,7 +14,7 @@ from boneage.tracking import Tracker
 from tfrecords.errors import BoneAgeError
 from tfrecords.write import write_json, write_text
 
-STATE_FILE = "state.json"
+STATE_FILE, EXPERIMENT_FILE = "state.json", "experiment.json"
 BEST_WEIGHTS_FILE = "best.weights.h5"
 
 
@@ -45,7 +45,7 @@ def open_run(folder: Path, experiment: Experiment, *, digest: str, resume: bool)
             )
         return join_run(folder, experiment, digest=digest)
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "experiment.json", to_json(experiment))
+    write_text(folder / EXPERIMENT_FILE, to_json(experiment))
     state = {**_identity(experiment, digest), "history": []}
     write_json(path, state)
     return state

@@ -19,6 +19,7 @@ from boneage.bundle import (
     WEIGHTS_FILE,
     BundleError,
     check_model,
+    find_bundle,
     load_bundle,
     read_metadata,
     seal,
@@ -65,7 +66,7 @@ def copy_bundle(folder: str | Path, source: str | Path, **changes: Any) -> Path:
     Returns:
         The folder.
     """
-    folder, source = Path(folder), Path(source)
+    folder, source = Path(folder), find_bundle(source)
     metadata = read_metadata(source)
     beside = _make_beside(folder)
     for name in metadata["sha256"]:
@@ -121,7 +122,7 @@ def load_network(folder: str | Path) -> keras.Model:
     Raises:
         BundleError: If the bundle is damaged, or carries no network to train on.
     """
-    folder = Path(folder)
+    folder = find_bundle(folder)
     metadata = read_metadata(folder)
     if WEIGHTS_FILE in metadata["sha256"]:
         return _build_from_weights(metadata, check_model(folder, metadata, WEIGHTS_FILE))
@@ -162,12 +163,32 @@ def export_onnx(model: keras.Model, path: Path) -> float:
     Raises:
         BundleError: If it is above 0.1 months.
     """
-    rng = np.random.default_rng(0)
-    probes = {tensor.name: rng.random((_NUM_PROBES, *tensor.shape[1:]), np.float32) for tensor in model.inputs}
-    expected = np.asarray(model(probes, training=False))  # Keras exports only what was called
+    probes, expected = probe(model)  # Keras exports only what was called
     model.export(path, format="onnx", verbose=False)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    difference = float(np.abs(session.run(None, probes)[0] - expected).max())
+    return check_difference(session.run(None, probes)[0], expected, path=path)
+
+
+def probe(model: keras.Model) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Ask a network about a few random images.
+
+    Returns:
+        Its inputs by their names, float32, and what it answers, float32 `(probes, 1)`.
+    """
+    rng = np.random.default_rng(0)
+    probes = {tensor.name: rng.random((_NUM_PROBES, *tensor.shape[1:]), np.float32) for tensor in model.inputs}
+    return probes, np.asarray(model(probes, training=False))
+
+
+def check_difference(answers: np.ndarray, expected: np.ndarray, *, path: Path) -> float:
+    """Return the largest difference between what a written network answers and what it does in Keras, in months.
+
+    Raises:
+        BundleError: If it is above 0.1 months.
+    """
+    difference = float(np.abs(answers - expected).max())
     if not difference <= MAX_DIFFERENCE_MONTHS:
-        raise BundleError(f"{path}: as ONNX the network answers {difference:.2f} months off what it does in Keras.")
+        raise BundleError(
+            f"{path}: answers {difference:.2f} months off what the network does in Keras; it is of no use."
+        )
     return difference

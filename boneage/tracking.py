@@ -1,20 +1,27 @@
-"""Tracking of training runs with MLflow, at the edge: a run without it trains the same."""
+"""Tracking of training runs with MLflow, at the edge: a run without it, or with a store that is down, trains the same.
+
+Everything goes into the journal in the run folder, from where `boneage.delivery` sends it. No name of a user or of a
+machine is tracked, nor a path outside the run folder.
+"""
 
 import contextlib
-import logging
+import functools
+import importlib.metadata
 import os
-import re
+import subprocess
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from boneage.journal import Journal
+
 DEFAULT_URI = "sqlite:///mlruns/mlflow.db"
+TRAINING_EXPERIMENT, TUNING_EXPERIMENT = "boneage-train", "boneage-tune"
 
 
 class Tracker:
     """Where a training run reports to. This one keeps nothing: a run that is not tracked."""
-
-    run_id: str | None = None
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Record what the run was asked to do."""
@@ -23,7 +30,10 @@ class Tracker:
         """Record figures, MAE in months, by epoch or for the whole run."""
 
     def log_artifacts(self, path: Path) -> None:
-        """Record a file or a folder."""
+        """Record a file or a folder of the run folder."""
+
+    def log_model(self, bundle: Path) -> None:
+        """Record a bundle of the run folder as a model that MLflow can load and serve."""
 
     @contextlib.contextmanager
     def start_child(self, run_name: str) -> Iterator["Tracker"]:
@@ -31,32 +41,55 @@ class Tracker:
         yield self
 
 
-class MLflowTracker(Tracker):
-    """Reports to MLflow's active run."""
+class JournalTracker(Tracker):
+    """Writes into a journal, for a run of which the journal has the key.
 
-    def __init__(self, mlflow: Any, run_id: str):
-        self._mlflow, self.run_id = mlflow, run_id
+    Args:
+        journal: The journal.
+        experiment: Name of MLflow's experiment.
+        key: The key.
+    """
+
+    def __init__(self, journal: Journal, *, experiment: str, key: str):
+        self._journal, self._experiment, self._key = journal, experiment, key
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Record what the run was asked to do."""
-        self._mlflow.log_params(dict(params))
+        self._journal.append("params", run=self._key, params=dict(params))
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int | None = None) -> None:
         """Record figures, MAE in months, by epoch or for the whole run."""
-        self._mlflow.log_metrics(dict(metrics), step=step)
+        self._journal.append(
+            "metrics", run=self._key, metrics={name: float(value) for name, value in metrics.items()}, step=step
+        )
 
     def log_artifacts(self, path: Path) -> None:
-        """Record a file or a folder."""
-        if path.is_dir():
-            self._mlflow.log_artifacts(str(path), artifact_path=path.name)
-        else:
-            self._mlflow.log_artifact(str(path))
+        """Record a file or a folder of the run folder."""
+        self._journal.append("files", run=self._key, path=path.relative_to(self._journal.folder).as_posix())
+
+    def log_model(self, bundle: Path) -> None:
+        """Record a bundle of the run folder as a model that MLflow can load and serve."""
+        self._journal.append("model", run=self._key, path=bundle.relative_to(self._journal.folder).as_posix())
 
     @contextlib.contextmanager
     def start_child(self, run_name: str) -> Iterator[Tracker]:
         """Track a part of the run as a run of its own, below this one."""
-        with self._mlflow.start_run(run_name=run_name, nested=True) as run:
-            yield MLflowTracker(self._mlflow, run.info.run_id)
+        child = JournalTracker(self._journal, experiment=self._experiment, key=uuid.uuid4().hex)
+        with child.running(run_name, parent=self._key):
+            yield child
+
+    @contextlib.contextmanager
+    def running(self, run_name: str, *, parent: str | None = None) -> Iterator[None]:
+        """Record that the run begins, and how it ends."""
+        self._journal.append(
+            "begin", run=self._key, experiment=self._experiment, name=run_name, parent=parent, tags=_tags()
+        )
+        status = "FAILED"
+        try:
+            yield
+            status = "FINISHED"
+        finally:
+            self._journal.append("end", run=self._key, status=status)
 
 
 def list_params(table: str, config: Any) -> dict[str, Any]:
@@ -71,15 +104,16 @@ def resolve_uri(tracking_uri: str | None) -> str:
 
 @contextlib.contextmanager
 def start_tracking(
-    tracking_uri: str | None, *, experiment: str, run_name: str, run_id: str | None
+    tracking_uri: str | None, *, folder: Path, experiment: str, run_name: str, system: bool = False
 ) -> Iterator[Tracker]:
     """Track a training run.
 
     Args:
         tracking_uri: MLflow's store as in `resolve_uri`; `"none"` tracks nothing.
+        folder: The run folder. A run that its journal knows is gone on with.
         experiment: Name of MLflow's experiment.
         run_name: Name of the run.
-        run_id: MLflow's id of the run to go on with; a new run without it.
+        system: Whether to record what the machine does as well: processor, memory, disk, network, GPU.
 
     Yields:
         The tracker. The MLflow run is marked as failed if the body raises.
@@ -89,17 +123,32 @@ def start_tracking(
         yield Tracker()
         return
     # Imported here because it takes seconds and is not needed to train.
-    import mlflow
+    from boneage.delivery import Sender
+    from boneage.system import watch_system
 
-    # Each start of a SQLite store tells of every migration of its empty database.
-    for name in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    if match := re.fullmatch(r"sqlite:///(.+)", uri):
-        Path(match[1]).parent.mkdir(parents=True, exist_ok=True)
-    mlflow.set_tracking_uri(uri)
-    if mlflow.get_experiment_by_name(experiment) is None:
-        artifacts = (Path(match[1]).parent / "artifacts").resolve().as_uri() if match else None
-        mlflow.create_experiment(experiment, artifact_location=artifacts)
-    mlflow.set_experiment(experiment)
-    with mlflow.start_run(run_id=run_id, run_name=None if run_id else run_name) as run:
-        yield MLflowTracker(mlflow, run.info.run_id)
+    journal = Journal(folder)
+    known = [entry["run"] for entry in journal.read() if entry["kind"] == "begin" and entry["parent"] is None]
+    tracker = JournalTracker(journal, experiment=experiment, key=known[0] if known else uuid.uuid4().hex)
+    watched = watch_system(tracker) if system else contextlib.nullcontext()
+    with Sender(journal, uri), tracker.running(run_name), watched:
+        yield tracker
+
+
+@functools.cache
+def _tags() -> dict[str, str]:
+    """Tell what code runs: the version, and the commit where the package lies in a repository of its own."""
+    tags = {"boneage.version": importlib.metadata.version("boneage")}
+    here = Path(__file__).parent
+    git = ["git", "-C", str(here)]
+    try:
+        # A package that was installed below somebody's repository is no part of it.
+        subprocess.run([*git, "ls-files", "--error-unmatch", "__init__.py"], check=True, capture_output=True)
+        described = subprocess.run(
+            [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return tags
+    return tags | {"mlflow.source.git.commit": described.stdout.strip()}

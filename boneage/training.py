@@ -30,12 +30,11 @@ from boneage.models.fused import fuse, in_float32
 from boneage.models.transfer import learning_rate_factors, set_trainable
 from boneage.optimizer import build_optimizer
 from boneage.plots import plot_history
-from boneage.run_folder import BEST_WEIGHTS_FILE, STATE_FILE, RunKeeper, TrainingFailed, join_run, open_run
+from boneage.run_folder import BEST_WEIGHTS_FILE, EXPERIMENT_FILE, RunKeeper, TrainingFailed, join_run, open_run
 from boneage.saving import copy_bundle, save_bundle
-from boneage.tracking import Tracker, list_params, start_tracking
+from boneage.tracking import TRAINING_EXPERIMENT, Tracker, list_params, start_tracking
 from tfrecords.info import RecordsError, read_info, split_info
 from tfrecords.read import name_damage
-from tfrecords.write import write_json
 
 __all__ = ["TrainingFailed", "TrainingResult", "train"]
 
@@ -110,13 +109,13 @@ def train(
             state = join_run(folder, experiment, digest=info["digest"])
         with start_tracking(
             tracking_uri if chief else "none",
-            experiment="boneage-train",
+            folder=folder,
+            experiment=TRAINING_EXPERIMENT,
             run_name=experiment.name,
-            run_id=state.get("tracking_run"),
+            system=True,
         ) as tracker:
-            if chief:
-                write_json(folder / STATE_FILE, state := {**state, "tracking_run": tracker.run_id})
             _log_params(tracker, experiment, info=info)
+            tracker.log_artifacts(folder / EXPERIMENT_FILE)
             model = _fit(strategy, experiment, data=data, info=info, folder=folder, state=state, tracker=tracker)
             history = state["history"]
             if chief:
@@ -259,6 +258,11 @@ def _conclude(
     copy_bundle(bundle, bundle, **measured)
     plot_history(history, folder / "history.png")
     tracker.log_metrics({f"best_val_{experiment.train.measure}": evaluation.error})
-    for path in (folder / "evaluation-validation", folder / "history.png", bundle):
+    # Not the predictions: the ids in them may be names of files, and those of people.
+    for path in (*sorted((folder / "evaluation-validation").glob("evaluation.*")), folder / "history.png"):
         tracker.log_artifacts(path)
+    if experiment.train.task == "age":
+        tracker.log_model(bundle)
+    else:
+        tracker.log_artifacts(bundle)
     return TrainingResult(folder, bundle, evaluation.error, history)

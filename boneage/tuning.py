@@ -21,7 +21,7 @@ from boneage.config import ConfigError, Experiment, load_experiment, to_json
 from boneage.features import Features, read_features
 from boneage.heads import Diverged, Head, choose, predict_head, reference_heads, train_head
 from boneage.oracles import OBJECTIVE, TUNERS, open_oracle
-from boneage.tracking import Tracker, list_params, start_tracking
+from boneage.tracking import TUNING_EXPERIMENT, Tracker, list_params, start_tracking
 from boneage.tuning_report import summarise_search, tabulate_trials
 from tfrecords.errors import BoneAgeError, check_choice
 from tfrecords.info import RecordsError, read_info, split_info
@@ -98,14 +98,10 @@ def tune(
         raise RecordsError(f"{data}: split 'train' has records without bone age; a search needs every label.")
     features = read_features(experiment, data=data, folder=out.parent / FEATURES_FOLDER)
     state = _open(out, experiment, digest=info["digest"], tower=features.tower_sha256, tuner=tuner, seed=seed)
-    with start_tracking(
-        tracking_uri, experiment="boneage-tune", run_name=experiment.name, run_id=state["tracking_run"]
-    ) as tracker:
-        write_json(out / STATE_FILE, {**state, "tracking_run": tracker.run_id})
-        if state["tracking_run"] is None:
-            tracker.log_params(
-                {"tuner": tuner, "seed": seed, "data.digest": info["digest"], **list_params("tune", experiment.tune)}
-            )
+    with start_tracking(tracking_uri, folder=out, experiment=TUNING_EXPERIMENT, run_name=experiment.name) as tracker:
+        tracker.log_params(
+            {"tuner": tuner, "seed": seed, "data.digest": info["digest"], **list_params("tune", experiment.tune)}
+        )
         search = _Search(experiment, features, folder=out, seed=seed, tracker=tracker, progress=progress)
         trials = search.run(num_trials, tuner=tuner)
         table = tabulate_trials(trials)
@@ -253,7 +249,8 @@ def _open(folder: Path, experiment: Experiment, *, digest: str, tower: str, tune
     path = folder / STATE_FILE
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        return {**identity, "tracking_run": None}
+        write_json(path, identity)
+        return identity
     state = json.loads(path.read_text(encoding="utf-8"))
     if different := [key for key in identity if state.get(key) != identity[key]]:
         raise TuningFailed(

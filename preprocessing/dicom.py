@@ -1,6 +1,7 @@
 """Read a radiograph, or only the header of one, from a DICOM file.
 
-What identifies a person is read only to become an age in months or a hash, and never enters a message.
+What identifies a person is read only to become an age in months or a hash, or to stand in another object of the same
+study, and never enters a message.
 """
 
 import hashlib
@@ -28,7 +29,7 @@ from pydicom.uid import (
 )
 
 from preprocessing.dicom_pixels import displayed_pixels, numbers
-from preprocessing.radiograph import Radiograph, UnreadableImage, check_size, read_head
+from preprocessing.radiograph import DECODING, Radiograph, UnreadableImage, check_size, read_head
 
 _DAYS_PER_MONTH = 365.25 / 12
 _MONTHS_PER_AGE_UNIT = {"D": 1 / _DAYS_PER_MONTH, "W": 7 / _DAYS_PER_MONTH, "M": 1.0, "Y": 12.0}
@@ -37,7 +38,7 @@ _JPEG_2000_START = b"\xff\x4f\xff\x51"
 # ITU-T T.81 table B.1 and ITU-T T.87 C.1.1: JPEG and JPEG-LS name their size after a start-of-frame marker.
 _JPEG_START = b"\xff\xd8"
 _JPEG_FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
-_DECODER_LOGGERS = ("pydicom", "pylibjpeg", "openjpeg", "libjpeg", "jpeg_ls")
+_LOGGERS = ("pydicom", "pylibjpeg", "openjpeg", "libjpeg", "jpeg_ls", "highdicom")
 _HEADER_KEYWORDS = [
     "SOPInstanceUID", "IssuerOfPatientID", "PatientID", "PatientSex", "PatientAge", "PatientBirthDate", "StudyDate",
     "ImageLaterality", "Laterality",
@@ -135,20 +136,45 @@ def read_dicom(data: bytes, *, path: Path, max_pixels: int) -> Radiograph:
         )
 
 
+def read_study(path: str | Path) -> Dataset:
+    """Read all of a DICOM file but its pixels, to write another object of the same study.
+
+    It tells who the patient is: what is made of it belongs into that object, and nowhere else.
+
+    Args:
+        path: A DICOM file.
+
+    Raises:
+        UnreadableImage: If the file is missing, empty, deflated or damaged.
+    """
+    path = Path(path)
+    _refuse_deflated(read_head(path), path=path)
+    with _private_errors(path):
+        return pydicom.dcmread(path, force=True, stop_before_pixels=True)
+
+
+@contextmanager
+def keep_silent() -> Iterator[None]:
+    """Keep warnings and log records of DICOM libraries to ourselves: they quote values, which may be a name."""
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    with DECODING:
+        levels = [logger.level for logger in loggers]
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.CRITICAL + 1)
+            with warnings.catch_warnings(), pydicom.config.disable_value_validation():
+                warnings.filterwarnings("ignore", category=UserWarning, module=r"(pydicom|highdicom)\.")
+                yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
 @contextmanager
 def _private_errors(path: Path) -> Iterator[None]:
-    """Turn whatever pydicom meets in a damaged file into one error, and keep the values that it quotes to ourselves.
-
-    pydicom documents no closed set of errors for damaged files. Its errors, warnings and log records quote the values
-    that they complain about, which may be a name or a date of birth.
-    """
-    loggers = [logging.getLogger(name) for name in _DECODER_LOGGERS]
-    levels = [logger.level for logger in loggers]
+    """Turn whatever pydicom meets in a damaged file into one error: it documents no closed set, and quotes values."""
     try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL + 1)
-        with warnings.catch_warnings(), pydicom.config.disable_value_validation():
-            warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")
+        with keep_silent():
             yield
     except UnreadableImage:
         raise
@@ -156,9 +182,6 @@ def _private_errors(path: Path) -> Iterator[None]:
         raise UnreadableImage(
             f"{path} is a damaged or incomplete DICOM file; export it again from its source.", reason="damaged_image"
         ) from None
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _refuse_deflated(head: bytes, *, path: Path) -> None:

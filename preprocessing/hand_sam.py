@@ -39,11 +39,12 @@ def predict_with(forward: Forward, pixels: UInt8[np.ndarray, "height width"], pr
     """
     box = Letterbox(pixels.shape, HAND_SAM_SIZE_PX)
     left, top, right, bottom = prompts.box
-    known = np.array([(left, top), (right - 1, bottom - 1), *prompts.points][:MAX_POINTS], np.float64)
+    corners = (left, top), (right - 1, bottom - 1)
+    known = np.array([*corners, *prompts.points, *prompts.points_outside][:MAX_POINTS], np.float64)
     points = np.zeros((1, MAX_POINTS, 2), np.float32)
     labels = np.full((1, MAX_POINTS), -1, np.float32)
     points[0, : len(known)] = box.place_points(known)
-    labels[0, : len(known)] = (2, 3, *[1] * len(prompts.points))[:MAX_POINTS]
+    labels[0, : len(known)] = (2, 3, *[1] * len(prompts.points), *[0] * len(prompts.points_outside))[:MAX_POINTS]
     logits, quality = forward(box.place(pixels)[None, None], points, labels)
     return [
         weigh(np.ascontiguousarray(each[box.inside]), predicted_iou=float(iou))

@@ -194,7 +194,24 @@ def process(
     """
     if config.segmenter == WHOLE_FRAME:
         return _take_frame(radiograph, config)
-    hand = examine(radiograph, config, review=review)
+    return cut_out(radiograph, examine(radiograph, config, review=review), config, path=path, review=review)
+
+
+def cut_out(
+    radiograph: Radiograph, hand: Hand, config: PreprocessingConfig, *, path: Path, review: Review = UNREVIEWED
+) -> Prepared:
+    """Take a radiograph through the steps after `examine`: gate, upright, forearm cut, background, contrast, square.
+
+    Args:
+        radiograph: The radiograph.
+        hand: What `examine` found in it.
+        config: The preprocessing.
+        path: Its file, named in the error.
+        review: What a person decided of it; it stands above the gate.
+
+    Raises:
+        Untrusted: If the hand cannot be trusted; its reason names why, several joined by `;`.
+    """
     reasons = review.judge(hand.reasons)
     decisions = _list_decisions(hand, config, review=review)
     mirror = hand.pose is not None and (hand.pose.side == "right") != review.flip
@@ -284,7 +301,7 @@ def _list_decisions(hand: Hand, config: PreprocessingConfig, *, review: Review) 
         },
     }
     if segmentation.prompts:
-        decisions["prompts"] = dataclasses.asdict(segmentation.prompts)
+        decisions["prompts"] = {"box": segmentation.prompts.box, "points": segmentation.prompts.points}
     if segmentation.candidates:
         names = ("predicted_iou", "stability", "plausibility", "score")
         decisions["candidates"] = [

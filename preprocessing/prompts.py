@@ -22,10 +22,12 @@ class Prompts:
     Args:
         box: `(left, top, right, bottom)` in pixels of the frame.
         points: Points `(x, y)` on the hand, in pixels of the frame; may be none.
+        points_outside: Points `(x, y)` not on the hand, which people alone tell.
     """
 
     box: Box
     points: tuple[tuple[int, int], ...] = ()
+    points_outside: tuple[tuple[int, int], ...] = ()
 
 
 def find_prompts(pixels: UInt8[np.ndarray, "height width"]) -> Prompts:

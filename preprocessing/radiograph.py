@@ -1,6 +1,7 @@
 """One radiograph in memory, and the one error for a file that does not hold one."""
 
 import hashlib
+import threading
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,9 @@ import numpy as np
 from jaxtyping import Shaped, UInt8, UInt16
 
 from tfrecords.errors import BoneAgeError
+
+# Decoders are kept silent by switches of the whole process, so that no two files may decode at once.
+DECODING = threading.RLock()
 
 
 class UnreadableImage(BoneAgeError):

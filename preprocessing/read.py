@@ -16,7 +16,7 @@ from jaxtyping import Shaped, UInt8, UInt16
 from PIL import Image, ImageOps, TiffImagePlugin
 
 from preprocessing.dicom import is_dicom, read_dicom
-from preprocessing.radiograph import Radiograph, UnreadableImage, check_size, pixel_hash, read_head
+from preprocessing.radiograph import DECODING, Radiograph, UnreadableImage, check_size, pixel_hash, read_head
 
 __all__ = [
     "RADIOGRAPH_SUFFIXES",
@@ -82,7 +82,13 @@ def read_radiograph(path: str | Path, *, max_pixels: int = 100_000_000) -> Radio
             "or raise max_pixels.",
             reason="too_large",
         )
-    return _read(path.read_bytes(), file_format=file_format, path=path, max_pixels=max_pixels)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UnreadableImage(
+            f"{path} cannot be read ({error.strerror}); copy it again from its source.", reason="missing_file"
+        ) from error
+    return _read(data, file_format=file_format, path=path, max_pixels=max_pixels)
 
 
 def decode_radiograph(data: bytes, *, path: str | Path, max_pixels: int = 100_000_000) -> Radiograph:
@@ -132,7 +138,7 @@ def _decode(
     data: bytes, *, file_format: str, path: Path, max_pixels: int
 ) -> UInt8[np.ndarray, "height width"] | UInt16[np.ndarray, "height width"]:
     """Decode the bytes of a PNG, JPEG or TIFF file to grey pixels, bright = bone."""
-    with warnings.catch_warnings():
+    with DECODING, warnings.catch_warnings():
         # The size is checked below against max_pixels; odd metadata beside sound pixels is no reason to alarm anyone.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")

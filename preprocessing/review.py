@@ -8,7 +8,9 @@ PNG named by `value`, within the file's own folder. One radiograph may have seve
 import csv
 import dataclasses
 import hashlib
+import io
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from jaxtyping import Bool
 from preprocessing.radiograph import UnreadableImage
 from preprocessing.read import read_radiograph
 from tfrecords.errors import BoneAgeError, closest
+from tfrecords.write import write_text
 
 DECISIONS = ("keep", "reject", "rotate", "flip", "mask")
 
@@ -111,6 +114,23 @@ def read_reviews(path: Path) -> dict[str, Review]:
         if reviews[id].reject and reviews[id].keep:
             raise ReviewError(f"{where}: {id} is both rejected and kept; leave one.")
     return reviews
+
+
+def write_reviews(path: Path, reviews: Mapping[str, Review]) -> None:
+    """Write a file of decisions that `read_reviews` reads; it is on the disk when this returns.
+
+    Args:
+        path: The CSV.
+        reviews: One review an id, whose `rows` are written.
+    """
+    table = io.StringIO(newline="")
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(("id", "decision", "value"))
+    for id, review in reviews.items():
+        for row in review.rows:
+            decision, _, value = row.partition(" ")
+            writer.writerow((id, decision, value))
+    write_text(path, table.getvalue())
 
 
 def _read_decision(decision: str, value: str, *, path: Path, where: str) -> dict[str, Any]:

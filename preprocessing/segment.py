@@ -1,8 +1,7 @@
 """Segment alone: one mask for each radiograph, and a table of how each hand lies and whether it can be trusted."""
 
 import functools
-import json
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,11 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from preprocessing.notes import name_work, work_noted
 from preprocessing.pipeline import WHOLE_FRAME, PreprocessingConfig, examine, fingerprint
 from preprocessing.radiograph import UnreadableImage
 from preprocessing.read import read_radiograph
 from preprocessing.sources import Case, find_cases
-from preprocessing.workers import work_through
 from tfrecords.errors import BoneAgeError
 from tfrecords.write import write_bytes, write_text
 
@@ -64,23 +63,10 @@ def segment(
     notes = out / _NOTES_FILE
     try:
         out.mkdir(parents=True, exist_ok=True)
-        named = fingerprint(config)
-        keys = {_key(case, named): case for case in cases}
-        done = _read_notes(notes, keys)
-        # Written anew: what follows must not be joined to a line that a kill cut off.
-        write_text(notes, "".join(map(_note, done, done.values())))
-        waiting = [(key, case) for key, case in keys.items() if key not in done]
-        if progress:
-            progress(len(cases) - len(waiting), len(cases))
+        named = {name_work(case, work=fingerprint(config)): case for case in cases}
         work = functools.partial(_segment_file, out=out, config=config)
-        with notes.open("a", encoding="utf-8") as file:
-            for (key, _), row in work_through(work, waiting, workers=workers):
-                done[key] = row
-                file.write(_note(key, row))
-                file.flush()
-                if progress:
-                    progress(len(done), len(cases))
-        frame = pd.DataFrame([*rows, *done.values()], columns=list(COLUMNS))
+        rows += work_noted(work, named, notes=notes, workers=workers, progress=progress)
+        frame = pd.DataFrame(rows, columns=list(COLUMNS))
         frame = frame.sort_values("file", kind="stable", ignore_index=True)
         write_text(out / SEGMENTS_FILE, frame.to_csv(index=False, float_format="%.4f"))
         notes.unlink()
@@ -89,28 +75,6 @@ def segment(
             f"{error.filename or out}: {error.strerror or error}; name another folder by --out."
         ) from error
     return frame
-
-
-def _key(case: Case, preprocessing: str) -> str:
-    """Name a radiograph and what is done with it, so that a run resumes only what it would have done itself."""
-    stat = case.path.stat()
-    return repr((case.id, str(case.path), stat.st_size, stat.st_mtime_ns, preprocessing))
-
-
-def _note(key: str, row: dict[str, Any]) -> str:
-    return json.dumps([key, row]) + "\n"
-
-
-def _read_notes(notes: Path, keys: Container[str]) -> dict[str, dict[str, Any]]:
-    """Read what a killed run has finished; its last line may be half written."""
-    done = {}
-    if notes.exists():
-        for line in notes.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):
-                key, row = json.loads(line)
-                if key in keys:
-                    done[key] = row
-    return done
 
 
 def _keep_apart(out: Path, source: Path) -> None:

@@ -1,8 +1,11 @@
 """Contact sheets: small pictures of what was done to each radiograph, worst first, for people to look through."""
 
 import base64
+import dataclasses
 import html
+import itertools
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from preprocessing.hand import Hand
+from tfrecords.errors import BoneAgeError
 from tfrecords.write import write_text
 
 ROWS_A_PAGE = 200
@@ -34,14 +38,55 @@ b {{ color: #ff8a80; font-weight: 600 }}
 </style>
 <h1>{title}</h1>
 <p>{summary} Radiograph with the outline of the mask (green), of the masks that were not chosen (blue) and the
-landmarks, then the crop that was kept, or would have been. To overrule: write <code>id,decision,value</code> into a CSV
-(keep, reject, rotate and degrees, flip, mask and a PNG's name) and give it by <code>--review</code>.</p>
+landmarks, then the crop that was kept, or would have been. To overrule: decide on them by <code>boneage review</code>,
+or write <code>id,decision,value</code> into a CSV (keep, reject, rotate and degrees, flip, mask and a PNG's name), and
+give the CSV to <code>boneage prepare --review</code>.</p>
 <nav>{links}</nav>
 <main>
 {figures}
 </main>
 </html>
 """
+
+# A figure as `_figure` writes it.
+_FIGURE = re.compile(
+    r'<figure[^>]*><img [^>]*alt="(?P<id>[^"]*)" src="data:image/jpeg;base64,(?P<picture>[^"]*)"><figcaption>(?P=id)'
+    r"(?: (?P<score>\d\.\d\d))?(?P<side> right)?(?: <b>(?P<reasons>[^<]*)</b>)?</figcaption></figure>\n?"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """A radiograph on a contact sheet.
+
+    Args:
+        id: Its id.
+        score: Trust in its mask, in [0, 1], to two digits; None where the segmenter measures nothing.
+        side: `"right"` where it was mirrored, else `""`.
+        reasons: Why it was rejected; none where it was not.
+        page: The page that it stands on.
+        offset: Byte of the page where it begins.
+    """
+
+    id: str
+    score: float | None
+    side: str
+    reasons: tuple[str, ...]
+    page: Path
+    offset: int
+
+    def read(self) -> bytes:
+        """Read its picture, the JPEG of `draw_tile`."""
+        with self.page.open("rb") as file:
+            file.seek(self.offset)
+            found = _FIGURE.fullmatch(file.readline().decode())
+        if found is None:
+            raise SheetsError(f"{self.page}: changed since it was first read; start again.")
+        return base64.b64decode(found["picture"])
+
+
+class SheetsError(BoneAgeError):
+    """Contact sheets that are missing or cannot be read."""
 
 
 def draw_tile(hand: Hand, crop: UInt8[np.ndarray, "size size"] | None) -> str:
@@ -114,7 +159,7 @@ def write_sheets(folder: Path, parts: Sequence[Path]) -> None:
     folder.mkdir()
     rejected = sum(not accepted for accepted, *_ in places)
     num_pages = -(-len(places) // ROWS_A_PAGE)
-    names = ["index.html", *(f"page-{number}.html" for number in range(2, num_pages + 1))]
+    names = [_page_name(number) for number in range(1, num_pages + 1)]
     for number, name in enumerate(names):
         chosen = places[number * ROWS_A_PAGE : (number + 1) * ROWS_A_PAGE]
         figures = "\n".join(_figure(_read_row(part, offset)) for *_, part, offset in chosen)
@@ -127,6 +172,45 @@ def write_sheets(folder: Path, parts: Sequence[Path]) -> None:
             tile=_TILE_PX,
         )
         write_text(folder / name, page)
+
+
+def find_tiles(folder: Path) -> list[Tile]:
+    """List the radiographs on the contact sheets of a preparation in their order; pictures stay on the disk.
+
+    Args:
+        folder: Where `write_sheets` wrote.
+
+    Raises:
+        SheetsError: If there are none.
+    """
+    tiles: list[Tile] = []
+    for number in itertools.count(1):
+        page = folder / _page_name(number)
+        if not page.exists():
+            break
+        with page.open("rb") as file:
+            offset = 0
+            for line in file:
+                if line.startswith(b"<figure") and (found := _FIGURE.fullmatch(line.decode())):
+                    score, reasons = found["score"], html.unescape(found["reasons"] or "")
+                    tiles.append(
+                        Tile(
+                            id=html.unescape(found["id"]),
+                            score=float(score) if score else None,
+                            side=(found["side"] or "").strip(),
+                            reasons=tuple(reasons.split(", ")) if reasons else (),
+                            page=page,
+                            offset=offset,
+                        )
+                    )
+                offset += len(line)
+    if not tiles:
+        raise SheetsError(f"{folder}: no contact sheets; they are made of hands, by `boneage prepare`.")
+    return tiles
+
+
+def _page_name(number: int) -> str:
+    return "index.html" if number == 1 else f"page-{number}.html"
 
 
 def _read_row(part: Path, offset: int) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""The page and the REST interface of `boneage serve`."""
+"""The pages and the REST interface of `boneage serve`, and the page of `boneage review`."""

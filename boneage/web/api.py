@@ -20,6 +20,7 @@ _EXAMPLE: dict[str, Any] = {
     "male_share": 0.0713,
     "chronological_age_months": 111.0,
     "difference_months": 7.4,
+    "sds": 0.6,
     "warnings": [],
     "reasons": [],
     "detail": "",
@@ -29,7 +30,7 @@ _REFUSED: dict[str, Any] = {
     **_EXAMPLE,
     "file": "foot.png",
     "accepted": False,
-    **dict.fromkeys(("bone_age_months", "low_months", "high_months", "male_share", "difference_months")),
+    **dict.fromkeys(("bone_age_months", "low_months", "high_months", "male_share", "difference_months", "sds")),
     "reasons": ["no_hand"],
     "detail": "No hand was found in it.",
 }
@@ -47,6 +48,7 @@ class Prediction(BaseModel):
     male_share: float | None = Field(description="Probability of a boy by the image, in [0, 1]; null if not told.")
     chronological_age_months: float | None = Field(description="As sent, else as a DICOM file tells.")
     difference_months: float | None = Field(description="Bone age less chronological age.")
+    sds: float | None = Field(description="Standard deviation score by the reference table; null if not known.")
     warnings: list[str] = Field(description="Codes: sex_looks_wrong, sex_from_image.")
     reasons: list[str] = Field(description="Codes that tell why there is no bone age.")
     detail: str = Field(description="The reasons in words.")

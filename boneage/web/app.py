@@ -7,22 +7,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from fastapi.staticfiles import StaticFiles
-from starlette.exceptions import HTTPException
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse, PlainTextResponse
 
-from boneage.reader import Reader
+from boneage.reader import Reader, describe
 from boneage.web import api, pages
 from boneage.web.history import History
 from boneage.web.metrics import Metrics
 from boneage.web.pool import Pool
-from boneage.web.safety import Access, Shield
-from boneage.web.service import Service, describe
+from boneage.web.safety import Access
+from boneage.web.service import Service
+from boneage.web.shell import enclose
 from boneage.web.store import Store
-from boneage.web.uploads import BadRequest, Bounds
-
-_STATIC = Path(__file__).parent / "static"
+from boneage.web.uploads import Bounds
 
 
 class _App(FastAPI):
@@ -81,33 +78,14 @@ def create_app(
         redoc_url=None,
         lifespan=live,
     )
-    app.add_middleware(Shield, access=access, metrics=metrics)
     app.include_router(api.make_router(service))
     app.include_router(pages.make_router(service, access))
-    app.mount("/static", StaticFiles(directory=_STATIC), name="static")
     _add_probes(app, service)
-
-    @app.exception_handler(BadRequest)
-    async def answer_bad_request(request: Request, error: BadRequest) -> Response:
-        if _is_page(request):
-            return pages.show_problem(error)
-        return JSONResponse({"detail": error.message}, error.status, error.headers)
-
-    @app.exception_handler(HTTPException)
-    async def answer_http_error(request: Request, error: HTTPException) -> Response:
-        message = "there is no such page." if error.status_code == 404 else f"{error.detail}."
-        return await answer_bad_request(
-            request, BadRequest(error.status_code, message, headers=dict(error.headers or {}))
-        )
-
+    enclose(app, access=access, metrics=metrics)
     return app
 
 
 def _add_probes(app: FastAPI, service: Service) -> None:
-    @app.get("/healthz", summary="Whether the server lives")
-    async def tell_health() -> dict[str, str]:
-        return {"status": "ok"}
-
     @app.get("/readyz", summary="Whether the model is loaded", responses={503: {"description": "Not yet."}})
     async def tell_readiness() -> JSONResponse:
         told = {"status": "ready" if service.is_ready else "loading", "model": service.model.label}
@@ -116,7 +94,3 @@ def _add_probes(app: FastAPI, service: Service) -> None:
     @app.get("/metrics", summary="Counts and seconds, for Prometheus", response_class=PlainTextResponse)
     async def tell_metrics() -> PlainTextResponse:
         return PlainTextResponse(service.metrics.write(), media_type="text/plain; version=0.0.4")
-
-
-def _is_page(request: Request) -> bool:
-    return "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api/")

@@ -1,38 +1,14 @@
-"""The pages: upload and readings, report, login."""
+"""The pages: upload and readings, report."""
 
-from urllib.parse import parse_qs
-
-import jinja2
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from fastapi.responses import PlainTextResponse, RedirectResponse, Response
 
 from boneage.web.history import Entry, write_csv
+from boneage.web.login import session_of, set_cookie
+from boneage.web.render import render
 from boneage.web.safety import SESSION_COOKIE, Access
 from boneage.web.service import Service
 from boneage.web.uploads import BadRequest
-from boneage.web.words import explain_reasons, explain_warning, say_age, say_difference
-
-# The widest bone age that the scale beside a reading shows, in months.
-_SCALE_MONTHS = 228.0
-_MAX_LOGIN_BYTES = 4096
-
-_templates = jinja2.Environment(
-    loader=jinja2.PackageLoader("boneage.web"),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_templates.filters |= {"age": say_age, "difference": say_difference, "reasons": explain_reasons}
-_templates.filters |= {
-    "warning": explain_warning,
-    "scaled": lambda months: round(100 * min(max(months / _SCALE_MONTHS, 0.0), 1.0), 2),
-}
-
-
-def render(name: str, *, status: int = 200, headers: dict[str, str] | None = None, **values: object) -> HTMLResponse:
-    """Render a template as an answer."""
-    return HTMLResponse(_templates.get_template(name).render(**values), status, headers)
 
 
 def make_router(service: Service, access: Access) -> APIRouter:
@@ -40,23 +16,15 @@ def make_router(service: Service, access: Access) -> APIRouter:
     router = APIRouter(include_in_schema=False)
     history, model = service.history, service.model
 
-    def session_of(request: Request) -> str | None:
-        return history.find(request.cookies.get(SESSION_COOKIE))
-
-    def set_cookie(request: Request, response: Response, session: str) -> None:
-        response.set_cookie(
-            SESSION_COOKIE, session, httponly=True, samesite="strict", secure=request.url.scheme == "https", path="/"
-        )
-
     def find_entry(request: Request, id: str) -> Entry:
-        entry = history.get(id, session=session_of(request))
+        entry = history.get(id, session=session_of(request, history))
         if entry is None:
             raise BadRequest(404, "there is no such reading in this session; readings are kept in memory only.")
         return entry
 
     @router.get("/")
     async def show_page(request: Request) -> Response:
-        entries = history.entries_of(session_of(request))
+        entries = history.entries_of(session_of(request, history))
         latest = [each for each in entries if each.batch == entries[0].batch]
         return render(
             "page.html",
@@ -71,7 +39,7 @@ def make_router(service: Service, access: Access) -> APIRouter:
     @router.post("/")
     async def read(request: Request) -> Response:
         answers = await service.answer(request, age_field="chronological_age_years", age_unit_months=12.0)
-        session = session_of(request) or history.open(is_known=False)
+        session = session_of(request, history) or history.open(is_known=False)
         history.add(answers, session=session)
         response = RedirectResponse("/#readings", 303)
         set_cookie(request, response, session)
@@ -89,52 +57,27 @@ def make_router(service: Service, access: Access) -> APIRouter:
     async def show_crop(request: Request, id: str) -> Response:
         return _image(find_entry(request, id).answer.draw_crop(), "image/png")
 
+    @router.get("/readings/{id}/importance.png")
+    async def show_importance(request: Request, id: str) -> Response:
+        return _image(await service.draw_importance(find_entry(request, id).answer), "image/png")
+
     @router.get("/readings.csv")
     async def download(request: Request) -> Response:
         return PlainTextResponse(
-            write_csv(history.entries_of(session_of(request)), model=model.label),
+            write_csv(history.entries_of(session_of(request, history)), model=model.label),
             headers={"Content-Disposition": 'attachment; filename="bone_ages.csv"'},
             media_type="text/csv",
         )
 
     @router.post("/forget")
     async def forget(request: Request) -> Response:
-        if session := session_of(request):
+        if session := session_of(request, history):
             history.forget(session)
         response = RedirectResponse("/", 303)
         response.delete_cookie(SESSION_COOKIE, path="/")
         return response
 
-    @router.get("/login")
-    async def show_login() -> Response:
-        return render("login.html", is_wrong=False)
-
-    @router.post("/login")
-    async def log_in(request: Request) -> Response:
-        if not access.fits(await _read_token(request)):
-            return render("login.html", status=403, is_wrong=True)
-        # A session that was there before the token could be known to someone else.
-        if session := session_of(request):
-            history.forget(session)
-        response = RedirectResponse("/", 303)
-        set_cookie(request, response, history.open(is_known=True))
-        return response
-
     return router
-
-
-def show_problem(error: BadRequest) -> Response:
-    """Show why a request of the page was not answered."""
-    return render("problem.html", status=error.status, headers=error.headers, message=error.message)
-
-
-async def _read_token(request: Request) -> str:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MAX_LOGIN_BYTES:
-            raise BadRequest(413, "no token is that long.")
-    return parse_qs(body.decode("ascii", "replace")).get("token", [""])[0].strip()
 
 
 def _image(data: bytes | None, media_type: str) -> Response:

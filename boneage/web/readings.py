@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 import math
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +19,6 @@ from preprocessing.read import decode_radiograph
 _log = logging.getLogger("boneage.web")
 # What errors call the file: its name is the user's, and is not logged.
 _PATH = Path("file")
-# While it decodes, pydicom is kept silent by switches of the whole process, so that no two files may decode at once.
-_DECODING = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +53,8 @@ class Answer:
         sex: The sex that it holds for, as recorded or told from the image; None where it is not known.
         male_share: Probability of a boy by the image, in [0, 1]; None without a network that tells it.
         chronological_age_months: As given, else as a DICOM file tells, to whole months.
+        sds: Standard deviation score of the bone age, to a tenth; None where age or sex is not known, or
+            the reference table does not reach so far.
         side: Which hand it is, `"left"` or `"right"`; None where it is not known.
         has_outline: Whether the picture shows the outline of the hand.
         picture: The radiograph, with the outline where a hand was looked for, JPEG; None where it could not be read.
@@ -72,6 +71,7 @@ class Answer:
     sex: str | None = None
     male_share: float | None = None
     chronological_age_months: float | None = None
+    sds: float | None = None
     side: str | None = None
     has_outline: bool = False
     picture: bytes | None = dataclasses.field(default=None, repr=False)
@@ -123,8 +123,7 @@ def read_upload(reader: Reader, upload: Upload) -> Answer:
 
 
 def _read(reader: Reader, upload: Upload) -> Answer:
-    with _DECODING:
-        radiograph = decode_radiograph(upload.data, path=_PATH)
+    radiograph = decode_radiograph(upload.data, path=_PATH)
     recorded, age_months = radiograph.sex, upload.chronological_age_months
     if age_months is None and radiograph.chronological_age_months is not None:
         # To the day, beside the date of the study, it would tell the date of birth.
@@ -133,7 +132,7 @@ def _read(reader: Reader, upload: Upload) -> Answer:
         return _refuse_seen(upload, radiograph, reasons=(SEX_CONFLICT,), age_months=age_months)
     sex = recorded or upload.sex
     try:
-        reading = reader.read(radiograph, path=_PATH, sex=sex)
+        reading = reader.read(radiograph, path=_PATH, sex=sex, chronological_age_months=age_months)
     except Untrusted as error:
         reasons = tuple(error.reason.split(";"))
         return _refuse_seen(
@@ -151,6 +150,7 @@ def _read(reader: Reader, upload: Upload) -> Answer:
         sex=reading.sex,
         male_share=_number(reading.male_share, digits=4),
         chronological_age_months=age_months,
+        sds=_number(reading.sds, digits=1),
         side=_side(reading.hand),
         has_outline=reading.hand is not None,
         picture=draw_radiograph(radiograph, reading.hand),

@@ -25,7 +25,7 @@ _OPEN_PATHS = ("/healthz", "/login", "/static/style.css", "/static/icon.svg")
 # Referrers go to the same origin alone; with none at all, browsers would not name the origin of a form either.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",
@@ -106,10 +106,10 @@ class Shield:
     Args:
         app: What answers.
         access: Who may ask.
-        metrics: Where requests are counted.
+        metrics: Where requests are counted, if they are.
     """
 
-    def __init__(self, app: ASGIApp, *, access: Access, metrics: Metrics):
+    def __init__(self, app: ASGIApp, *, access: Access, metrics: Metrics | None = None):
         self._app, self._access, self._metrics = app, access, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -138,9 +138,11 @@ class Shield:
                 failed = JSONResponse({"detail": "this failed, for a reason that is in the server's log."}, 500)
                 await failed(scope, receive, send_guarded)
         finally:
-            method = scope["method"] if scope["method"] in _METHODS else "other"
-            path = getattr(scope.get("route"), "path", "other")
-            self._metrics.count_request(path=path, method=method, status=status, seconds=time.perf_counter() - began)
+            if self._metrics is not None:
+                method = scope["method"] if scope["method"] in _METHODS else "other"
+                path = getattr(scope.get("route"), "path", "other")
+                seconds = time.perf_counter() - began
+                self._metrics.count_request(path=path, method=method, status=status, seconds=seconds)
 
 
 def _host_name(request: Request) -> str:

@@ -1,19 +1,18 @@
 """What the page and the REST interface share: the model, and a request's way from its form to its answers."""
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import logging
 import time
 from pathlib import Path
-from typing import Any
 
 from starlette.requests import Request
 
-from boneage.reader import Reader
+from boneage.reader import Reader, describe
 from boneage.web.history import History
 from boneage.web.metrics import Metrics
+from boneage.web.pictures import draw_importance
 from boneage.web.pool import Pool, PoolFull
 from boneage.web.readings import Answer, Upload, name_error, read_upload, refuse
 from boneage.web.store import Store
@@ -21,48 +20,11 @@ from boneage.web.uploads import BadRequest, Bounds, read_uploads
 from boneage.web.words import TIMED_OUT
 from preprocessing.radiograph import Radiograph
 from tfrecords.errors import BoneAgeError
+from tfrecords.schema import male_from_sex
 
 _RETRY_SECONDS = "10"
 _DRAWING = Path("drawing")
 _log = logging.getLogger("boneage.web")
-
-
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """Which model answers.
-
-    Args:
-        name: Folder of the bundle and name of its network.
-        digest: First 12 digits of the SHA-256 of the network.
-        error_months: Mean absolute error on validation, in months; None where the bundle does not tell.
-        coverage_share: Share of validation whose reading lay in the interval; None where the bundle knows none.
-        has_sex_network: Whether the sex is told from the image.
-    """
-
-    name: str
-    digest: str
-    error_months: float | None
-    coverage_share: float | None
-    has_sex_network: bool
-
-    @property
-    def label(self) -> str:
-        """Name and digest."""
-        return f"{self.name} {self.digest}"
-
-
-def describe(reader: Reader) -> Model:
-    """Describe the model of a reader."""
-    metadata: dict[str, Any] = reader.age.metadata
-    interval = metadata.get("interval") or {}
-    network = metadata.get("network")
-    return Model(
-        name=f"{reader.age.folder.resolve().name}{f' ({network})' if network else ''}",
-        digest=metadata["sha256"]["model.onnx"][:12],
-        error_months=metadata.get("validation_error"),
-        coverage_share=interval.get("measured_coverage_share"),
-        has_sex_network=reader.sex is not None,
-    )
 
 
 class Service:
@@ -123,6 +85,24 @@ class Service:
                 )
                 return [await self._answer_one(upload, until=until) for upload in uploads]
         except PoolFull:
+            raise BadRequest(
+                503, "too many readings at the moment; try again in a while.", headers={"Retry-After": _RETRY_SECONDS}
+            ) from None
+
+    async def draw_importance(self, answer: Answer) -> bytes | None:
+        """Draw what a reading rests on, as PNG; None where there is no reading.
+
+        Raises:
+            BadRequest: If there is no time for it.
+        """
+        if not answer.accepted or answer.crop is None:
+            return None
+        male = male_from_sex(answer.sex) if answer.sex else 0.0
+        draw = functools.partial(draw_importance, self.reader.age, answer.crop, male=male)
+        try:
+            with self.pool.admit() as until:
+                return await self.pool.run(draw, until=until)
+        except (PoolFull, TimeoutError):
             raise BadRequest(
                 503, "too many readings at the moment; try again in a while.", headers={"Retry-After": _RETRY_SECONDS}
             ) from None

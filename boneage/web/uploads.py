@@ -95,6 +95,20 @@ async def read_uploads(
     return [Upload(name, data, sex, age_months) for name, data in files]
 
 
+async def read_body(request: Request, *, max_bytes: int) -> bytes:
+    """Read a body that ought to be small.
+
+    Raises:
+        BadRequest: If it is not.
+    """
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > max_bytes:
+            raise BadRequest(413, f"at most {max_bytes:,} bytes may be sent here.")
+    return body
+
+
 async def _sort(form: FormData, *, age_field: str) -> tuple[list[tuple[str, bytes]], dict[str, str]]:
     """Tell the files of a form, by name and content, from its fields."""
     fields: dict[str, str] = {}

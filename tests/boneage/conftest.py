@@ -1,10 +1,22 @@
+"""Drawn radiographs, records of them, and bundles with known answers, made without TensorFlow."""
+
+import dataclasses
+import hashlib
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
-from preprocessing.pipeline import PreprocessingConfig
+from boneage.bundle import BUNDLE_VERSION, seal
+from boneage.reader import load_reader
+from preprocessing.pipeline import PreprocessingConfig, fingerprint
 from preprocessing.prepare import Preparation, prepare
-from preprocessing.synthetic import write_dataset
+from preprocessing.synthetic import draw_radiograph, write_dataset
+from tfrecords.write import write_json
+
+BANDS = ("0-5", "5-10", "10-13", "13-16", "16+")
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +34,99 @@ def prepared(drawn, tmp_path_factory) -> Preparation:
     return prepare(
         drawn, out=out, split="random", config=PreprocessingConfig(segmenter="none", image_size_px=32), workers=1
     )
+
+
+@pytest.fixture(scope="session")
+def write_bundle():
+    """A function that writes a bundle with known answers, without TensorFlow."""
+
+    def write(folder, *, segmenter="none", scale=100.0, **metadata):
+        """A bundle that answers `scale` x mean grey, and 10 more for boys."""
+        folder.mkdir(parents=True)
+        image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 32, 32, 1])
+        male = helper.make_tensor_value_info("male", TensorProto.FLOAT, ["batch", 1])
+        months = helper.make_tensor_value_info("months", TensorProto.FLOAT, ["batch", 1])
+        constants = {
+            "axes": np.int64([1, 2, 3]),
+            "one": np.int64([1]),
+            "scale": np.float32(scale / 32**2),
+            "boys": np.float32(10),
+        }
+        nodes = [
+            helper.make_node("ReduceSum", ["image", "axes"], ["sum"], keepdims=0),
+            helper.make_node("Mul", ["sum", "scale"], ["scaled"]),
+            helper.make_node("Unsqueeze", ["scaled", "one"], ["column"]),
+            helper.make_node("Mul", ["male", "boys"], ["more"]),
+            helper.make_node("Add", ["column", "more"], ["months"]),
+        ]
+        graph = helper.make_graph(
+            nodes,
+            "known",
+            [image, male],
+            [months],
+            [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+        )
+        onnx.save(
+            helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "model.onnx"
+        )
+        config = PreprocessingConfig(segmenter=segmenter, image_size_px=32 if segmenter == "none" else 256)
+        described = {
+            "bundle_version": BUNDLE_VERSION,
+            "task": "age",
+            "network": "known",
+            "input_size": 32,
+            "use_sex": True,
+            "views": "one",
+            "validation_error": 7.25,
+            "preprocessing": dataclasses.asdict(config),
+            "fingerprint": fingerprint(config),
+            "sha256": {"model.onnx": hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()},
+            "interval": {
+                "measured_coverage_share": 0.9,
+                "half_width_months": {"female": dict.fromkeys(BANDS, 12.0), "male": dict.fromkeys(BANDS, 9.0)},
+            },
+            **metadata,
+        }
+        write_json(folder / "metadata.json", {**described, "seal": seal(described)})
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def reader(tmp_path_factory, write_bundle):
+    """Reads whole frames: 100 x mean grey, 10 more for boys."""
+    return load_reader(write_bundle(tmp_path_factory.mktemp("known") / "frames"))
+
+
+@pytest.fixture(scope="session")
+def hand_reader(tmp_path_factory, write_bundle):
+    """Finds the hand first, as the packaged model does."""
+    return load_reader(write_bundle(tmp_path_factory.mktemp("known") / "hands", segmenter="hand_sam", scale=500.0))
+
+
+@pytest.fixture(scope="session")
+def write_hand(write_dicom):
+    """A function that writes a drawn hand as a DICOM file of a study, with all that tells who the child is."""
+
+    def write(*, seed=7, **elements):
+        described = {
+            "SOPInstanceUID": f"1.2.3.4.{seed}",
+            "SeriesInstanceUID": "1.2.3.4.5",
+            "StudyInstanceUID": "1.2.3.4",
+            "StudyDate": "20200303",
+            "StudyTime": "101112",
+            "StudyID": "17",
+            "AccessionNumber": "A-815",
+            "ReferringPhysicianName": "Arzt^Anna",
+            "PatientName": "Müller^Zoë",
+            "PatientID": "PATIENT-4711",
+            "PatientBirthDate": "20100203",
+            "PatientSex": "F",
+            "SpecificCharacterSet": "ISO_IR 100",
+            "ImageLaterality": "L",
+        }
+        pixels = draw_radiograph(120, sex="female", seed=seed, size_px=(320, 256)).pixels
+        return write_dicom(pixels, **(described | elements))
+
+    return write

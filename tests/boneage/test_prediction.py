@@ -11,6 +11,7 @@ from boneage.bundle import BundleError
 from boneage.prediction import PredictionError, predict
 from boneage.saving import copy_bundle, save_bundle
 from preprocessing.pipeline import PreprocessingConfig, fingerprint
+from preprocessing.read import read_radiograph
 
 
 def save(folder, *, use_sex=True, input_size=32):
@@ -67,6 +68,52 @@ def test_answers_for_every_file(bundle, radiographs, tmp_path):
     assert rows[0]["low_months"] == ""
     assert float(rows[0]["bone_age_months"]) == pytest.approx(60, abs=0.5)
     assert rows[2]["bone_age_months"] == ""
+
+
+def test_processes_answer_alike(bundle, radiographs, tmp_path):
+    alone = predict(radiographs, bundle=bundle, sex="male", out=tmp_path / "alone.csv", workers=1)
+    counted = []
+    together = predict(
+        radiographs,
+        bundle=bundle,
+        sex="male",
+        out=tmp_path / "together.csv",
+        workers=2,
+        progress=lambda *each: counted.append(each),
+    )
+    assert together.equals(alone)
+    assert (tmp_path / "together.csv").read_bytes() == (tmp_path / "alone.csv").read_bytes()
+    assert counted[0] == (0, 3) and counted[-1] == (3, 3)
+    assert sorted(path.name for path in tmp_path.glob("*.csv*")) == ["alone.csv", "together.csv"]
+
+
+def test_a_killed_run_goes_on_unless_another_bundle_answers(bundle, radiographs, tmp_path, monkeypatch):
+    out, read = tmp_path / "out.csv", []
+
+    def read_two(path):
+        if len(read) == 2:
+            raise KeyboardInterrupt
+        read.append(path.name)
+        return read_radiograph(path)
+
+    monkeypatch.setattr("boneage.prediction.read_radiograph", read_two)
+    with pytest.raises(KeyboardInterrupt):
+        predict(radiographs, bundle=bundle, sex="male", out=out, workers=1)
+    assert not out.exists()
+    notes = tmp_path / "out.csv.part.jsonl"
+    left = notes.read_text()
+    read.clear()
+    frame = predict(radiographs, bundle=bundle, sex="male", out=out, workers=1)
+    assert read == ["3.png"] and list(frame["accepted"]) == [True, True, False]
+    assert out.exists() and not notes.exists()
+    notes.write_text(left)
+    read[:] = []
+    monkeypatch.setattr(
+        "boneage.prediction.read_radiograph", lambda path: read.append(path.name) or read_radiograph(path)
+    )
+    other = copy_bundle(tmp_path / "other", bundle, views="mirrored")
+    predict(radiographs, bundle=other, sex="male", out=out, workers=1)
+    assert read == ["1.png", "2.png", "3.png"]
 
 
 def test_draws_what_the_answers_rest_on(bundle, radiographs, tmp_path):

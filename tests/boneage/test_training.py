@@ -10,7 +10,6 @@ from boneage.batches import training_batches, validation_batches
 from boneage.bundle import load_bundle
 from boneage.config import AugmentConfig, Experiment, TrainConfig
 from boneage.saving import load_network
-from boneage.tracking import start_tracking
 from boneage.training import TrainingFailed, train
 from tfrecords.info import RecordsError
 
@@ -77,8 +76,24 @@ def test_tracks_parameters_mae_and_the_bundle(finished, prepared):
     assert run.data.params["data.digest"] == prepared.info["digest"]
     tracked = [metric.value for metric in client.get_metric_history(run.info.run_id, "val_mae")]
     assert tracked == pytest.approx([row["val_mae"] for row in result.history])
+    assert run.data.metrics["best_val_mae"] == pytest.approx(result.validation_error)
+    assert {"learning_rate", "images_per_second", "input_stall_share", "mae"} <= set(run.data.metrics)
+    assert any(name.startswith("system/cpu") for name in run.data.metrics)
     artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
-    assert {"bundle", "evaluation-validation", "history.png"} <= artifacts
+    assert artifacts == {"experiment.json", "evaluation-validation", "history.png"}
+    evaluation = {item.path for item in client.list_artifacts(run.info.run_id, "evaluation-validation")}
+    assert evaluation == {"evaluation-validation/evaluation.json", "evaluation-validation/evaluation.png"}
+    (model,) = client.search_logged_models([run.info.experiment_id])
+    assert (model.status, model.source_run_id) == ("READY", run.info.run_id)
+
+
+def test_tells_the_store_neither_where_it_was_trained_nor_single_predictions(finished, prepared):
+    result, _ = finished
+    for path in (each for each in (result.folder.parent / "store").rglob("*") if each.is_file()):
+        content = path.read_bytes()
+        assert str(prepared.folder).encode() not in content, path.name
+        assert str(result.folder).encode() not in content, path.name
+        assert path.name != "predictions.csv"
 
 
 def test_a_killed_run_resumes_to_the_same_result(finished, prepared, tmp_path, monkeypatch):
@@ -183,14 +198,3 @@ def test_a_resumed_stream_of_batches_is_the_later_part_of_the_whole(prepared):
     for (expected, labels), (received, received_labels) in zip(list(whole)[4:], later, strict=True):
         np.testing.assert_array_equal(received["image"], expected["image"])
         np.testing.assert_array_equal(received_labels, labels)
-
-
-def test_marks_a_tracked_run_that_raises_as_failed(finished):
-    import mlflow
-
-    _, uri = finished  # a new store takes MLflow seconds to make
-    with pytest.raises(RuntimeError), start_tracking(uri, experiment="e", run_name="r", run_id=None):
-        raise RuntimeError
-    client = mlflow.MlflowClient(uri)
-    (run,) = client.search_runs([client.get_experiment_by_name("e").experiment_id])
-    assert run.info.status == "FAILED"

@@ -53,6 +53,18 @@ def test_points_are_labelled_and_missing_ones_too():
     np.testing.assert_allclose(told["points"][:4], [[-0.25, 63.75], [255.25, 191.25], [49.75, 88.75], [149.75, 163.75]])
 
 
+def test_points_outside_of_the_hand_are_told_as_such():
+    told = []
+
+    def listen(image, points, labels):
+        told.extend(labels[0].tolist())
+        return answer_with_points(image, points, labels)
+
+    prompts = Prompts((0, 0, 512, 256), points=((100, 50),), points_outside=((300, 200), (400, 200)))
+    predict_with(listen, np.zeros((256, 512), np.uint8), prompts)
+    assert told == [2, 3, 1, 0, 0, -1]
+
+
 def test_the_most_trusted_candidate_is_taken_and_all_are_kept():
     pixels = np.zeros((200, 160), np.uint8)
     pixels[40:160, 40:110] = 255

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocessing.review import Review, ReviewError, read_reviews
+from preprocessing.review import Review, ReviewError, read_reviews, write_reviews
 
 
 @pytest.fixture
@@ -60,3 +60,12 @@ def test_a_person_stands_above_the_gate():
     assert Review(keep=True).judge(("bad_mask",)) == ()
     assert Review(reject=True).judge(()) == ("rejected_by_reviewer",)
     assert Review().judge(("bad_mask",)) == ("bad_mask",)
+
+
+def test_what_is_written_is_read_again(write, tmp_path):
+    cv2.imwrite(str(tmp_path / "seven.png"), np.zeros((2, 2), np.uint8))
+    reviews = read_reviews(write('id,decision,value\n"5, or so",keep,\n7,rotate,-90\n7,mask,seven.png\n6,reject,\n'))
+    write_reviews(tmp_path / "again.csv", reviews)
+    again = read_reviews(tmp_path / "again.csv")
+    assert again == reviews
+    assert list(again) == ["5, or so", "7", "6"]

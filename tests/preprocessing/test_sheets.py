@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import json
 import re
 
 import cv2
@@ -113,3 +114,39 @@ def test_a_decision_on_nothing_is_named(source, tmp_path):
     with pytest.raises(PreparationFailed, match="'77' is no radiograph of"):
         run(source, tmp_path / "records", review=decisions)
     assert not (tmp_path / "records").exists()
+
+
+def write_part(path, rows):
+    lines = [json.dumps({"side": "", "score": None, "reasons": [], **row}) for row in rows]
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def test_sheets_are_read_as_they_were_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(sheets, "ROWS_A_PAGE", 2)
+    rows = [
+        {"id": '<b>&"1 0.50', "score": 0.5, "tile": base64.b64encode(b"first").decode()},
+        {"id": "2", "score": 0.954, "side": "right", "tile": base64.b64encode(b"second").decode()},
+        {"id": "3", "reasons": ["no_hand", "cut_off"], "tile": base64.b64encode(b"third").decode()},
+        {"id": "4", "score": 1.0, "side": "left", "tile": base64.b64encode(b"fourth").decode()},
+    ]
+    sheets.write_sheets(tmp_path / "review", [write_part(tmp_path / "part.tiles", rows)])
+    tiles = sheets.find_tiles(tmp_path / "review")
+    assert [(tile.id, tile.score, tile.side, tile.reasons) for tile in tiles] == [
+        ("3", None, "", ("no_hand", "cut_off")),
+        ('<b>&"1 0.50', 0.5, "", ()),
+        ("2", 0.95, "right", ()),
+        ("4", 1.0, "", ()),
+    ]
+    assert [tile.read() for tile in tiles] == [b"third", b"first", b"second", b"fourth"]
+
+
+def test_sheets_that_are_not_there_or_changed_are_named(tmp_path):
+    with pytest.raises(sheets.SheetsError, match="no contact sheets"):
+        sheets.find_tiles(tmp_path)
+    row = {"id": "1", "tile": base64.b64encode(b"first").decode()}
+    sheets.write_sheets(tmp_path / "review", [write_part(tmp_path / "part.tiles", [row])])
+    (tile,) = sheets.find_tiles(tmp_path / "review")
+    tile.page.write_text("other")
+    with pytest.raises(sheets.SheetsError, match="changed since"):
+        tile.read()

@@ -1,75 +1,21 @@
-"""Bundles with known answers, made without TensorFlow, and the application over them."""
+"""The application over bundles with known answers, and a browser to look at it."""
 
-import dataclasses
-import hashlib
 import io
+import shutil
+import threading
+import time
 
 import numpy as np
-import onnx
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
-from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from boneage.bundle import BUNDLE_VERSION, seal
-from boneage.reader import load_reader
 from boneage.web.app import create_app
-from preprocessing.pipeline import PreprocessingConfig, fingerprint
+from boneage.web.command import _listen
 from preprocessing.synthetic import draw_radiograph
-from tfrecords.write import write_json
 
-BANDS = ("0-5", "5-10", "10-13", "13-16", "16+")
-
-
-def write_bundle(folder, *, segmenter="none", scale=100.0, **metadata):
-    """A bundle that answers `scale` x mean grey, and 10 more for boys."""
-    folder.mkdir(parents=True)
-    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 32, 32, 1])
-    male = helper.make_tensor_value_info("male", TensorProto.FLOAT, ["batch", 1])
-    months = helper.make_tensor_value_info("months", TensorProto.FLOAT, ["batch", 1])
-    constants = {
-        "axes": np.int64([1, 2, 3]),
-        "one": np.int64([1]),
-        "scale": np.float32(scale / 32**2),
-        "boys": np.float32(10),
-    }
-    nodes = [
-        helper.make_node("ReduceSum", ["image", "axes"], ["sum"], keepdims=0),
-        helper.make_node("Mul", ["sum", "scale"], ["scaled"]),
-        helper.make_node("Unsqueeze", ["scaled", "one"], ["column"]),
-        helper.make_node("Mul", ["male", "boys"], ["more"]),
-        helper.make_node("Add", ["column", "more"], ["months"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "known",
-        [image, male],
-        [months],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
-    )
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "model.onnx"
-    )
-    config = PreprocessingConfig(segmenter=segmenter, image_size_px=32 if segmenter == "none" else 256)
-    described = {
-        "bundle_version": BUNDLE_VERSION,
-        "task": "age",
-        "network": "known",
-        "input_size": 32,
-        "use_sex": True,
-        "views": "one",
-        "validation_error": 7.25,
-        "preprocessing": dataclasses.asdict(config),
-        "fingerprint": fingerprint(config),
-        "sha256": {"model.onnx": hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()},
-        "interval": {
-            "measured_coverage_share": 0.9,
-            "half_width_months": {"female": dict.fromkeys(BANDS, 12.0), "male": dict.fromkeys(BANDS, 9.0)},
-        },
-        **metadata,
-    }
-    write_json(folder / "metadata.json", {**described, "seal": seal(described)})
-    return folder
+CHROMIUM = shutil.which("chromium")
 
 
 @pytest.fixture(scope="session")
@@ -82,18 +28,6 @@ def encode_png():
         return file.getvalue()
 
     return encode
-
-
-@pytest.fixture(scope="session")
-def reader(tmp_path_factory):
-    """Reads whole frames: 100 x mean grey, 10 more for boys."""
-    return load_reader(write_bundle(tmp_path_factory.mktemp("known") / "frames"))
-
-
-@pytest.fixture(scope="session")
-def hand_reader(tmp_path_factory):
-    """Finds the hand first, as the packaged model does."""
-    return load_reader(write_bundle(tmp_path_factory.mktemp("known") / "hands", segmenter="hand_sam", scale=500.0))
 
 
 @pytest.fixture(scope="session")
@@ -142,3 +76,37 @@ def upload():
         return client.get("/", headers={"Accept": "text/html"}).text
 
     return send
+
+
+@pytest.fixture
+def live():
+    """A function that serves an application on a free port and gives its address."""
+    running = []
+
+    def start(app):
+        listener = _listen("127.0.0.1", 0)
+        config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        running.append((server, thread, listener))
+        while not server.started:
+            time.sleep(0.01)
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    yield start
+    for server, thread, listener in running:
+        server.should_exit = True
+        thread.join(10)
+        listener.close()
+
+
+@pytest.fixture
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("needs Debian's chromium")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    with playwright.sync_playwright() as started:
+        launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()

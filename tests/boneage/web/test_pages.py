@@ -38,8 +38,11 @@ def test_a_drawn_hand_is_read(serve, hand_reader, upload, drawn_hand):
     radiograph, crop = pictures(client, page)
     assert radiograph.headers["Content-Type"] == "image/jpeg"
     assert crop.content.startswith(b"\x89PNG")
+    importance = client.get(re.search(r'src="([^"]+/importance.png)"', page)[1])
+    assert importance.content.startswith(b"\x89PNG") and importance.content != crop.content
     report = client.get(re.search(r'href="(/readings/[^"]+)"', page)[1]).text
     assert "hand.png" in report
+    assert re.search(r"Standard deviation score</dt><dd>[+-]\d+\.\d<", report)
     assert "no diagnosis or treatment" in report
 
 
@@ -50,6 +53,9 @@ def test_an_image_without_a_hand_is_shown_with_its_reasons(serve, hand_reader, u
     assert "No bone age" in page
     assert not re.search(r"<strong>\d+ years", page)
     assert pictures(client, page)[0].status_code == 200
+    assert "importance.png" not in page
+    radiograph = re.search(r'src="(/readings/[^/]+)/radiograph.jpg"', page)[1]
+    assert client.get(f"{radiograph}/importance.png").status_code == 404
 
 
 def test_a_hostile_name_is_only_a_name(client, upload, half):

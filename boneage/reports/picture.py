@@ -1,0 +1,71 @@
+"""The picture of a reading for an archive: the radiograph with its outline, the crop, and the answer in words."""
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from boneage.reader import Reader, Reading, describe
+from boneage.reports.words import NOTICE, VERSION, list_warnings, say_interval, say_sex
+from boneage.web.pictures import outline_hand
+from boneage.web.words import say_age
+from preprocessing.radiograph import Radiograph
+
+_HEIGHT_PX = 1024
+_CROP_PX = 512
+_GAP_PX = 24
+_WHITE, _GREY, _AMBER = (255, 255, 255), (190, 190, 190), (255, 190, 60)
+
+
+def draw_report(radiograph: Radiograph, reading: Reading, *, reader: Reader) -> UInt8[np.ndarray, "height width 3"]:
+    """Draw a reading.
+
+    Args:
+        radiograph: The radiograph.
+        reading: What was read in it.
+        reader: What read it.
+
+    Returns:
+        Red, green, blue, 1024 pixels high.
+    """
+    picture = cv2.cvtColor(outline_hand(radiograph, reading.hand, max_size_px=_HEIGHT_PX), cv2.COLOR_BGR2RGB)
+    outlined = ImageOps.contain(Image.fromarray(picture), (_HEIGHT_PX, _HEIGHT_PX))
+    left = outlined.width + _GAP_PX
+    canvas = Image.new("RGB", (left + _CROP_PX + _GAP_PX, _HEIGHT_PX))
+    canvas.paste(outlined, (0, (_HEIGHT_PX - outlined.height) // 2))
+    crop = Image.fromarray(reading.crop).resize((_CROP_PX, _CROP_PX), Image.Resampling.BICUBIC)
+    canvas.paste(crop.convert("RGB"), (left, _GAP_PX))
+    pen = ImageDraw.Draw(canvas)
+    is_right = bool(reading.hand and reading.hand.pose and reading.hand.pose.side == "right")
+    months = max(reading.bone_age_months, 0.0)
+    lines = [
+        (f"Bone age {months:.1f} months", 36, _WHITE),
+        (say_age(months), 28, _WHITE),
+        (say_interval(reading, reader=reader), 22, _WHITE),
+        (say_sex(reading), 22, _WHITE),
+        *((remark, 22, _AMBER) for remark in (*list_warnings(reading), NOTICE)),
+        ("The crop shows the right hand as a left one" if is_right else "", 16, _GREY),
+        (f"boneage {VERSION}, model {describe(reader).label}", 16, _GREY),
+    ]
+    top = _GAP_PX + _CROP_PX + _GAP_PX
+    for text, size_px, colour in filter(lambda line: line[0], lines):
+        top = _write(pen, text, (left, top), size_px=size_px, colour=colour)
+    return np.asarray(canvas)
+
+
+def _write(
+    pen: ImageDraw.ImageDraw, text: str, place: tuple[int, int], *, size_px: int, colour: tuple[int, int, int]
+) -> int:
+    """Write a text in lines no wider than the crop, and return where the next one begins."""
+    font = ImageFont.load_default(size_px)
+    left, top = place
+    line = ""
+    for word in [*text.split(), None]:
+        longer = f"{line} {word}".strip()
+        if word is not None and pen.textlength(longer, font) <= _CROP_PX:
+            line = longer
+            continue
+        pen.text((left, top), line, font=font, fill=colour)
+        top += round(size_px * 1.45)
+        line = word or ""
+    return top

@@ -1,0 +1,27 @@
+"""Templates as answers."""
+
+import jinja2
+from fastapi.responses import HTMLResponse
+
+from boneage.web.words import explain_reasons, explain_warning, say_age, say_difference
+
+# The widest bone age that the scale beside a reading shows, in months.
+_SCALE_MONTHS = 228.0
+
+_templates = jinja2.Environment(
+    loader=jinja2.PackageLoader("boneage.web"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_templates.filters |= {"age": say_age, "difference": say_difference, "reasons": explain_reasons}
+_templates.filters |= {
+    "warning": explain_warning,
+    "scaled": lambda months: round(100 * min(max(months / _SCALE_MONTHS, 0.0), 1.0), 2),
+}
+
+
+def render(name: str, *, status: int = 200, headers: dict[str, str] | None = None, **values: object) -> HTMLResponse:
+    """Render a template as an answer."""
+    return HTMLResponse(_templates.get_template(name).render(**values), status, headers)

@@ -1,0 +1,62 @@
+import keras
+import numpy as np
+import pytest
+
+from boneage.bundle import BundleError
+from boneage.cli import main
+from boneage.export import ExportFailed, export
+from boneage.saving import save_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    inputs = {"image": keras.Input((32, 32, 1), name="image"), "male": keras.Input((1,), name="male")}
+    keras.utils.set_random_seed(0)
+    x = keras.layers.Conv2D(4, 3, activation="relu", name="conv")(inputs["image"])
+    x = keras.layers.Concatenate(name="join")([keras.layers.GlobalAveragePooling2D(name="pool")(x), inputs["male"]])
+    x = keras.layers.Rescaling(40.0, 120.0, name="months")(keras.layers.Dense(1, name="dense")(x))
+    metadata = {"task": "age", "input_size": 32, "use_sex": True, "views": "one"}
+    return save_bundle(tmp_path_factory.mktemp("run") / "bundle", keras.Model(inputs, x), metadata)
+
+
+@pytest.mark.parametrize(("format", "name"), [("onnx", "a.onnx"), ("saved_model", "a"), ("tflite", "a.tflite")])
+def test_a_written_network_answers_as_in_keras(format, name, bundle, tmp_path):
+    out = tmp_path / "new" / name
+    assert export(bundle, out=out, format=format) < 0.01
+    assert [path.name for path in out.parent.iterdir()] == [name]
+    with pytest.raises(ExportFailed, match="already there"):
+        export(bundle, out=out, format=format)
+
+
+def test_openvino_where_it_is_installed(bundle, tmp_path):
+    pytest.importorskip("openvino", reason="needs openvino")
+    assert export(bundle, out=tmp_path / "a.xml", format="openvino") < 0.1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "a.xml"]
+
+
+def test_a_network_that_answers_otherwise_is_not_written(bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr("boneage.saving.MAX_DIFFERENCE_MONTHS", -1.0)
+    with pytest.raises(BundleError, match="months off what the network does in Keras"):
+        export(bundle, out=tmp_path / "a.onnx", format="onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_tells_the_difference(bundle, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["boneage", "export", str(bundle), "--out", str(tmp_path / "a.onnx")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert "differ from Keras's by 0.0000" in capsys.readouterr().out
+
+
+def test_an_unknown_format_is_named(bundle, tmp_path):
+    with pytest.raises(ValueError, match="'onnx'"):
+        export(bundle, out=tmp_path / "a", format="onxx")
+
+
+def test_saved_models_take_batches(bundle, tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    export(bundle, out=tmp_path / "a", format="saved_model")
+    inputs = {"image": np.zeros((3, 32, 32, 1), np.float32), "male": np.ones((3, 1), np.float32)}
+    loaded = tf.saved_model.load(tmp_path / "a")
+    assert loaded.serve(inputs).shape == (3, 1)

@@ -1,0 +1,396 @@
+"""The review desk: what it shows, that decisions are on the disk, and that `boneage prepare --review` follows them."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import cv2
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from boneage.web.decisions import Decisions
+from boneage.web.desk import Desk, DeskError, trace
+from boneage.web.review import create_review
+from preprocessing.pipeline import PreprocessingConfig
+from preprocessing.prepare import prepare
+from preprocessing.review import read_reviews
+from preprocessing.sheets import SheetsError
+from preprocessing.synthetic import draw_radiograph
+from tfrecords.framing import read_frames
+from tfrecords.schema import decode
+
+CONFIG = PreprocessingConfig(image_size_px=64)
+ORIGIN = {"Origin": "http://127.0.0.1:8000"}
+TOKEN = "a-secret-of-some-length"
+PAGE = {"Accept": "text/html"}
+# The two hands of one frame come first, for the gate rejects them.
+NUM_HANDS = 5
+
+
+def draw(number):
+    return draw_radiograph(60 + 20 * number, sex="male", seed=number, size_px=(256, 205)).pixels
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """Four drawings of a hand, and one of two."""
+    folder = tmp_path_factory.mktemp("source")
+    for number in range(NUM_HANDS - 1):
+        cv2.imwrite(str(folder / f"hand-{number}.png"), draw(number))
+    two = np.hstack([draw(NUM_HANDS), draw(NUM_HANDS)[:, ::-1]])
+    cv2.imwrite(str(folder / "two & (hands).png"), two)
+    ids = sorted(path.stem for path in folder.glob("*.png"))
+    (folder / "labels.csv").write_text("id,boneage,male\n" + "".join(f"{id},100,True\n" for id in ids))
+    return folder
+
+
+def make(source, out, **options):
+    return prepare(
+        source, out=out, table=source / "labels.csv", split="random", config=CONFIG, workers=1, **options
+    ).folder
+
+
+@pytest.fixture(scope="module")
+def records(source, tmp_path_factory):
+    return make(source, tmp_path_factory.mktemp("records") / "records")
+
+
+@pytest.fixture(scope="module")
+def desk(records, source):
+    return Desk(records, source=source)
+
+
+@pytest.fixture
+def start(desk, tmp_path):
+    """A function that starts the application for a reviewer and gives a client of it."""
+
+    def open_(reviewer="", **options):
+        taken = Decisions(tmp_path / "decisions.csv", reviewer=reviewer, ids={tile.id for tile in desk.tiles})
+        return TestClient(
+            create_review(desk, taken, **options), base_url="http://127.0.0.1:8000", follow_redirects=False
+        )
+
+    return open_
+
+
+@pytest.fixture
+def client(start):
+    return start()
+
+
+def decide(client, number, decision, **more):
+    return client.post(f"/hands/{number}/decision", json={"decision": decision, **more}, headers=ORIGIN)
+
+
+def shown(client, query=""):
+    """Numbers of the radiographs on a page."""
+    return [int(each) for each in re.findall(r'id="hand-(\d+)"', client.get(f"/{query}").text)]
+
+
+def image(answer):
+    assert answer.status_code == 200, answer.text
+    return cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_GRAYSCALE)
+
+
+def test_worst_first_with_score_and_reasons(client, desk):
+    assert shown(client) == list(range(NUM_HANDS))
+    assert desk.tiles[0].id == "two & (hands)"
+    page = client.get("/").text
+    assert "two &amp; (hands)" in page
+    assert ", ".join(desk.tiles[0].reasons) in page
+    assert f"{desk.tiles[1].score:.2f}" in page
+    assert "0</span> of 5 decided" in page
+    assert image(client.get("/hands/0/tile.jpg")).shape == (160, 320)
+
+
+def test_filters_by_decision_and_by_reason(client, desk):
+    decide(client, 1, "keep")
+    decide(client, 2, "reject")
+    decide(client, 3, "rotate", degrees=90)
+    for state, numbers in (("undecided", [0, 4]), ("kept", [1]), ("rejected", [2]), ("mended", [3]), ("none", [])):
+        assert shown(client, f"?state={state}") == numbers
+    assert shown(client, "?gate=rejected") == shown(client, f"?gate={desk.tiles[0].reasons[0]}") == [0]
+    assert shown(client, "?gate=accepted&state=undecided") == [4]
+    assert "No radiograph is like that" in client.get("/?gate=%3Cscript%3E").text
+
+
+def test_pages_go_on_where_the_last_one_ended(client, monkeypatch):
+    monkeypatch.setattr("boneage.web.review.PAGE_HANDS", 2)
+    assert shown(client) == [0, 1]
+    following = re.search(r'id="next" class="button" href="/(.*?)"', client.get("/?state=undecided").text)[1]
+    assert following == "?state=undecided&amp;start=2"
+    # What is decided on one page must not make the next one leave any out.
+    decide(client, 0, "keep")
+    decide(client, 1, "keep")
+    assert shown(client, following.replace("&amp;", "&")) == [2, 3]
+    assert shown(client, "?start=4") == [4]
+    assert 'href="/?start=2"' in client.get("/?start=4").text
+    assert "5 to 5 of 5" in client.get("/?start=4").text
+
+
+def test_a_decision_is_on_the_disk_before_the_answer(client, tmp_path, desk):
+    told = decide(client, 1, "reject").json()
+    assert (told["state"], told["verdict"], told["num_decided"]) == ("rejected", "reject", 1)
+    assert read_reviews(tmp_path / "decisions.csv")[desk.tiles[1].id].reject
+    told = client.post("/undo", headers=ORIGIN).json()
+    assert (told["number"], told["state"], told["num_decided"]) == (1, "undecided", 0)
+    assert read_reviews(tmp_path / "decisions.csv") == {}
+    nothing = client.post("/undo", headers=ORIGIN)
+    assert (nothing.status_code, nothing.json()["detail"][:16]) == (409, "there is nothing")
+
+
+def resemble(one, other):
+    return np.corrcoef(cv2.resize(one, other.shape).ravel(), other.ravel())[0, 1]
+
+
+def test_what_is_mended_is_seen(client):
+    before = image(client.get("/hands/1/crop.png"))
+    decide(client, 1, "flip")
+    flipped = image(client.get("/hands/1/crop.png"))
+    assert resemble(flipped, before[:, ::-1]) > 0.9 > resemble(flipped, before)
+    decide(client, 1, "rotate", degrees=90)
+    turned = image(client.get("/hands/1/crop.png"))
+    # The forearm is cut anew, so that the frame is another one.
+    assert resemble(turned, np.rot90(flipped)) > max(resemble(turned, np.rot90(flipped, -1)), resemble(turned, flipped))
+    tile = image(client.get("/hands/1/tile.jpg"))
+    assert resemble(turned, tile[:, 160:]) > 0.95
+    decide(client, 1, "rotate", degrees=-90)
+    decide(client, 1, "flip")
+    assert np.array_equal(image(client.get("/hands/1/crop.png")), before)
+
+
+def test_a_box_and_clicks_make_a_mask(client, tmp_path, desk):
+    page = client.get("/hands/0").text
+    assert 'viewBox="0 0 410 256"' in page
+    asked = {"box": [0, 0, 205, 256], "clicks": [[100.0, 150.0, True], [3.0, 3.0, False]]}
+    outline = client.post("/hands/0/outline", json=asked, headers=ORIGIN).json()["outline"]
+    assert outline.startswith("M") and outline.endswith("Z")
+    assert max(float(each) for each in re.findall(r"[ML]([\d.]+) ", outline)) <= 205
+    told = decide(client, 0, "mask", **asked).json()
+    assert (told["state"], told["verdict"]) == ("mended", "mask")
+    review = read_reviews(tmp_path / "decisions.csv")[desk.tiles[0].id]
+    mask = cv2.imread(str(review.mask), cv2.IMREAD_GRAYSCALE) == 255
+    assert mask.shape == (256, 410)
+    assert trace(mask) == outline
+    assert review.mask.parent == tmp_path / "decisions.masks"
+    assert f'd="{outline}"' in client.get("/hands/0").text
+    # The next click goes on from there.
+    row, column = np.argwhere(mask)[0]
+    more = {"clicks": [[float(column), float(row), False]]}
+    assert client.post("/hands/0/outline", json=more, headers=ORIGIN).json()["outline"] not in ("", outline)
+
+
+def test_a_mask_without_a_hand_is_not_taken(client, tmp_path, monkeypatch):
+    monkeypatch.setattr("boneage.web.desk.correct_mask", lambda predict, pixels, **_: np.zeros(pixels.shape, np.bool_))
+    empty = decide(client, 1, "mask", box=[0, 0, 90, 90])
+    assert (empty.status_code, "no hand comes of it" in empty.json()["detail"]) == (422, True)
+    assert not (tmp_path / "decisions.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/hands/99/decision", {"decision": "keep"}, 404),
+        ("/hands/-1/decision", {"decision": "keep"}, 404),
+        ("/hands/1/decision", {"decision": "burn"}, 422),
+        ("/hands/1/decision", {"decision": "rotate", "degrees": 1e9}, 422),
+        ("/hands/1/decision", [], 422),
+        ("/hands/1/outline", {"clicks": [[1.0, "a", True]]}, 422),
+        ("/hands/1/outline", {"box": [0, 0, 9999, 100]}, 422),
+        ("/hands/1/outline", {"box": [0, 0, 3, 3]}, 422),
+        ("/hands/1/outline", {"clicks": [[1.0, 1.0, True]] * 9000}, 413),
+        ("/hands/..%2F..%2Fetc/decision", {"decision": "keep"}, 404),
+        ("/joint", {}, 409),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line(client, tmp_path, path, body, status):
+    refused = client.post(path, json=body, headers=ORIGIN)
+    assert refused.status_code == status, refused.text
+    assert "\n" not in refused.text
+    assert not (tmp_path / "decisions.csv").exists()
+
+
+def test_nothing_but_radiographs_of_the_desk_is_shown(client):
+    for path in ("/hands/99", "/hands/-1/tile.jpg", "/hands/..%2Flabels.csv/tile.jpg", "/static/..%2freview.py"):
+        assert client.get(path, headers=PAGE).status_code in (404, 422), path
+
+
+def test_is_shielded_as_the_other_page_is(client, start):
+    for answer in (client.get("/"), client.get("/hands/1"), client.get("/static/review.js"), client.get("/nowhere")):
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        assert answer.headers["Cache-Control"] == "no-store"
+    for path in ("/", "/hands/1"):
+        page = client.get(path).text
+        assert not [inline for inline in ("<style", "style=", "onclick", "<script>") if inline in page]
+        assert "http" not in page
+    assert client.post("/undo").status_code == 403
+    assert client.post("/undo", headers={"Origin": "http://evil.example"}).status_code == 403
+    assert client.get("/", headers={"Host": "evil.example"}).status_code == 421
+    closed = start(token=TOKEN)
+    assert closed.get("/hands/1/tile.jpg").status_code == 401
+    assert closed.get("/", headers=PAGE).headers["Location"] == "/login"
+    assert closed.post("/login", data={"token": TOKEN}, headers=ORIGIN).headers["Location"] == "/"
+    assert closed.get("/", headers=PAGE).status_code == 200
+
+
+def test_two_reviewers_agree_or_not_and_write_the_joint_file(start, tmp_path, desk):
+    anna, ben = start("anna"), start("ben")
+    assert "No other reviewer" in anna.get("/").text
+    for number, hers, his in ((0, "reject", "reject"), (1, "keep", "keep"), (2, "keep", "reject"), (3, "keep", "keep")):
+        decide(anna, number, hers)
+        decide(ben, number, his)
+    page = ben.get("/").text
+    assert "With anna, 4 decided by both: 75% agree, Cohen&#39;s kappa 0.50" in page.replace("Cohen's", "Cohen&#39;s")
+    assert "anna: " not in page
+    assert shown(ben, "?state=disputed") == [2]
+    assert "anna: keep" in ben.get("/?state=disputed").text
+    told = ben.post("/joint", headers=ORIGIN).json()["told"]
+    assert told.startswith("3 decisions are in ") and "1 disputed are left out" in told
+    assert set(read_reviews(tmp_path / "decisions.joint.csv")) == {desk.tiles[number].id for number in (0, 1, 3)}
+
+
+def test_a_disk_that_is_full_is_told_and_nothing_is_shown_as_decided(client, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device", "decisions.csv")
+
+    monkeypatch.setattr("boneage.web.decisions.write_reviews", fail)
+    refused = decide(client, 1, "keep")
+    assert (refused.status_code, refused.json()["detail"][:40]) == (507, "decisions.csv: No space left on device; ")
+    assert shown(client, "?state=kept") == []
+
+
+def test_prepare_follows_the_decisions(client, source, desk, tmp_path):
+    decide(client, 0, "mask", box=[0, 0, 205, 256])
+    decide(client, 1, "reject")
+    decide(client, 2, "rotate", degrees=90)
+    decide(client, 3, "keep")
+    seen = {desk.tiles[number].id: image(client.get(f"/hands/{number}/crop.png")) for number in (0, 2, 3)}
+    folder = make(source, tmp_path / "reviewed", review=tmp_path / "decisions.csv")
+    kept = {record.id: record for path in folder.glob("*.tfrecord") for record in map(decode, read_frames(path))}
+    assert desk.tiles[1].id not in kept
+    assert len(kept) == NUM_HANDS - 1
+    for id, crop in seen.items():
+        assert np.array_equal(cv2.imdecode(np.frombuffer(kept[id].image, np.uint8), cv2.IMREAD_GRAYSCALE), crop)
+    again = Desk(folder, source=source)
+    assert [tile.id for tile in again.tiles if tile.reasons] == [desk.tiles[1].id]
+
+
+def test_records_that_cannot_be_reviewed_are_named(records, source, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "other.png").write_bytes((source / "hand-1.png").read_bytes())
+    with pytest.raises(DeskError, match="give the source that it was prepared from"):
+        Desk(records, source=tmp_path / "empty")
+    frames = prepare(
+        source,
+        out=tmp_path / "frames",
+        table=source / "labels.csv",
+        split="random",
+        config=PreprocessingConfig(segmenter="none", image_size_px=16),
+        workers=1,
+    ).folder
+    with pytest.raises(SheetsError, match="no contact sheets"):
+        Desk(frames, source=source)
+    info = json.loads((frames / "dataset_info.json").read_text())
+    (frames / "dataset_info.json").write_text(json.dumps({**info, "fingerprint": "0" * 16}))
+    with pytest.raises(DeskError, match="another version"):
+        Desk(frames, source=source)
+
+
+@pytest.mark.slow
+def test_a_killed_server_leaves_every_decision(records, source, tmp_path, desk):
+    words = ["review", records, "--source", source, "--decisions", tmp_path / "decisions.csv", "--port", "0"]
+    code = "import sys; from boneage.cli import main; sys.argv = ['boneage', *sys.argv[1:]]; main()"
+    with subprocess.Popen([sys.executable, "-c", code, *map(str, words)], stdout=subprocess.PIPE, text=True) as server:
+        assert f"{NUM_HANDS} radiographs, 0 decided" in server.stdout.readline()
+        (address,) = re.findall(r"http://\S+", server.stdout.readline())
+
+        def post(path, body):
+            request = urllib.request.Request(f"{address}{path}", json.dumps(body).encode(), {"Origin": address})
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.load(answer)
+
+        for number in range(NUM_HANDS):
+            post(f"/hands/{number}/decision", {"decision": "reject" if number % 2 else "keep"})
+        post("/hands/4/decision", {"decision": "flip"})
+        post("/undo", {})
+        post("/hands/3/decision", {"decision": "flip"})
+        server.send_signal(signal.SIGKILL)
+    left = {id: review.rows for id, review in read_reviews(tmp_path / "decisions.csv").items()}
+    expected = [("keep",), ("reject",), ("keep",), ("flip",), ("keep",)]
+    assert left == {desk.tiles[number].id: rows for number, rows in enumerate(expected)}
+
+
+@pytest.mark.slow
+def test_a_browser_reviews_by_keyboard_and_corrects_a_mask_by_mouse(browser, live, desk, source, tmp_path):
+    taken = Decisions(tmp_path / "decisions.csv", ids={tile.id for tile in desk.tiles})
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.set_default_timeout(120_000)
+    faults = []
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    address = live(create_review(desk, taken))
+    page.goto(address)
+    page.wait_for_load_state("networkidle")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+
+    # Keys: the first one is chosen; what is decided chooses the next.
+    for key in ("ArrowRight", "x", "k", "r", "r", "ArrowRight", "f"):
+        page.keyboard.press(key)
+    page.wait_for_selector("#hand-4.mended")
+    page.keyboard.press("Control+z")
+    page.wait_for_selector("#hand-4.undecided:focus")
+    assert page.text_content("#hand-1 .verdict") == "reject"
+    assert page.text_content("#hand-3 .verdict") == "rotate 180"
+    assert page.text_content("#decided") == "3"
+    page.keyboard.press("?")
+    page.wait_for_selector("#help:visible")
+    page.keyboard.press("x")
+    page.keyboard.press("Escape")
+
+    # Reload and filter.
+    page.reload()
+    assert page.locator(".hand.undecided").count() == 2
+    page.select_option("select[name=state]", "undecided")
+    page.wait_for_url("**/?state=undecided*")
+    assert page.locator(".hand").count() == 2
+
+    # The mask of one of two hands, by a box and two clicks.
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/hands/0?state=undecided")
+    page.wait_for_load_state("networkidle")
+    place = (
+        "([x, y]) => { const at = new DOMPoint(x, y).matrixTransform(radiograph.getScreenCTM()); return [at.x, at.y]; }"
+    )
+
+    def drag(start, end):
+        page.mouse.move(*page.evaluate(place, start))
+        page.mouse.down()
+        page.mouse.move(*page.evaluate(place, end), steps=3)
+        page.mouse.up()
+
+    original = page.get_attribute("#outline", "d")
+    drag((1, 1), (203, 254))
+    page.mouse.click(*page.evaluate(place, (100, 150)))
+    page.mouse.click(*page.evaluate(place, (5, 5)), button="right")
+    page.wait_for_selector("#radiograph:not(.asking)")
+    assert page.locator("#clicks .on").count() == page.locator("#clicks .off").count() == 1
+    assert page.get_attribute("#outline", "d") != original
+    page.keyboard.press("u")
+    assert page.locator("#clicks .off").count() == 0
+    with page.expect_navigation():
+        page.keyboard.press("a")
+    page.wait_for_selector("#mask.mended")
+    page.keyboard.press("Escape")
+    page.wait_for_url("**/?state=undecided#hand-0")
+    assert page.locator(".hand").count() == 1
+    assert faults == []
+
+    folder = make(source, tmp_path / "reviewed", review=tmp_path / "decisions.csv")
+    kept = {record.id: record for path in folder.glob("*.tfrecord") for record in map(decode, read_frames(path))}
+    assert set(kept) == {desk.tiles[number].id for number in (0, 2, 3, 4)}
+    assert json.loads(kept[desk.tiles[3].id].decisions)["review"] == ["rotate 180"]
+    assert json.loads(kept[desk.tiles[0].id].decisions)["review"][0].startswith("mask decisions.masks/")

@@ -1,0 +1,251 @@
+"""The folder that is watched, and the storage node that fills it."""
+
+import csv
+import logging
+import shutil
+import subprocess
+import sys
+import threading
+import time
+
+import pydicom
+import pytest
+
+from boneage.cli import main
+from boneage.web.receive import ReceiveError, receive
+from boneage.web.watch import READINGS_FILE, Watch, WatchError
+
+SECRETS = ("Müller", "Zoë", "PATIENT-4711", "20100203")
+
+
+@pytest.fixture
+def watch(reader, tmp_path):
+    """A function that makes a watch, as the first start and every restart does."""
+
+    def start(**options):
+        given = {"out": tmp_path / "out", "reader": reader, "max_bytes": 2**22, **options}
+        return Watch(tmp_path / "in", **given)
+
+    return start
+
+
+def read_lines(tmp_path):
+    with (tmp_path / "out" / READINGS_FILE).open(encoding="utf-8", newline="") as file:
+        return {row["file"]: row for row in csv.DictReader(file)}
+
+
+def look_twice(watch):
+    """A file is read when two looks find it alike."""
+    assert watch.look() == 0
+    return watch.look()
+
+
+def list_reports(tmp_path):
+    return {path.name for path in (tmp_path / "out").iterdir() if path.is_file() and path.name != READINGS_FILE}
+
+
+def test_reads_each_file_once_and_lists_what_is_broken(watch, write_hand, half, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    watching = watch()
+    shutil.copy(write_hand(), tmp_path / "in" / "hand")
+    (tmp_path / "in" / "deep").mkdir()
+    shutil.copy(write_hand(seed=8), tmp_path / "in" / "deep" / "hand.dcm")
+    (tmp_path / "in" / "broken.dcm").write_bytes(write_hand().read_bytes()[:2000])
+    (tmp_path / "in" / "half.png").write_bytes(half)
+    (tmp_path / "in" / "big.png").write_bytes(bytes(2**22 + 1))
+    assert look_twice(watching) == 5
+    lines = read_lines(tmp_path)
+    assert {name: (row["accepted"], row["reasons"]) for name, row in lines.items()} == {
+        "hand": ("True", ""),
+        "deep/hand.dcm": ("True", ""),
+        "broken.dcm": ("False", "damaged_image"),
+        "half.png": ("False", "no_sex"),
+        "big.png": ("False", "too_large"),
+    }
+    assert all(row["detail"] for row in lines.values() if row["accepted"] == "False")
+    assert float(lines["hand"]["bone_age_months"]) > 0
+    listed = {name for row in lines.values() for name in filter(None, row["reports"].split(";"))}
+    assert listed == list_reports(tmp_path) and len(listed) == 6
+    assert {path.suffix for path in (tmp_path / "out").iterdir() if path.name in listed} == {".dcm", ".json"}
+    assert watching.look() == 0
+    assert look_twice(watch()) == 0
+    told = (tmp_path / "out" / READINGS_FILE).read_text() + caplog.text + " ".join(listed)
+    assert not any(secret in told for secret in SECRETS)
+
+
+def test_waits_until_a_file_is_whole(watch, half, tmp_path):
+    watching = watch()
+    growing = tmp_path / "in" / "half.png"
+    growing.write_bytes(half[:40])
+    assert watching.look() == 0
+    growing.write_bytes(half)
+    assert watching.look() == 0
+    for name in ("half.png.part", ".hidden.png"):
+        (tmp_path / "in" / name).write_bytes(half)
+    assert watching.look() == 1
+    assert watching.look() == 0
+    assert set(read_lines(tmp_path)) == {"half.png"}
+
+
+def test_a_file_that_changed_is_another_one(watch, write_hand, tmp_path):
+    watching = watch()
+    shutil.copy(write_hand(), tmp_path / "in" / "hand.dcm")
+    assert look_twice(watching) == 1
+    shutil.copy(write_hand(seed=9, StudyInstanceUID="1.2.3.99"), tmp_path / "in" / "hand.dcm")
+    assert look_twice(watching) == 1
+    assert len(list_reports(tmp_path)) == 6
+
+
+@pytest.mark.parametrize("place", ["before the line", "after the line"])
+def test_a_kill_at_any_moment_loses_and_repeats_nothing(watch, write_hand, tmp_path, monkeypatch, place):
+    watching = watch()
+    shutil.copy(write_hand(), tmp_path / "in" / "hand.dcm")
+    with monkeypatch.context() as patch:
+        name = "_write" if place == "before the line" else "_tidy"
+        calls = []
+
+        def kill(*_):
+            calls.append(name)
+            if name == "_write" or len(calls) == 3:  # each look begins by tidying up
+                raise KeyboardInterrupt
+
+        patch.setattr(Watch, name, kill)
+        with pytest.raises(KeyboardInterrupt):
+            look_twice(watching)
+    assert list_reports(tmp_path) == set()
+    assert look_twice(watch()) == (place == "before the line")
+    (line,) = read_lines(tmp_path).values()
+    assert list_reports(tmp_path) == set(line["reports"].split(";"))
+    assert len(list_reports(tmp_path)) == 3
+    assert list((tmp_path / "out" / ".unfinished").iterdir()) == []
+
+
+def test_a_line_that_was_cut_off_is_written_again(watch, half, tmp_path):
+    watching = watch()
+    (tmp_path / "in" / "half.png").write_bytes(half)
+    look_twice(watching)
+    ledger = tmp_path / "out" / READINGS_FILE
+    whole = ledger.read_bytes()
+    ledger.write_bytes(whole[:-5])
+    assert look_twice(watch()) == 1
+    assert ledger.read_bytes() == whole
+
+
+def test_waits_for_a_disk_that_is_full_and_goes_on(watch, write_hand, half, tmp_path, monkeypatch, caplog):
+    watching = watch()
+    shutil.copy(write_hand(), tmp_path / "in" / "hand.dcm")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    assert watching.look() == 0
+    for place in ("boneage.reports.writer.write_json", "boneage.web.watch.Watch._write"):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, fail)
+            assert watching.look() == 0
+    assert list_reports(tmp_path) == set()
+    assert caplog.messages == ["the watch waits until its folders can be read and written: No space left on device"]
+    assert watching.look() == 1
+    assert len(list_reports(tmp_path)) == 3
+
+
+def test_waits_for_a_folder_that_has_gone(watch, half, tmp_path, caplog):
+    watching = watch()
+    (tmp_path / "in").rename(tmp_path / "away")
+    assert look_twice(watching) == 0
+    assert len(caplog.messages) == 1
+    (tmp_path / "away").rename(tmp_path / "in")
+    (tmp_path / "in" / "half.png").write_bytes(half)
+    assert look_twice(watching) == 1
+
+
+def test_an_error_nobody_foresaw_stops_nothing(watch, half, tmp_path, monkeypatch, caplog):
+    watching = watch()
+    (tmp_path / "in" / "half.png").write_bytes(half)
+
+    def fail(*_, **__):
+        raise RuntimeError("Müller")
+
+    monkeypatch.setattr("boneage.web.watch.answer_case", fail)
+    assert look_twice(watching) == 1
+    assert read_lines(tmp_path)["half.png"]["reasons"] == "internal_error"
+    assert "RuntimeError" in caplog.text and "Müller" not in caplog.text
+
+
+def test_refuses_folders_that_feed_each_other_and_a_table_of_others(watch, tmp_path):
+    for out in (tmp_path / "in", tmp_path / "in" / "out", tmp_path):
+        with pytest.raises(WatchError, match="read again"):
+            watch(out=out)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / READINGS_FILE).write_text("id,boneage\n1,2\n")
+    with pytest.raises(WatchError, match="not as it was written"):
+        watch()
+
+
+def run_main(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["boneage", "serve", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    return caught.value.code
+
+
+def test_the_command_watches_beside_the_page(monkeypatch, capsys, reader, write_hand, tmp_path):
+    (tmp_path / "in").mkdir()
+    shutil.copy(write_hand(), tmp_path / "in" / "hand.dcm")
+    monkeypatch.setattr("boneage.web.watch._LOOK_SECONDS", 0.05)
+
+    def serve(self, sockets):
+        ends = time.monotonic() + 60
+        while len(list_reports(tmp_path)) < 3 and time.monotonic() < ends:
+            time.sleep(0.05)
+
+    monkeypatch.setattr("uvicorn.Server.run", serve)
+    words = ["--watch", tmp_path / "in", "--out", tmp_path / "out", "--store-scp", 0]
+    assert run_main(monkeypatch, "--bundle", reader.age.folder, "--port", 0, *words) == 0
+    told = capsys.readouterr().out
+    assert f"what appears in {tmp_path / 'in'} is read into {tmp_path / 'out'}" in told
+    assert "BONEAGE at 127.0.0.1:" in told
+    assert len(list_reports(tmp_path)) == 3
+    assert "watch" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize("words", [["--watch", "in"], ["--out", "out"], ["--store-scp", "11112"]])
+def test_the_command_wants_both_folders(monkeypatch, capsys, words):
+    assert run_main(monkeypatch, *words) == 1
+    assert "--watch and --out go together" in capsys.readouterr().err
+
+
+def ask(tool, port, *words):
+    if shutil.which(tool) is None:
+        pytest.skip(f"needs {tool} of Debian's dcmtk")
+    known = [tool, "-aec", "BONEAGE", "127.0.0.1", str(port), *map(str, words)]
+    return subprocess.run(known, capture_output=True, text=True, timeout=60)
+
+
+def store(port, *words):
+    return ask("storescu", port, *words)
+
+
+def test_storescu_stores_into_the_watched_folder(watch, write_hand, tmp_path):
+    watching = watch()
+    with receive(tmp_path / "in", port=0, max_bytes=2**22) as port:
+        assert ask("echoscu", port).returncode == 0
+        sent = store(port, write_hand(), write_hand(seed=8))
+        assert sent.returncode == 0, sent.stderr
+        again = {path: path.stat().st_mtime_ns for path in (tmp_path / "in").iterdir()}
+        assert store(port, write_hand()).returncode == 0
+    assert {path.name for path in again} == {"1.2.3.4.7.dcm", "1.2.3.4.8.dcm"}
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "in").iterdir()} == again
+    kept = pydicom.dcmread(tmp_path / "in" / "1.2.3.4.7.dcm")
+    assert kept.PixelData == pydicom.dcmread(write_hand()).PixelData
+    assert look_twice(watching) == 2
+    assert {row["accepted"] for row in read_lines(tmp_path).values()} == {"True"}
+
+
+def test_the_node_refuses_what_is_too_large_or_no_radiograph(write_hand, tmp_path, capsys):
+    with receive(tmp_path, port=0, max_bytes=1000) as port:
+        assert store(port, write_hand()).returncode != 0
+        assert store(port, write_hand(SOPClassUID="1.2.840.10008.5.1.4.1.1.2")).returncode != 0
+        with pytest.raises(ReceiveError, match="--store-scp"), receive(tmp_path, port=port, max_bytes=1000):
+            pass
+    assert list(tmp_path.iterdir()) == []
