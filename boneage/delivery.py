@@ -98,7 +98,7 @@ def find_experiment_page(uri: str) -> str:
         found = open_store(uri).get_experiment_by_name(TRAINING_EXPERIMENT)
     except (MlflowException, OSError, SQLAlchemyError) as error:
         raise explain(error, uri=uri) from error
-    return "" if found is None else f"#/experiments/{found.experiment_id}"
+    return "" if found is None else f"#/experiments/{found.experiment_id}/runs?workflowType=machine_learning"
 
 
 def _without_secrets(text: str) -> str:

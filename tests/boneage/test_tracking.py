@@ -165,7 +165,7 @@ def test_a_store_that_does_not_answer_costs_moments_and_no_metric(
     check_whole(uri, folder)
 
 
-def test_a_store_that_comes_back_gets_what_it_missed(track, uri, monkeypatch, caplog):
+def test_a_store_that_comes_back_gets_what_it_missed(tmp_path, uri, monkeypatch, caplog):
     monkeypatch.setattr(delivery, "RETRY_SECONDS", 0.05)
     opened, failures = delivery.open_store, iter([True, True])
 
@@ -175,12 +175,16 @@ def test_a_store_that_comes_back_gets_what_it_missed(track, uri, monkeypatch, ca
         return opened(uri)
 
     monkeypatch.setattr(delivery, "open_store", fail_twice)
-    with caplog.at_level(logging.WARNING, logger="boneage"):
-        folder = track(uri)
-    if sync([folder], tracking_uri=uri)[folder]:
-        sync([folder], tracking_uri=uri)
-    check_whole(uri, folder)
+    with start_tracking(uri, folder=tmp_path, experiment="e", run_name="r") as tracker:
+        tracker.log_metrics({"val_mae": 9.0}, step=1)
+        until = time.monotonic() + 60
+        while not (tmp_path / SENT_FILE).exists() and time.monotonic() < until:
+            time.sleep(0.05)
+    client, run = find_run(uri, tmp_path)
+    assert run.info.status == "FINISHED"
+    assert len(client.get_metric_history(run.info.run_id, "val_mae")) == 1
     assert [record.name for record in caplog.records].count("boneage.tracking") == 1
+    assert sync([tmp_path], tracking_uri=uri) == {tmp_path: 0}
 
 
 def test_a_store_lost_between_two_entries_goes_on_where_it_was(track, uri, monkeypatch):
