@@ -53,7 +53,7 @@ def test_a_browser_reads_a_drawn_hand_by_keyboard(browser, live, hand_reader, dr
     assert "10 years 6 months" in page.text_content(".reading dl")
     page.click("summary")
     page.wait_for_load_state("networkidle")
-    page.wait_for_function("[...document.images].every((image) => image.complete)")
+    page.locator("details img").evaluate("(image) => image.decode()")
     assert page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.click("text=Report to print")
