@@ -60,6 +60,8 @@ BENCHMARKS = {
     "gating": ("hands", ("source",), ()),
     "staging": ("hands", ("files",), ()),
     "disturbing": ("disturbing", ("bundle", "other", "source", "split"), ()),
+    "starting": ("serving", ("files",), ()),
+    "serving": ("serving", ("files",), ()),
     "shrinking": ("shrinking", ("files", "bundle", "table", "source"), ()),
 }
 COMMAND_LINE = ("-c", "from boneage.cli import main; main()")

@@ -15,7 +15,7 @@ from boneage.saving import save_bundle
 from preprocessing.pipeline import PreprocessingConfig
 from preprocessing.prepare import prepare
 from preprocessing.segmenters import HAND_SAM_FILE
-from preprocessing.synthetic import draw_many, write_dataset
+from preprocessing.synthetic import draw_many, draw_radiograph, write_dataset
 from tfrecords.info import read_info
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
@@ -262,3 +262,15 @@ def test_disturbing(load, drawn, bundle, tmp_path, monkeypatch):
     # A bundle against itself: no difference at all.
     assert all(row["difference, 95% interval"] == "+0.00 [+0.00, +0.00]" for row in rows)
     assert rows[0]["MAE months"] == rows[0]["MAE months, other"]
+
+
+def test_a_start_on_one_core_and_a_server_under_load(load, tmp_path):
+    serving = load("serving")
+    pixels = draw_radiograph(120, sex="female", seed=7).pixels
+    Image.fromarray(pixels).save(tmp_path / "hand.png")
+    serving.LOAD_NETWORK = ("-c", "pass")
+    nothing, predicted, _ = serving.starting(tmp_path, repeats=1)
+    assert nothing["times_as_long"] == 1.0 and predicted["times_as_long"] > 1
+    assert predicted["peak_memory_mib"] > nothing["peak_memory_mib"]
+    (row,) = serving.serving(tmp_path, num_clients=2, seconds=1.0)
+    assert row["requests"] == row["answered"] == row["accepted"] > 0 and not row["failed"]

@@ -24,7 +24,7 @@ class Pool:
         request_seconds: Time for one request, its upload included.
     """
 
-    def __init__(self, *, num_threads: int = 2, max_requests: int = 6, request_seconds: float = 120.0):
+    def __init__(self, *, num_threads: int = 2, max_requests: int = 10, request_seconds: float = 120.0):
         self.num_threads, self.max_requests, self.request_seconds = num_threads, max_requests, request_seconds
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="reading")
         self._lock = threading.Lock()

@@ -1,0 +1,160 @@
+"""From nothing to an answer, and a server under load."""
+
+import contextlib
+import functools
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+from measure import BenchmarkFailed, Row, alternate, ratios, rounded, spread
+
+from preprocessing.sources import find_cases
+
+COMMAND_LINE = ("-c", "from boneage.cli import main; main()")
+SEX = {"sex": "female"}
+_LOOK_SECONDS = 0.01
+LOAD_NETWORK = (
+    "-c",
+    "from boneage.bundle import DEFAULT_BUNDLE; from boneage.saving import load_network; load_network(DEFAULT_BUNDLE)",
+)
+
+
+def starting(files: Path, *, repeats: int = 7) -> list[Row]:
+    """A fresh process that predicts one radiograph with the packaged model on one core, beside one that does nothing.
+
+    The last row is what Keras would need first: TensorFlow imported and the same network loaded, nothing predicted.
+
+    Args:
+        files: Folder of radiographs, of which the largest is taken.
+        repeats: Rounds that count.
+
+    Raises:
+        BenchmarkFailed: If a process fails.
+    """
+    largest = max((case.path for case in find_cases(files)[0]), key=lambda path: path.stat().st_size)
+    commands = {
+        "python -c pass": ("-c", "pass"),
+        "boneage predict one file": (*COMMAND_LINE, "predict", str(largest), "--sex", "male"),
+        "network loaded by Keras": LOAD_NETWORK,
+    }
+    peaks_mib: dict[str, list[float]] = {name: [] for name in commands}
+    sides = {name: functools.partial(_time, command, peaks_mib[name]) for name, command in commands.items()}
+    seconds = alternate(sides, repeats=repeats)
+    baseline = next(iter(commands))
+    return [
+        {
+            "case": name,
+            **spread("seconds", seconds[name]),
+            **spread("times_as_long", ratios(seconds[name], seconds[baseline])),
+            "peak_memory_mib": rounded(float(np.median(peaks_mib[name]))),
+            "repeats": repeats,
+        }
+        for name in commands
+    ]
+
+
+def _time(command: tuple[str, ...], peaks_mib: list[float]) -> float:
+    """Run Python on one core; return its seconds, and add its peak memory."""
+    (core, *_) = os.sched_getaffinity(0)
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+    )
+    peak_kib = 0
+    while process.poll() is None:
+        # The high-water mark of the program itself; the kernel's own count begins with what this process had.
+        with contextlib.suppress(OSError):
+            peak_kib = max([peak_kib, *map(int, re.findall(r"VmHWM:\s+(\d+)", _status(process.pid)))])
+        time.sleep(_LOOK_SECONDS)
+    if process.returncode:
+        raise BenchmarkFailed(f"a timed process ended with status {process.returncode}; run it by itself.")
+    peaks_mib.append(peak_kib / 1024)
+    return time.perf_counter() - began
+
+
+def _status(pid: int) -> str:
+    return Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+
+
+def serving(files: Path, *, num_clients: int = 8, seconds: float = 120.0) -> list[Row]:
+    """`boneage serve` with the packaged model, asked by several clients at once without a pause.
+
+    Args:
+        files: Folder of radiographs, which each client sends in turn.
+        num_clients: Clients at a time.
+        seconds: How long.
+
+    Raises:
+        BenchmarkFailed: If the server does not start.
+    """
+    paths = [case.path for case in find_cases(files)[0]]
+    server = subprocess.Popen(
+        [sys.executable, "-u", *COMMAND_LINE, "serve", "--port", "0"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        found = re.search(r"http://\S+", server.stdout.readline() if server.stdout else "")
+        if not found:
+            raise BenchmarkFailed("the server did not start; run `boneage serve` by itself.")
+        _wait_until_ready(found[0])
+        statuses: list[int] = []
+        accepted: list[bool] = []
+        end = time.monotonic() + seconds
+
+        def ask(number: int) -> None:
+            with httpx.Client(base_url=found[0], timeout=120) as client:
+                for turn in range(number, 10**9):
+                    if time.monotonic() > end:
+                        return
+                    path = paths[turn % len(paths)]
+                    told = client.post("/api/v1/predict", files={"files": (path.name, path.read_bytes())}, data=SEX)
+                    statuses.append(told.status_code)
+                    if told.status_code == 200:
+                        accepted.extend(each["accepted"] for each in told.json())
+
+        clients = [threading.Thread(target=ask, args=(number,)) for number in range(num_clients)]
+        for client in clients:
+            client.start()
+        memory_mib = []
+        while any(client.is_alive() for client in clients):
+            memory_mib.append(psutil.Process(server.pid).memory_info().rss / 2**20)
+            time.sleep(1)
+    finally:
+        server.terminate()
+        server.communicate(timeout=30)
+    half = len(memory_mib) // 2
+    return [
+        {
+            "clients": num_clients,
+            "seconds": seconds,
+            "requests": len(statuses),
+            "answered": statuses.count(200),
+            "accepted": sum(accepted),
+            "turned_away": statuses.count(503),
+            "failed": sum(status not in (200, 503) for status in statuses),
+            "requests_per_second": rounded(len(statuses) / seconds),
+            "memory_mib_first_half": rounded(float(np.median(memory_mib[:half]))),
+            "memory_mib_second_half": rounded(float(np.median(memory_mib[half:]))),
+            "peak_memory_mib": rounded(max(memory_mib)),
+        }
+    ]
+
+
+def _wait_until_ready(address: str) -> None:
+    for _ in range(600):
+        try:
+            if httpx.get(f"{address}/readyz").status_code == 200:
+                return
+        except httpx.TransportError:  # not listening yet
+            pass
+        time.sleep(0.1)
+    raise BenchmarkFailed("the server was not ready within a minute; run `boneage serve` by itself.")
