@@ -36,16 +36,15 @@ def shrink(
     return pixels, scale
 
 
-def thin(pixels: Shaped[np.ndarray, "height width"], share: float) -> Shaped[np.ndarray, "rows columns"]:
+def thin(pixels: Shaped[np.ndarray, "height width"], *, shape: tuple[int, int]) -> Shaped[np.ndarray, "rows columns"]:
     """Shrink an image or a mask by picking pixels, the nearest to each of the smaller image's, without averaging.
 
     Args:
         pixels: Shape `(height, width)`, any dtype.
-        share: Height and width to keep, as a share in (0, 1].
+        shape: Rows and columns to keep.
     """
-    sizes = [max(1, round(side * share)) for side in pixels.shape]
     rows, columns = (
-        ((np.arange(size) + 0.5) * (side / size)).astype(int) for size, side in zip(sizes, pixels.shape, strict=True)
+        ((np.arange(size) + 0.5) * (side / size)).astype(int) for size, side in zip(shape, pixels.shape, strict=True)
     )
     return np.ascontiguousarray(pixels[np.ix_(rows, columns)])
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from preprocessing.contrast import find_percentiles, stretch_between, stretch_contrast
 from preprocessing.crop import Box, thin, to_square
 from preprocessing.hand import Hand, find_hand
-from preprocessing.orient import WRIST
+from preprocessing.orient import WRIST, find_pose
 from preprocessing.quality import Gate
 from preprocessing.radiograph import Radiograph, UnreadableImage
 from preprocessing.review import UNREVIEWED, Review
@@ -23,7 +23,7 @@ from preprocessing.segmenters import DEFAULT_SAM_MODEL, LANDMARKS_FILE, get_segm
 from preprocessing.upright import cut_upright
 
 # Raised whenever the same configuration would give other pixels than before, so that no model meets what it never saw.
-FRAME_VERSION, HAND_VERSION = 1, 2
+FRAME_VERSION, HAND_VERSION = 1, 3
 WHOLE_FRAME = "none"
 # What a whole frame knows nothing of.
 _OF_HANDS = ("forearm_share", "margin_share", "thinned_frame_px", "gate")
@@ -56,9 +56,9 @@ class PreprocessingConfig:
         forearm_share: How much of the forearm stays below the wrist, as a share of the hand's length from wrist to
             middle fingertip: the same for all, so that the length of the forearm tells nothing.
         margin_share: Black margin around the hand, as a share of its length.
-        thinned_frame_px: Longest side to which larger frames are thinned, by picking pixels, before the hand is cut out
-            of them; 0 for none. It is for networks that learnt from small copies made in this way, to whom finer bones
-            look older. The hand is found in the whole frame all the same.
+        thinned_frame_px: Side of the square to which larger frames are thinned, by picking pixels, before the hand is
+            cut out of them; 0 for none. It is for networks that learnt from small square copies made in this way, to
+            whom finer bones look older, and slimmer hands strange. The hand is found in the whole frame all the same.
         gate: What is trusted.
         sam_model: Which official model the segmenter `"sam"` is: `"vit_b"`, `"vit_l"` or `"vit_h"`.
         sam_checkpoint: Path of its checkpoint; the official one, fetched once, where empty. Where the file lies does
@@ -217,16 +217,19 @@ def cut_out(
     mirror = hand.pose is not None and (hand.pose.side == "right") != review.flip
     # A reviewer turns the crop that he sees, mirrored as it may be.
     turn = review.rotate_degrees if mirror else -review.rotate_degrees
-    angle_degrees = (hand.pose.angle_degrees if hand.pose else 0.0) + turn
-    cut, mask = None, hand.segmentation.mask
-    share = min(1.0, (config.thinned_frame_px or max(mask.shape)) / max(mask.shape))
-    if hand.pose and hand.landmarks and (mask := thin(mask, share)).any():
+    angle_degrees, cut, mask = turn, None, hand.segmentation.mask
+    rows, columns = (min(side, config.thinned_frame_px or side) for side in mask.shape)
+    shares = np.array([columns / mask.shape[1], rows / mask.shape[0]])
+    if hand.pose and hand.landmarks and (mask := thin(mask, shape=(rows, columns))).any():
+        points = (hand.landmarks.points + 0.5) * shares - 0.5
+        pose = find_pose(points)
+        angle_degrees += pose.angle_degrees
         cut = cut_upright(
-            thin(hand.pixels, share),
+            thin(hand.pixels, shape=(rows, columns)),
             mask,
-            wrist=(hand.landmarks.points[WRIST] + 0.5) * share - 0.5,
+            wrist=points[WRIST],
             angle_degrees=angle_degrees,
-            length_px=hand.pose.length_px * share,
+            length_px=pose.length_px,
             mirror=mirror,
             forearm_share=config.forearm_share,
             margin_share=config.margin_share,
@@ -247,11 +250,11 @@ def cut_out(
         )
     return Prepared(
         image=cut.image,
-        crop_box_px=_widen(cut.box_px, share, shape=radiograph.pixels.shape),
+        crop_box_px=_widen(cut.box_px, shares, shape=radiograph.pixels.shape),
         rotation_degrees=0.0 - angle_degrees,
         mirrored=mirror,
         mask_score=hand.segmentation.score,
-        pixel_spacing_mm=_scale_spacing(radiograph, cut.scale * share),
+        pixel_spacing_mm=_scale_spacing(radiograph, cut.scale * float(np.sqrt(shares.prod()))),
         decisions=decisions,
         hand=hand,
     )
@@ -277,9 +280,9 @@ def _take_frame(radiograph: Radiograph, config: PreprocessingConfig) -> Prepared
     )
 
 
-def _widen(box: Box, share: float, *, shape: tuple[int, int]) -> Box:
+def _widen(box: Box, shares: Float[np.ndarray, "2"], *, shape: tuple[int, int]) -> Box:
     """Return the box of a thinned frame in pixels of the whole one."""
-    left, top, right, bottom = (each / share for each in box)
+    left, top, right, bottom = np.array(box) / np.tile(shares, 2)
     return math.floor(left), math.floor(top), min(math.ceil(right), shape[1]), min(math.ceil(bottom), shape[0])
 
 

@@ -77,7 +77,7 @@ def test_proportions_stay_true_and_nothing_is_enlarged(height, width, max_size_p
 
 def test_thinning_picks_the_pixels_in_the_middle():
     pixels = np.arange(36, dtype=np.uint8).reshape(6, 6)
-    assert thin(pixels, 1 / 3).tolist() == [[7, 10], [25, 28]]
-    np.testing.assert_array_equal(thin(pixels, 1.0), pixels)
-    assert thin(pixels > 9, 1 / 3).tolist() == [[False, True], [True, True]]
-    assert thin(pixels, 0.01).shape == (1, 1)
+    assert thin(pixels, shape=(2, 2)).tolist() == [[7, 10], [25, 28]]
+    np.testing.assert_array_equal(thin(pixels, shape=(6, 6)), pixels)
+    assert thin(pixels > 9, shape=(2, 2)).tolist() == [[False, True], [True, True]]
+    assert thin(pixels, shape=(6, 1)).tolist() == [[3], [9], [15], [21], [27], [33]]

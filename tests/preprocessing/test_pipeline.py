@@ -9,6 +9,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
+from preprocessing.crop import thin
 from preprocessing.pipeline import (
     _ADVICE,
     PreprocessingConfig,
@@ -173,9 +174,24 @@ def test_a_thinned_frame_gives_a_coarser_crop_of_the_same_place(know_it):
     config = dataclasses.replace(WITH_HAND, thinned_frame_px=32)
     thinned = process(make_radiograph(HAND.pixels, pixel_spacing_mm=(0.5, 0.5)), config, path=FILE)
     assert np.abs(np.subtract(whole.crop_box_px, thinned.crop_box_px)).max() <= 4
-    assert thinned.pixel_spacing_mm == pytest.approx(2.5)  # 0.5 mm, a tenth of the pixels, then twice as many
+    # A tenth of the rows and an eighth of the columns are left, and are then enlarged to twice as many.
+    assert thinned.pixel_spacing_mm == pytest.approx(0.5 * (10 * 8) ** 0.5 / 2)
     assert thinned.decisions == whole.decisions  # the hand is found in the whole frame
     assert thinned.image.shape[0] < 64
+
+
+def test_a_thinned_frame_gives_the_crop_of_its_small_square_copy(know_it, monkeypatch):
+    config = dataclasses.replace(WITH_HAND, thinned_frame_px=100)
+    thinned = process(make_radiograph(HAND.pixels), config, path=FILE)
+    whole = process(make_radiograph(HAND.pixels), WITH_HAND, path=FILE)
+    copy, mask = (thin(each, shape=(100, 100)) for each in (HAND.pixels, HAND.mask))
+    monkeypatch.setitem(SEGMENTERS, "unet", lambda pixels: Segmentation(mask, 0.97))
+    of_copy = process(make_radiograph(copy), config, path=FILE)
+    assert abs(thinned.image.shape[0] - of_copy.image.shape[0]) <= 2
+    assert thinned.rotation_degrees == pytest.approx(of_copy.rotation_degrees, abs=4)
+    # Upright the hand is as much wider than it was as the frame was narrower than a square.
+    widths = [each.image.any(axis=0).sum() / each.image.any(axis=1).sum() for each in (thinned, of_copy, whole)]
+    assert widths[0] == pytest.approx(widths[1], rel=0.05) and widths[0] > 1.1 * widths[2]
 
 
 def test_inverted_film_gives_the_same_crop(know_it):
