@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-import openpyxl
-
 from preprocessing.rejections import Unfit
 from tfrecords.errors import BoneAgeError, closest
 from tfrecords.schema import SPLITS
@@ -179,6 +177,9 @@ def _csv_cells(content: bytes) -> list[list[str]]:
 
 
 def _excel_cells(content: bytes) -> list[list[str]]:
+    # Imported here: a tenth of a second that no other file needs.
+    import openpyxl
+
     sheet = openpyxl.load_workbook(io.BytesIO(content), data_only=True).worksheets[0]
     return [[_text(value) for value in values] for values in sheet.iter_rows(values_only=True)]
 
