@@ -18,6 +18,13 @@ from preprocessing.synthetic import draw_radiograph
 CHROMIUM = shutil.which("chromium")
 
 
+@pytest.fixture(autouse=True)
+def leave_logging_alone(monkeypatch):
+    """Keep Uvicorn from setting logging up: that closes the handlers there are, and absl's, TensorFlow's, takes
+    pytest's standard error with it."""
+    monkeypatch.setattr("uvicorn.config.Config.configure_logging", lambda config: None)
+
+
 @pytest.fixture(scope="session")
 def encode_png():
     """A function that makes a PNG of pixels."""
