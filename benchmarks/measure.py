@@ -8,16 +8,23 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+import subprocess
+import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from tfrecords.errors import BoneAgeError
 
 PACKAGES = ("boneage", "keras", "numpy", "opencv-python-headless", "pillow", "protobuf", "tensorflow", "tensorflow-cpu")
+
+COMMAND_LINE = ("-c", "from boneage.cli import main; main()")
+_SAMPLING_SECONDS = 0.05
 
 Row = dict[str, Any]
 # Does its work once and tells the seconds it took for each item.
@@ -68,6 +75,67 @@ def alternate(sides: Mapping[str, Side], *, repeats: int) -> dict[str, list[floa
         for name, side in sides.items():
             seconds[name].append(side())
     return seconds
+
+
+def run_python(arguments: Sequence[str], *, peaks_mib: list[float] | None = None, core: int | None = None) -> str:
+    """Run Python in a process of its own, and wait for it.
+
+    Args:
+        arguments: What it is given.
+        peaks_mib: Its peak memory is added here.
+        core: The one core that it may use; all of them without it.
+
+    Returns:
+        What it prints.
+
+    Raises:
+        BenchmarkFailed: If it fails.
+    """
+    keep = None if core is None else lambda: os.sched_setaffinity(0, {core})
+    with contextlib.ExitStack() as stack:
+        process = stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=keep
+            )
+        )
+        if peaks_mib is not None:
+            stack.enter_context(_watch_memory(process.pid, peaks_mib))
+        printed, complaint = process.communicate()
+    if process.returncode:
+        last = (complaint.strip().splitlines() or ["no message"])[-1]
+        raise BenchmarkFailed(f"a timed process ended with status {process.returncode} ({last}); run it by itself.")
+    return printed
+
+
+@contextlib.contextmanager
+def _watch_memory(pid: int, peaks_mib: list[float]) -> Iterator[None]:
+    """Add to `peaks_mib` the largest resident memory of a process and all below it, in MiB."""
+    over = threading.Event()
+    sums: list[int] = [0]
+
+    def watch() -> None:
+        root = psutil.Process(pid)
+        while not over.wait(_SAMPLING_SECONDS):
+            sums.append(_resident_bytes(root))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        peaks_mib.append(max(sums) / 2**20)
+
+
+def _resident_bytes(root: psutil.Process) -> int:
+    total = 0
+    # A process may end while it is looked at; what is gone holds no memory.
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in (root, *root.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += process.memory_info().rss
+    return total
 
 
 def spread(name: str, values: Sequence[float] | np.ndarray) -> Row:

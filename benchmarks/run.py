@@ -8,25 +8,22 @@ something.
 """
 
 import argparse
-import contextlib
 import dataclasses
 import functools
 import importlib
 import inspect
 import json
 import os
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from measure import (
+    COMMAND_LINE,
     BenchmarkFailed,
     Row,
     alternate,
@@ -35,6 +32,7 @@ from measure import (
     markdown,
     ratios,
     rounded,
+    run_python,
     speed_row,
     spread,
     versions,
@@ -64,8 +62,6 @@ BENCHMARKS = {
     "serving": ("serving", ("files",), ()),
     "shrinking": ("shrinking", ("files", "bundle", "table", "source"), ()),
 }
-COMMAND_LINE = ("-c", "from boneage.cli import main; main()")
-SAMPLING_SECONDS = 0.05
 
 
 def importing(*, repeats: int = 15) -> list[Row]:
@@ -82,7 +78,7 @@ def importing(*, repeats: int = 15) -> list[Row]:
         "import boneage": ("-c", "import boneage"),
         "boneage --help": (*COMMAND_LINE, "--help"),
     }
-    sides = {name: clock(functools.partial(_run, command), num_items=1) for name, command in commands.items()}
+    sides = {name: clock(functools.partial(run_python, command), num_items=1) for name, command in commands.items()}
     seconds = alternate(sides, repeats=repeats)
     baseline, *cases = commands
     return [
@@ -138,7 +134,7 @@ def preparing(source: Path, *, workers: Sequence[int] = (1, 2), repeats: int = 3
                 "--json",
             )
             began = time.perf_counter()
-            printed = _run(
+            printed = run_python(
                 (*COMMAND_LINE, "prepare", str(source), "--out", str(out), *options), peaks_mib=peaks_mib[number]
             )
             seconds = time.perf_counter() - began
@@ -157,52 +153,6 @@ def preparing(source: Path, *, workers: Sequence[int] = (1, 2), repeats: int = 3
         }
         for number in workers
     ]
-
-
-def _run(arguments: Sequence[str], *, peaks_mib: list[float] | None = None) -> str:
-    """Run Python with arguments and return what it prints; its peak memory is added to `peaks_mib`."""
-    with contextlib.ExitStack() as stack:
-        process = stack.enter_context(
-            subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        )
-        if peaks_mib is not None:
-            stack.enter_context(_watch_memory(process.pid, peaks_mib))
-        printed, complaint = process.communicate()
-    if process.returncode:
-        last = (complaint.strip().splitlines() or ["no message"])[-1]
-        raise BenchmarkFailed(f"a timed process ended with status {process.returncode} ({last}); run it by itself.")
-    return printed
-
-
-@contextlib.contextmanager
-def _watch_memory(pid: int, peaks_mib: list[float]) -> Iterator[None]:
-    """Add to `peaks_mib` the largest resident memory of a process and all below it, in MiB."""
-    over = threading.Event()
-    sums: list[int] = [0]
-
-    def watch() -> None:
-        root = psutil.Process(pid)
-        while not over.wait(SAMPLING_SECONDS):
-            sums.append(_resident_bytes(root))
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        peaks_mib.append(max(sums) / 2**20)
-
-
-def _resident_bytes(root: psutil.Process) -> int:
-    total = 0
-    # A process may end while it is looked at; what is gone holds no memory.
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for process in (root, *root.children(recursive=True)):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                total += process.memory_info().rss
-    return total
 
 
 def run(name: str, *, inputs: Mapping[str, Any], out: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """From nothing to an answer, and a server under load."""
 
-import contextlib
 import functools
 import os
 import re
@@ -13,13 +12,11 @@ from pathlib import Path
 import httpx
 import numpy as np
 import psutil
-from measure import BenchmarkFailed, Row, alternate, ratios, rounded, spread
+from measure import COMMAND_LINE, BenchmarkFailed, Row, alternate, clock, ratios, rounded, run_python, spread
 
 from preprocessing.sources import find_cases
 
-COMMAND_LINE = ("-c", "from boneage.cli import main; main()")
 SEX = {"sex": "female"}
-_LOOK_SECONDS = 0.01
 LOAD_NETWORK = (
     "-c",
     "from boneage.bundle import DEFAULT_BUNDLE; from boneage.saving import load_network; load_network(DEFAULT_BUNDLE)",
@@ -44,8 +41,12 @@ def starting(files: Path, *, repeats: int = 7) -> list[Row]:
         "boneage predict one file": (*COMMAND_LINE, "predict", str(largest), "--sex", "male"),
         "network loaded by Keras": LOAD_NETWORK,
     }
+    (core, *_) = os.sched_getaffinity(0)
     peaks_mib: dict[str, list[float]] = {name: [] for name in commands}
-    sides = {name: functools.partial(_time, command, peaks_mib[name]) for name, command in commands.items()}
+    sides = {
+        name: clock(functools.partial(run_python, command, peaks_mib=peaks_mib[name], core=core), num_items=1)
+        for name, command in commands.items()
+    }
     seconds = alternate(sides, repeats=repeats)
     baseline = next(iter(commands))
     return [
@@ -53,37 +54,11 @@ def starting(files: Path, *, repeats: int = 7) -> list[Row]:
             "case": name,
             **spread("seconds", seconds[name]),
             **spread("times_as_long", ratios(seconds[name], seconds[baseline])),
-            "peak_memory_mib": rounded(float(np.median(peaks_mib[name]))),
+            "peak_memory_mib": rounded(float(np.median(peaks_mib[name][-repeats:]))),
             "repeats": repeats,
         }
         for name in commands
     ]
-
-
-def _time(command: tuple[str, ...], peaks_mib: list[float]) -> float:
-    """Run Python on one core; return its seconds, and add its peak memory."""
-    (core, *_) = os.sched_getaffinity(0)
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, *command],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
-    )
-    peak_kib = 0
-    while process.poll() is None:
-        # The high-water mark of the program itself; the kernel's own count begins with what this process had.
-        with contextlib.suppress(OSError):
-            peak_kib = max([peak_kib, *map(int, re.findall(r"VmHWM:\s+(\d+)", _status(process.pid)))])
-        time.sleep(_LOOK_SECONDS)
-    if process.returncode:
-        raise BenchmarkFailed(f"a timed process ended with status {process.returncode}; run it by itself.")
-    peaks_mib.append(peak_kib / 1024)
-    return time.perf_counter() - began
-
-
-def _status(pid: int) -> str:
-    return Path(f"/proc/{pid}/status").read_text(encoding="ascii")
 
 
 def serving(files: Path, *, num_clients: int = 8, seconds: float = 120.0) -> list[Row]:
