@@ -9,13 +9,15 @@ import typer
 
 from boneage.options import Data, Json, Settings, print_json, read_settings
 
+Tracking = Annotated[str | None, typer.Option(help="MLflow's store; 'none' tracks nothing.")]
+
 
 def train(
     experiment: Annotated[Path, typer.Argument(help="Experiment file, such as experiments/rsna100_lite0.toml.")],
     data: Data,
     run: Annotated[Path | None, typer.Option(help="Run folder to make; runs/<experiment> without it.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run stopped.")] = False,
-    tracking_uri: Annotated[str | None, typer.Option(help="MLflow's store; 'none' tracks nothing.")] = None,
+    tracking_uri: Tracking = None,
     distribution: Annotated[
         str,
         typer.Option(help="none (one device), mirrored (all GPUs here), multiworker (by TF_CONFIG), or auto."),
@@ -63,7 +65,7 @@ def tune(
     trials: Annotated[int, typer.Option(help="Number of trials, two of them references.", min=3)] = 60,
     tuner: Annotated[str, typer.Option(help="hyperband, bayesian, random or grid.")] = "hyperband",
     seed: Annotated[int, typer.Option(help="Seed of the division, the search and the heads.", min=0)] = 0,
-    tracking_uri: Annotated[str | None, typer.Option(help="MLflow's store; 'none' tracks nothing.")] = None,
+    tracking_uri: Tracking = None,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:

@@ -14,10 +14,12 @@ import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from boneage.bundle import load_bundle
 from boneage.metrics import AGE_BANDS_YEARS, Estimate, Evaluation, Summary, bootstrap, summarise_errors
 from boneage.plots import plot_evaluation
 from boneage.sex import SexEvaluation, summarise_sex, write_sex_evaluation
 from tfrecords.errors import BoneAgeError
+from tfrecords.info import read_info
 from tfrecords.schema import SEXES
 from tfrecords.write import write_text
 
@@ -184,40 +186,46 @@ def evaluate(
     Raises:
         EvaluationError: If `out` cannot be made, or the split holds no label for some image.
     """
-    return evaluate_split(bundle, data=data, split=split, views=views, out=out, num_resamples=num_resamples, seed=seed)[
-        1
-    ]
-
-
-def evaluate_split(
-    bundle: Path | str,
-    *,
-    data: Path | str,
-    split: str = "validation",
-    views: str | None = None,
-    out: Path | str | None = None,
-    num_resamples: int = 2000,
-    seed: int = 0,
-) -> tuple[pd.DataFrame, Evaluation | SexEvaluation]:
-    """Return the predictions as well, as `boneage.bundle.Bundle.predict_records` does; else it is `evaluate`."""
-    # Loaded on use: TensorFlow takes seconds that the statistics do not need.
-    from boneage.bundle import load_bundle
-    from tfrecords.read import read_info
-
     if out is not None:
         _make_folder(out)  # First, because predicting can take minutes.
     loaded = load_bundle(bundle)
     frame = loaded.predict_records(data, split=split, views=views)
+    return conclude(
+        frame, task=loaded.metadata["task"], data=data, split=split, out=out, num_resamples=num_resamples, seed=seed
+    )
+
+
+def conclude(
+    frame: pd.DataFrame,
+    *,
+    task: str,
+    data: Path | str,
+    split: str,
+    out: Path | str | None,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> Evaluation | SexEvaluation:
+    """Measure what a bundle predicted of one split; see `evaluate` for the arguments.
+
+    Args:
+        frame: What `boneage.bundle.Bundle.predict_records` returned.
+        task: What the bundle tells, `"age"` or `"sex"`.
+        data: Folder of records.
+        split: "train", "validation" or "test".
+        out: Folder for what `write_evaluation` writes, or None.
+        num_resamples: Bootstrap draws per group.
+        seed: Seed of the draws.
+    """
     dataset = f"{split} split of records {read_info(data)['digest']}"
-    if loaded.metadata["task"] == "sex":
+    if task == "sex":
         told = summarise_sex(frame, dataset=dataset, num_resamples=num_resamples, seed=seed)
         if out is not None:
             write_sex_evaluation(Path(out), frame, told)
-        return frame, told
+        return told
     evaluation = summarise(frame, dataset=dataset, num_resamples=num_resamples, seed=seed)
     if out is not None:
         write_evaluation(out, frame, evaluation)
-    return frame, evaluation
+    return evaluation
 
 
 def write_evaluation(folder: Path | str, frame: pd.DataFrame, evaluation: Evaluation) -> None:

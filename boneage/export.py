@@ -6,7 +6,7 @@ answers to one look. Views, calibration and interval stay with the bundle.
 
 import importlib
 import os
-import shutil
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -52,21 +52,14 @@ def export(bundle: str | Path, *, out: str | Path, format: str) -> float:
             raise ExportFailed(f"{out}: OpenVINO's file must end in .xml; name another by --out.")
         importlib.import_module("openvino")
     model = load_network(bundle)
-    beside = out.with_name(f"{out.stem}.part{out.suffix}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        difference = FORMATS[format](model, beside)
-        if format == "openvino":
-            os.replace(beside.with_suffix(".bin"), out.with_suffix(".bin"))
-        os.replace(beside, out)
+        with tempfile.TemporaryDirectory(dir=out.parent) as beside:
+            difference = FORMATS[format](model, Path(beside) / out.name)
+            for made in sorted(Path(beside).iterdir()):  # OpenVINO makes two files
+                os.replace(made, out.with_name(made.name))
     except OSError as error:
         raise ExportFailed(f"{out}: {error.strerror or error}; name another place by --out.") from error
-    finally:
-        if beside.is_dir():
-            shutil.rmtree(beside)
-        beside.unlink(missing_ok=True)
-        if format == "openvino":
-            beside.with_suffix(".bin").unlink(missing_ok=True)
     return difference
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 
 from boneage.bundle import METADATA_FILE, read_metadata, seal
 from boneage.journal import hide_folders
-from boneage.reader import Reader, load_reader
+from boneage.reader import Reader, load_reader, settle_sex
 from preprocessing.radiograph import Radiograph, UnreadableImage
 from preprocessing.read import decode_radiograph, read_radiograph
 from preprocessing.synthetic import draw_radiograph
@@ -62,9 +62,7 @@ class BoneAgeModel:
             if given is not None and given not in SEXES:
                 raise UnreadableImage(f"`sex` must be 'female' or 'male'. Received: {given!r}.", reason="unknown_sex")
             radiograph = _read_image(image)
-            if given and radiograph.sex and given != radiograph.sex:
-                raise UnreadableImage(f"the header says {radiograph.sex}, the row {given}.", reason="sex_conflict")
-            reading = self._reader.read(radiograph, path=_SENT, sex=radiograph.sex or given)
+            reading = self._reader.read(radiograph, path=_SENT, sex=settle_sex(radiograph.sex, given, path=_SENT))
         except UnreadableImage as error:
             return nothing, nothing, nothing, False, error.reason
         return reading.bone_age_months, reading.low_months, reading.high_months, True, ""

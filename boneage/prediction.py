@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from boneage.heatmap import write_heat_map
-from boneage.reader import load_reader
+from boneage.reader import load_reader, settle_sex
 from boneage.reports.writer import Reports
 from boneage.views import VIEWS
 from preprocessing.notes import name_work, work_noted
@@ -172,17 +172,11 @@ def answer_case(
     reader = reports.reader
     try:
         radiograph = read_radiograph(case.path)
-        recorded = case.sex or radiograph.sex
-        if sex and recorded and sex != recorded:
-            raise UnreadableImage(
-                f"{case.path.name}: the header says {recorded}, the request {sex}; find out which is right.",
-                reason="sex_conflict",
-            )
         age_months = case.chronological_age_months
         reading = reader.read(
             radiograph,
             path=case.path,
-            sex=recorded or sex,
+            sex=settle_sex(case.sex or radiograph.sex, sex, path=case.path),
             views=views,
             chronological_age_months=radiograph.chronological_age_months if age_months is None else age_months,
         )

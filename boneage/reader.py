@@ -121,6 +121,25 @@ class Reader:
         )
 
 
+def settle_sex(recorded: str | None, given: str | None, *, path: Path) -> str | None:
+    """Return the sex that a reading holds for: as recorded, else as given, None where nobody tells.
+
+    Args:
+        recorded: What the file or its table says, `"female"`, `"male"` or None.
+        given: What whoever asks says.
+        path: The file, named in the error.
+
+    Raises:
+        UnreadableImage: If they disagree (`sex_conflict`).
+    """
+    if recorded and given and recorded != given:
+        raise UnreadableImage(
+            f"{path.name}: the header says {recorded}, the request {given}; find out which is right.",
+            reason="sex_conflict",
+        )
+    return recorded or given
+
+
 def load_reader(
     bundle: str | Path | None = None,
     *,

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from boneage.batches import training_batches, validation_batches
-from boneage.bundle import read_metadata
+from boneage.bundle import load_bundle, read_metadata
 from boneage.config import Experiment, TrainConfig, load_experiment, to_json
 from boneage.distribution import (
     build_strategy,
@@ -22,7 +22,7 @@ from boneage.distribution import (
     wait_for_workers,
     worker_index,
 )
-from boneage.evaluation import evaluate_split
+from boneage.evaluation import conclude
 from boneage.intervals import measure_intervals
 from boneage.loop import fit
 from boneage.models import build_network
@@ -251,7 +251,9 @@ def _conclude(
         "experiment": json.loads(to_json(experiment)),
     }
     bundle = save_bundle(folder / BUNDLE_FOLDER, model, metadata)
-    predicted, evaluation = evaluate_split(bundle, data=data, out=folder / "evaluation-validation")
+    predicted = load_bundle(bundle).predict_records(data, split="validation")
+    out = folder / "evaluation-validation"
+    evaluation = conclude(predicted, task=experiment.train.task, data=data, split="validation", out=out)
     measured: dict[str, Any] = {"validation_error": round(evaluation.error, 4)}
     if experiment.train.task == "age":
         measured["interval"] = measure_intervals(predicted)
@@ -259,7 +261,7 @@ def _conclude(
     plot_history(history, folder / "history.png")
     tracker.log_metrics({f"best_val_{experiment.train.measure}": evaluation.error})
     # Not the predictions: the ids in them may be names of files, and those of people.
-    for path in (*sorted((folder / "evaluation-validation").glob("evaluation.*")), folder / "history.png"):
+    for path in (*sorted(out.glob("evaluation.*")), folder / "history.png"):
         tracker.log_artifacts(path)
     if experiment.train.task == "age":
         tracker.log_model(bundle)

@@ -14,7 +14,7 @@ from pathlib import Path
 from boneage.config import load_experiment
 from boneage.delivery import sync
 from boneage.journal import Journal
-from boneage.tracking import TRAINING_EXPERIMENT
+from boneage.tracking import TRAINING_EXPERIMENT, list_params
 
 HERE = Path(__file__).parent
 
@@ -37,7 +37,7 @@ def write_journal(folder: Path, file: Path, *, results: Path) -> None:
     config, journal, run = load_experiment(file).train, Journal(folder), f"recorded-{file.stem}"
     evaluation = json.loads((results / "evaluation.json").read_text(encoding="utf-8"))
     journal.append("begin", run=run, experiment=TRAINING_EXPERIMENT, name=file.stem, parent=None, tags={})
-    settings = {f"train.{key}": value for key, value in vars(config).items()}
+    settings = list_params("train", config)
     journal.append("params", run=run, params={**settings, "data.digest": evaluation["dataset"].rsplit(maxsplit=1)[-1]})
     for row in json.loads((results / "history.json").read_text(encoding="utf-8")):
         epoch = row.pop("epoch")

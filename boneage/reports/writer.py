@@ -60,6 +60,8 @@ class Reports:
             UnreadableImage: If the source has gone or changed since it was read.
             OSError: If a file cannot be written.
         """
+        if self.dicom is None and self.fhir is None:
+            return [], ""
         study = read_study(path) if is_dicom(read_head(path)) else None
         written, detail = [], ""
         if self.dicom is not None and study is not None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from boneage.reader import Reader
+from boneage.reader import Reader, settle_sex
 from boneage.web.pictures import draw_crop, draw_radiograph
-from boneage.web.words import INTERNAL_ERROR, SEX_CONFLICT, explain_reasons
+from boneage.web.words import INTERNAL_ERROR, explain_reasons
 from preprocessing.hand import Hand
 from preprocessing.pipeline import Untrusted
 from preprocessing.radiograph import Radiograph, UnreadableImage
@@ -124,14 +124,12 @@ def read_upload(reader: Reader, upload: Upload) -> Answer:
 
 def _read(reader: Reader, upload: Upload) -> Answer:
     radiograph = decode_radiograph(upload.data, path=_PATH)
-    recorded, age_months = radiograph.sex, upload.chronological_age_months
+    sex, age_months = None, upload.chronological_age_months
     if age_months is None and radiograph.chronological_age_months is not None:
         # To the day, beside the date of the study, it would tell the date of birth.
         age_months = float(math.floor(radiograph.chronological_age_months))
-    if upload.sex and recorded and upload.sex != recorded:
-        return _refuse_seen(upload, radiograph, reasons=(SEX_CONFLICT,), age_months=age_months)
-    sex = recorded or upload.sex
     try:
+        sex = settle_sex(radiograph.sex, upload.sex, path=_PATH)
         reading = reader.read(radiograph, path=_PATH, sex=sex, chronological_age_months=age_months)
     except Untrusted as error:
         reasons = tuple(error.reason.split(";"))

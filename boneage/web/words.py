@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 
 MISSING_SEX = "no_sex"
-SEX_CONFLICT = "sex_conflict"
 TIMED_OUT = "timed_out"
 INTERNAL_ERROR = "internal_error"
 
@@ -26,7 +25,7 @@ REASONS = {
     "bad_mask": "The outline of the hand cannot be trusted.",
     "unsure_orientation": "It is not clear how the hand lies, if it is one.",
     MISSING_SEX: "The sex is not known, and the model needs it. Choose female or male.",
-    SEX_CONFLICT: "The file says the other sex than was chosen. Find out which is right.",
+    "sex_conflict": "The file says the other sex than was chosen. Find out which is right.",
     TIMED_OUT: "There was no time left for it. Send fewer files at once, or this one again.",
     INTERNAL_ERROR: "It could not be read, for a reason that is not known. The other files are not affected.",
 }

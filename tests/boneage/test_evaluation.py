@@ -302,8 +302,8 @@ def bundle(monkeypatch, frame):
         asked.data, asked.split, asked.views = data, split, views
         return frame
 
-    monkeypatch.setitem(sys.modules, "boneage.bundle", SimpleNamespace(load_bundle=load_bundle))
-    monkeypatch.setitem(sys.modules, "tfrecords.read", SimpleNamespace(read_info=lambda data: {"digest": "0123abcd"}))
+    monkeypatch.setattr("boneage.evaluation.load_bundle", load_bundle)
+    monkeypatch.setattr("boneage.evaluation.read_info", lambda data: {"digest": "0123abcd"})
     return asked
 
 
