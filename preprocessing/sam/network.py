@@ -133,9 +133,18 @@ class Prompted(nn.Module):
         self, image: torch.Tensor, points: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the masks and their predicted quality."""
-        decoder = self.sam.mask_decoder
+        return self.answer(self.look(image), points, labels)
+
+    def look(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the image embeddings, which hold for all prompts, `(batch, 96, 64, 64)`."""
         grey = (image - self.sam.pixel_mean[:1]) / self.sam.pixel_std[:1]
-        embeddings = self.sam.image_encoder(grey.expand(-1, 3, -1, -1))
+        return self.sam.image_encoder(grey.expand(-1, 3, -1, -1))
+
+    def answer(
+        self, embeddings: torch.Tensor, points: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the masks and their predicted quality to prompts about images that were looked at before."""
+        decoder = self.sam.mask_decoder
         batch, channels, height, width = embeddings.shape
         source = embeddings + self.sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
         own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])[None].expand(batch, -1, -1)

@@ -1,7 +1,8 @@
-"""Prompts to train with: boxes and points as good and as bad as those that are found in a radiograph."""
+"""Prompts to train with: boxes and points as good and as bad as those found in a radiograph, and clicks on errors."""
 
 import cv2
 import numpy as np
+import torch
 from jaxtyping import Bool, Float32
 
 from preprocessing.hand_sam import MAX_POINTS
@@ -40,4 +41,39 @@ def draw_prompts(
         if len(region):
             points[index] = region[rng.integers(len(region))][::-1]
             labels[index] = float(positive)
+    return points, labels
+
+
+def add_corrections(
+    points: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    logits: torch.Tensor,
+    truth: torch.Tensor,
+    share: float,
+    generator: torch.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Add what a person would click on after seeing the first answer: one place where it is wrong.
+
+    Args:
+        points: Prompts so far, shape `(batch, points, 2)`; the last place of each is overwritten.
+        labels: Their labels, shape `(batch, points)`.
+        logits: The answer to them, shape `(batch, height, width)`.
+        truth: True masks, bool, same shape.
+        share: Share in [0, 1] of the radiographs that are clicked on, where anything is wrong.
+        generator: Source of all chance, on their device.
+
+    Returns:
+        New points and labels, of the same shapes.
+    """
+    wrong = ((logits > 0) != truth).flatten(1)
+    clicked = torch.rand(len(wrong), generator=generator, device=wrong.device) < share
+    clicked &= wrong.any(dim=1)
+    # Where nothing is wrong any place will do: the draw needs one, and it is not used.
+    place = torch.multinomial(wrong.float() + 1e-12, 1, generator=generator)
+    on_hand = truth.flatten(1).gather(1, place)[:, 0].to(labels.dtype)
+    spot = torch.cat([place % truth.shape[2], place // truth.shape[2]], dim=1).to(points.dtype)
+    points, labels = points.clone(), labels.clone()
+    points[:, -1] = torch.where(clicked[:, None], spot, points[:, -1])
+    labels[:, -1] = torch.where(clicked, on_hand, labels[:, -1])
     return points, labels

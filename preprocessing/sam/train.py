@@ -6,10 +6,10 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -21,7 +21,7 @@ from preprocessing.mask_pairs import MaskPair, augment_pair, divide, read_mask_p
 from preprocessing.read import read_radiograph
 from preprocessing.sam.network import Prompted, build_hand_sam
 from preprocessing.sam.official import has_bfloat16
-from preprocessing.sam.prompting import draw_prompts
+from preprocessing.sam.prompting import add_corrections, draw_prompts
 from preprocessing.segment import SEGMENTS_FILE
 from preprocessing.segmentation import Predictor, segment_prompted
 from preprocessing.shipping import halve_weights
@@ -46,15 +46,17 @@ class HandSamTraining:
         weight_decay: Decoupled weight decay.
         labelled_share: Share of a batch that has masks made by hand, where there are such.
         drawn_share: Share of a batch that is drawings.
+        click_share: Share of a batch in which a place is clicked on where the first answer is wrong.
         seed: Seed of everything random.
     """
 
-    steps: int = 800
-    batch_size: int = 16
+    steps: int = 1000
+    batch_size: int = 32
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.02
     labelled_share: float = 0.5
     drawn_share: float = 0.15
+    click_share: float = 0.3
     seed: int = 0
 
     def __post_init__(self):
@@ -62,7 +64,7 @@ class HandSamTraining:
         for name in ("steps", "batch_size", "learning_rate"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"`{name}` must be positive. Received: {getattr(self, name)}.")
-        for name in ("labelled_share", "drawn_share"):
+        for name in ("labelled_share", "drawn_share", "click_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must lie in [0, 1]. Received: {getattr(self, name)}.")
 
@@ -72,7 +74,7 @@ class Phases:
     """The two trainings of hand-SAM: on masks of another segmenter and drawings, then on masks made by hand as well."""
 
     base: HandSamTraining = HandSamTraining()
-    fine: HandSamTraining = HandSamTraining(steps=650, learning_rate=4e-4, labelled_share=0.75, drawn_share=0.1, seed=1)
+    fine: HandSamTraining = HandSamTraining(learning_rate=8e-4, labelled_share=0.75, drawn_share=0.1, seed=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +128,23 @@ def draw_pairs(num_images: int, *, seed: int) -> list[MaskPair]:
     ]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Batches(torch.utils.data.Dataset):
+    """One batch for each step, drawn from the step's number alone, whichever process draws it."""
+
+    matter: Matter
+    config: HandSamTraining
+
+    def __getitem__(self, step: int) -> tuple[np.ndarray, ...]:
+        """Return radiographs, their true masks, points, and labels of the points."""
+        rng = np.random.default_rng((self.config.seed, step))
+        looks = []
+        for _ in range(self.config.batch_size):
+            pixels, mask = augment_pair(self.matter.choose(self.config, rng=rng), size_px=HAND_SAM_SIZE_PX, rng=rng)
+            looks.append((pixels[None].astype(np.float32), mask, *draw_prompts(mask, rng=rng)))
+        return tuple(np.stack(each) for each in zip(*looks, strict=True))
+
+
 def fit_hand_sam(
     matter: Matter,
     *,
@@ -134,7 +153,7 @@ def fit_hand_sam(
     out: Path,
     progress: Callable[[str], None],
 ) -> Prompted:
-    """Train hand-SAM; go on from the checkpoint in `out` where there is one.
+    """Train hand-SAM, on the GPU where there is one; go on from the checkpoint in `out` where there is one.
 
     Args:
         matter: What to learn from.
@@ -142,14 +161,19 @@ def fit_hand_sam(
         init: Weights to begin with; random ones without.
         out: Folder of the checkpoint.
         progress: Called with a line of text now and then.
+
+    Returns:
+        The network, on the CPU.
     """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(config.seed)
     model = Prompted(build_hand_sam())
+    if init is not None:
+        model.load_state_dict(init)
+    model.to(device)
     for weight in model.parameters():
         if weight.ndim == 4:  # convolutions are a third faster so
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-    if init is not None:
-        model.load_state_dict(init)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     warmup = max(1, config.steps // 20)
 
@@ -160,56 +184,59 @@ def fit_hand_sam(
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     checkpoint, start = out / "checkpoint.pt", 0
     if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
+        saved = torch.load(checkpoint, map_location=device, weights_only=True)
         if saved["config"] != dataclasses.asdict(config):
             raise BoneAgeError(f"{checkpoint}: of a training with other settings; choose another folder by --out.")
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         scheduler.load_state_dict(saved["scheduler"])
         start = saved["step"]
-
-    def draw(step: int) -> tuple[torch.Tensor, ...]:
-        rng = np.random.default_rng((config.seed, step))
-        looks = []
-        for _ in range(config.batch_size):
-            pixels, mask = augment_pair(matter.choose(config, rng=rng), size_px=HAND_SAM_SIZE_PX, rng=rng)
-            looks.append((pixels[None].astype(np.float32), mask, *draw_prompts(mask, rng=rng)))
-        return tuple(torch.from_numpy(np.stack(each)) for each in zip(*looks, strict=True))
-
-    faster_in_bfloat16 = has_bfloat16("cpu")
+    cv2.setNumThreads(1)  # each process draws on one core, and OpenCV's threads would not survive a fork
+    batches = torch.utils.data.DataLoader(
+        _Batches(matter, config),
+        batch_size=None,
+        sampler=range(start, config.steps),
+        num_workers=torch.get_num_threads(),
+        prefetch_factor=4,
+        pin_memory=device == "cuda",
+    )
     model.train()
-    recent: list[float] = []
+    recent: list[torch.Tensor] = []
     began = time.perf_counter()
-    with ThreadPoolExecutor(2) as pool:
-        ahead = [pool.submit(draw, step) for step in range(start, min(start + 6, config.steps))]
-        for step in range(start, config.steps):
-            images, truth, points, labels = ahead.pop(0).result()
-            if step + 6 < config.steps:
-                ahead.append(pool.submit(draw, step + 6))
-            with torch.autocast("cpu", torch.bfloat16, enabled=faster_in_bfloat16):
-                logits, quality = model(images, points, labels)
-            loss = hand_sam_loss(logits.float(), quality.float(), truth)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            scheduler.step()
-            recent.append(float(loss.detach()))
-            if (step + 1) % 50 == 0:
-                seconds = (time.perf_counter() - began) / (step + 1 - start)
-                progress(f"step {step + 1} of {config.steps}: loss {np.mean(recent):.4f}, {seconds:.2f} s a step")
-                recent.clear()
-            if (step + 1) % _CHECKPOINT_STEPS == 0 or step + 1 == config.steps:
-                state = {
-                    "config": dataclasses.asdict(config),
-                    "model": model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "scheduler": scheduler.state_dict(),
-                    "step": step + 1,
-                }
-                torch.save(state, checkpoint.with_suffix(".part"))
-                os.replace(checkpoint.with_suffix(".part"), checkpoint)
-    return model.eval()
+    for step, batch in enumerate(batches, start=start):
+        images, truth, points, labels = (each.to(device, non_blocking=True) for each in batch)
+        chance = torch.Generator(device).manual_seed(config.seed + step)
+        with torch.autocast(device, torch.bfloat16, enabled=has_bfloat16(device)):
+            seen = model.look(images)
+            with torch.no_grad():
+                first, _ = model.answer(seen, points, labels)
+            points, labels = add_corrections(
+                points, labels, logits=first[:, 0], truth=truth, share=config.click_share, generator=chance
+            )
+            logits, quality = model.answer(seen, points, labels)
+        loss = hand_sam_loss(logits.float(), quality.float(), truth)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        scheduler.step()
+        recent.append(loss.detach())
+        if (step + 1) % 50 == 0:
+            seconds = (time.perf_counter() - began) / (step + 1 - start)
+            mean = float(torch.stack(recent).mean())
+            progress(f"step {step + 1} of {config.steps}: loss {mean:.4f}, {seconds:.3f} s a step")
+            recent.clear()
+        if (step + 1) % _CHECKPOINT_STEPS == 0 or step + 1 == config.steps:
+            state = {
+                "config": dataclasses.asdict(config),
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "scheduler": scheduler.state_dict(),
+                "step": step + 1,
+            }
+            torch.save(state, checkpoint.with_suffix(".part"))
+            os.replace(checkpoint.with_suffix(".part"), checkpoint)
+    return model.eval().cpu()
 
 
 def hand_sam_loss(logits: torch.Tensor, quality: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
