@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python -m
 SAM_VENV := .venv-sam
 SAM_RUN := $(SAM_VENV)/bin/python -m
 
-.PHONY: demo test test-sam lint clean
+.PHONY: demo test test-sam pictures lint clean
 
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
@@ -29,6 +29,10 @@ test: $(VENV)/installed
 
 test-sam: $(SAM_VENV)/installed
 	$(SAM_RUN) pytest tests/preprocessing/sam
+
+# Those of the README that show pages, by Debian's chromium; hands.png is drawn by experiments/draw_hands.py.
+pictures: $(VENV)/installed
+	$(RUN) pytest tests/boneage/web/test_browser.py --pictures experiments
 
 lint: $(VENV)/installed
 	$(RUN) ruff check .
