@@ -1,4 +1,5 @@
-# Everything happens in .venv, made from the tested versions of constraints.txt; uv installs them where it is there.
+# Everything happens in .venv, made from the tested versions of constraints.txt. Compiled, for the tests start dozens of
+# processes, and where Python is told to write no bytecode each would compile TensorFlow anew.
 PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin/python -m
@@ -11,7 +12,7 @@ SAM_RUN := $(SAM_VENV)/bin/python -m
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(RUN) pip install --quiet --disable-pip-version-check uv
-	$(RUN) uv pip install --quiet --python $(VENV)/bin/python --constraint constraints.txt --editable '.[train,beam,serve,dev]'
+	$(RUN) uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python --constraint constraints.txt --editable '.[train,beam,serve,dev]'
 	touch $@
 
 # pip, not uv: it takes torch's small build for the CPU from where pip is told to look.
