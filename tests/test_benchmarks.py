@@ -277,3 +277,14 @@ def test_a_start_on_one_core_and_a_server_under_load(load, tmp_path):
     assert predicted["peak_memory_mib"] > nothing["peak_memory_mib"]
     (row,) = serving.serving(tmp_path, num_clients=2, seconds=1.0)
     assert row["requests"] == row["answered"] == row["accepted"] > 0 and not row["failed"]
+
+
+@pytest.mark.slow
+def test_runtimes_answer_alike(load):
+    """Torch too, where `make test-sam` has made a place for it."""
+    torch = FOLDER.parent / ".venv-sam" / "bin" / "python"
+    found = torch if torch.exists() else None
+    first, *others = load("runtimes").runtimes(torch=found, batches=(2,), seconds=0.1, repeats=1)
+    assert first["runtime"].startswith("ONNX Runtime") and len(others) == 1 + torch.exists()
+    assert first["times_as_long"] == first["times_as_fast_by_2"] == 1 and first["largest_difference_months"] == 0
+    assert all(0 < row["largest_difference_months"] < 0.1 for row in others)
