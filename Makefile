@@ -1,4 +1,5 @@
-# Everything happens in .venv, made from the tested versions of constraints.txt; uv installs them where it is there.
+# Everything happens in .venv, made from the tested versions of constraints.txt. Compiled, for the tests start dozens of
+# processes, and where Python is told to write no bytecode each would compile TensorFlow anew.
 PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin/python -m
@@ -6,12 +7,12 @@ RUN := $(VENV)/bin/python -m
 SAM_VENV := .venv-sam
 SAM_RUN := $(SAM_VENV)/bin/python -m
 
-.PHONY: demo test test-sam lint clean
+.PHONY: demo test test-sam pictures lint clean
 
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(RUN) pip install --quiet --disable-pip-version-check uv
-	$(RUN) uv pip install --quiet --python $(VENV)/bin/python --constraint constraints.txt --editable '.[train,beam,serve,dev]'
+	$(RUN) uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python --constraint constraints.txt --editable '.[train,beam,serve,dev]'
 	touch $@
 
 # pip, not uv: it takes torch's small build for the CPU from where pip is told to look.
@@ -29,6 +30,10 @@ test: $(VENV)/installed
 
 test-sam: $(SAM_VENV)/installed
 	$(SAM_RUN) pytest tests/preprocessing/sam
+
+# Those of the README that show pages, by Debian's chromium; hands.png is drawn by experiments/draw_hands.py.
+pictures: $(VENV)/installed
+	$(RUN) pytest tests/boneage/web/test_browser.py --pictures experiments
 
 lint: $(VENV)/installed
 	$(RUN) ruff check .

@@ -77,11 +77,18 @@ def alternate(sides: Mapping[str, Side], *, repeats: int) -> dict[str, list[floa
     return seconds
 
 
-def run_python(arguments: Sequence[str], *, peaks_mib: list[float] | None = None, core: int | None = None) -> str:
+def run_python(
+    arguments: Sequence[str],
+    *,
+    python: str = sys.executable,
+    peaks_mib: list[float] | None = None,
+    core: int | None = None,
+) -> str:
     """Run Python in a process of its own, and wait for it.
 
     Args:
         arguments: What it is given.
+        python: Which one; that of another environment has other packages.
         peaks_mib: Its peak memory is added here.
         core: The one core that it may use; all of them without it.
 
@@ -95,7 +102,7 @@ def run_python(arguments: Sequence[str], *, peaks_mib: list[float] | None = None
     with contextlib.ExitStack() as stack:
         process = stack.enter_context(
             subprocess.Popen(
-                [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=keep
+                [python, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=keep
             )
         )
         if peaks_mib is not None:

@@ -59,6 +59,7 @@ BENCHMARKS = {
     "staging": ("hands", ("files",), ()),
     "disturbing": ("disturbing", ("bundle", "other", "source", "split"), ()),
     "starting": ("serving", ("files",), ()),
+    "runtimes": ("runtimes", (), ("torch",)),
     "serving": ("serving", ("files",), ()),
     "shrinking": ("shrinking", ("files", "bundle", "table", "source"), ()),
 }
@@ -244,6 +245,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, help="bundle of a training run")
     parser.add_argument("--other", type=Path, help="another bundle to compare it with")
     parser.add_argument("--experiment", type=Path, help="experiment whose augmentation is timed; defaults without it")
+    parser.add_argument("--torch", type=Path, help="Python that has torch, such as .venv-sam/bin/python")
     parser.add_argument("--repeats", type=int, help="rounds that count; each benchmark has its own number without it")
     parser.add_argument("--seed", type=int, default=0, help="seed of every sample")
     parser.add_argument("--out", type=Path, default=Path("experiments/figures"), help="folder for the tables")

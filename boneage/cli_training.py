@@ -202,3 +202,5 @@ def export(
         print_json({"path": str(out), "format": format, "largest_difference": difference})
         return
     typer.echo(f"{out}: written; its answers differ from Keras's by {difference:.5f} at most")
+    if format == "openvino":
+        typer.echo("compile it with INFERENCE_PRECISION_HINT f32: bfloat16, which OpenVINO prefers, is not that exact")

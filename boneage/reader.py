@@ -91,7 +91,11 @@ class Reader:
             UnreadableImage: If the hand cannot be trusted, or the sex is needed and not known.
         """
         if sex is None and self.sex is None and self.age.metadata["use_sex"]:
-            raise UnreadableImage(f"{path.name}: the sex is not known; give it by --sex or --table.", reason="no_sex")
+            raise UnreadableImage(
+                f"{path.name}: the sex is not known; give it to `boneage predict` by --sex or --table, or give a DICOM "
+                "file with PatientSex.",
+                reason="no_sex",
+            )
         prepared = process(radiograph, self.config, path=path)
         male_share, warnings = float("nan"), []
         if self.sex is not None:

@@ -1,6 +1,7 @@
-"""What all tests share: a writer of small DICOM files."""
+"""What all tests share: a writer of small DICOM files, and where the pictures of the README go."""
 
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,10 @@ from pydicom import uid
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
+
+
+def pytest_addoption(parser):
+    parser.addoption("--pictures", type=Path, help="folder for the pictures of the README that browser tests take")
 
 
 @pytest.fixture(scope="session")

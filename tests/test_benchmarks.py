@@ -4,13 +4,13 @@ import shutil
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
 from boneage.config import Experiment, TrainConfig
-from boneage.models import build_model
 from boneage.saving import save_bundle
 from preprocessing.pipeline import PreprocessingConfig
 from preprocessing.prepare import prepare
@@ -162,9 +162,12 @@ def test_networks(load):
 @pytest.fixture(scope="module")
 def bundle(records):
     info = read_info(records)
-    model = build_model("efficientnet_lite0", input_size=64, target_mean_months=127.0, target_std_months=41.0)
+    inputs = {"image": keras.Input((64, 64, 1), name="image"), "male": keras.Input((1,), name="male")}
+    x = keras.layers.Conv2D(4, 3, strides=2, activation="relu", name="conv")(inputs["image"])
+    x = keras.layers.Concatenate(name="join")([keras.layers.GlobalAveragePooling2D(name="pool")(x), inputs["male"]])
+    model = keras.Model(inputs, keras.layers.Rescaling(41.0, 127.0, name="months")(keras.layers.Dense(1)(x)))
     metadata = {key: info[key] for key in ("preprocessing", "fingerprint")}
-    metadata |= {"network": "efficientnet_lite0", "input_size": 64, "use_sex": True, "task": "age", "views": "one"}
+    metadata |= {"network": "tiny", "input_size": 64, "use_sex": True, "task": "age", "views": "one"}
     return save_bundle(records.parent / "bundle", model, metadata)
 
 
@@ -274,3 +277,14 @@ def test_a_start_on_one_core_and_a_server_under_load(load, tmp_path):
     assert predicted["peak_memory_mib"] > nothing["peak_memory_mib"]
     (row,) = serving.serving(tmp_path, num_clients=2, seconds=1.0)
     assert row["requests"] == row["answered"] == row["accepted"] > 0 and not row["failed"]
+
+
+@pytest.mark.slow
+def test_runtimes_answer_alike(load):
+    """Torch too, where `make test-sam` has made a place for it."""
+    torch = FOLDER.parent / ".venv-sam" / "bin" / "python"
+    found = torch if torch.exists() else None
+    first, *others = load("runtimes").runtimes(torch=found, batches=(2,), seconds=0.1, repeats=1)
+    assert first["runtime"].startswith("ONNX Runtime") and len(others) == 1 + torch.exists()
+    assert first["times_as_long"] == first["times_as_fast_by_2"] == 1 and first["largest_difference_months"] == 0
+    assert all(0 < row["largest_difference_months"] < 0.1 for row in others)

@@ -84,7 +84,12 @@ def make_objects(
     try:
         with keep_silent():
             source = _refer(study, path=path)
-            for made in (_report(source, radiograph, reading, reader), _capture(source, radiograph, reading, reader)):
+            capture = _capture(source, radiograph, reading, reader)
+            # What is written beside the radiograph tells of nobody, so that it is as its source says of itself (PS3.3
+            # C.7.6.1); where that says nothing, nobody knows.
+            if study.get("BurnedInAnnotation") in ("YES", "NO"):
+                capture.BurnedInAnnotation = study.BurnedInAnnotation
+            for made in (_report(source, radiograph, reading, reader), capture):
                 for keyword in _COPIED:
                     if keyword in study:
                         made[keyword] = study[keyword]

@@ -62,7 +62,7 @@ def serve(
     store_scp: Annotated[
         int | None,
         typer.Option(
-            help="Port on which DICOM nodes of this machine may store into the folder of --watch; 0 takes a free one.",
+            help="Port on which DICOM nodes of this machine may store what is read beside --watch; 0 takes a free one.",
             min=0,
             max=65535,
         ),
@@ -84,13 +84,13 @@ def serve(
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(_open(host, port, title="boneage serves"))
         if watch is not None and out is not None:
-            stack.enter_context(_watch(watch, out=out, reader=reader, max_bytes=max_bytes))
+            received = stack.enter_context(_watch(watch, out=out, reader=reader, max_bytes=max_bytes))
             typer.echo(f"what appears in {watch} is read into {out}")
-        if watch is not None and store_scp is not None:
-            from boneage.web.receive import AE_TITLE, receive
+            if store_scp is not None:
+                from boneage.web.receive import AE_TITLE, receive
 
-            received = stack.enter_context(receive(watch, port=store_scp, max_bytes=max_bytes))
-            typer.echo(f"DICOM nodes of this machine may store to {AE_TITLE} at 127.0.0.1:{received}")
+                taken = stack.enter_context(receive(received, port=store_scp, max_bytes=max_bytes))
+                typer.echo(f"DICOM nodes of this machine may store to {AE_TITLE} at 127.0.0.1:{taken}")
         _run(app, listener)
 
 
@@ -152,15 +152,19 @@ def _run(app: "FastAPI", listener: socket.socket) -> None:
 
 
 @contextlib.contextmanager
-def _watch(folder: Path, *, out: Path, reader: "Reader", max_bytes: int) -> Iterator[None]:
-    """Watch a folder beside the page, until the context ends; the file that is being read then is finished."""
+def _watch(folder: Path, *, out: Path, reader: "Reader", max_bytes: int) -> Iterator[Path]:
+    """Watch a folder beside the page, until the context ends; the file that is being read then is finished.
+
+    Returns:
+        Where a storage node may put what it receives.
+    """
     from boneage.web.watch import Watch
 
     watch, stop = Watch(folder, out=out, reader=reader, max_bytes=max_bytes), threading.Event()
     thread = threading.Thread(target=watch.run, args=(stop,), name="watch")
     thread.start()
     try:
-        yield
+        yield watch.received
     finally:
         stop.set()
         thread.join()

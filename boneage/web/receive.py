@@ -1,6 +1,7 @@
-"""A DICOM storage node on this machine: the radiographs that are sent to it land in the folder that is watched."""
+"""A DICOM storage node on this machine: the radiographs that are sent to it are read as those of a watched folder."""
 
 import contextlib
+import hashlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +48,8 @@ def receive(folder: Path, *, port: int, max_bytes: int) -> Iterator[int]:
     """Receive radiographs by C-STORE, and answer C-ECHO, until the context ends.
 
     Args:
-        folder: Where they are written, each under its SOPInstanceUID.
+        folder: Where they are written, each named by its SOPInstanceUID and the hash of its content: what is sent again
+            has the same name.
         port: Port on this machine; 0 takes a free one.
         max_bytes: Bytes of the largest object that is taken.
 
@@ -65,9 +67,9 @@ def receive(folder: Path, *, port: int, max_bytes: int) -> Iterator[int]:
         data = event.encoded_dataset()
         if len(data) > max_bytes:
             return _OUT_OF_RESOURCES
-        path = folder / f"{uid}.dcm"
+        path = folder / f"{uid}-{hashlib.sha256(data).hexdigest()[:16]}.dcm"
         try:
-            if not path.exists() or path.read_bytes() != data:  # what is sent again is not read again
+            if not path.exists():
                 write_bytes(path, data)
         except OSError as error:
             _log.error("an object could not be stored: %s", error.strerror)

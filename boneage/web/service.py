@@ -16,13 +16,14 @@ from boneage.web.pictures import draw_importance
 from boneage.web.pool import Pool, PoolFull
 from boneage.web.readings import Answer, Upload, name_error, read_upload, refuse
 from boneage.web.store import Store
-from boneage.web.uploads import BadRequest, Bounds, read_uploads
+from boneage.web.uploads import RETRY_SECONDS, BadRequest, Bounds, Room, read_uploads
 from boneage.web.words import TIMED_OUT
 from preprocessing.radiograph import Radiograph
 from tfrecords.errors import BoneAgeError
 from tfrecords.schema import male_from_sex
 
-_RETRY_SECONDS = "10"
+# Ten requests may wait at a time; in memory, there is room for as much as two of the largest bring.
+_FULL_REQUESTS = 2
 _DRAWING = Path("drawing")
 _log = logging.getLogger("boneage.web")
 
@@ -45,6 +46,7 @@ class Service:
         self.reader, self.pool, self.bounds = reader, pool, bounds
         self.history, self.metrics, self.store = history, metrics, store
         self.model = describe(reader)
+        self._room = Room(_FULL_REQUESTS * bounds.max_bytes)
         self.is_ready = False
 
     async def warm_up(self) -> None:
@@ -75,10 +77,11 @@ class Service:
             BadRequest: If the form cannot be answered as a whole.
         """
         try:
-            with self.pool.admit() as until:
+            with self.pool.admit() as until, self._room.enter() as take:
                 uploads = await read_uploads(
                     request,
                     bounds=self.bounds,
+                    take=take,
                     until=until,
                     age_field=age_field,
                     age_unit_months=age_unit_months,
@@ -86,7 +89,7 @@ class Service:
                 return [await self._answer_one(upload, until=until) for upload in uploads]
         except PoolFull:
             raise BadRequest(
-                503, "too many readings at the moment; try again in a while.", headers={"Retry-After": _RETRY_SECONDS}
+                503, "too many readings at the moment; try again in a while.", headers={"Retry-After": RETRY_SECONDS}
             ) from None
 
     async def draw_importance(self, answer: Answer) -> bytes | None:
@@ -104,7 +107,7 @@ class Service:
                 return await self.pool.run(draw, until=until)
         except (PoolFull, TimeoutError):
             raise BadRequest(
-                503, "too many readings at the moment; try again in a while.", headers={"Retry-After": _RETRY_SECONDS}
+                503, "too many readings at the moment; try again in a while.", headers={"Retry-After": RETRY_SECONDS}
             ) from None
 
     async def _answer_one(self, upload: Upload, *, until: float) -> Answer:

@@ -1,11 +1,12 @@
 """The form of an upload, read in memory and within bounds: nothing of a radiograph touches the disk."""
 
 import asyncio
+import contextlib
 import dataclasses
 import math
 import re
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Iterator
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -19,6 +20,8 @@ MAX_AGE_MONTHS = 300.0
 _MAX_NAME = 120
 _MAX_FIELD_BYTES = 1024
 _MAX_FIELDS = 10
+# When whoever is turned away may come again.
+RETRY_SECONDS = "10"
 
 
 class BadRequest(Exception):
@@ -42,6 +45,41 @@ class Bounds:
     max_files: int = 50
 
 
+class Room:
+    """The bytes that all requests of the moment may hold in memory together.
+
+    Args:
+        max_bytes: How many.
+    """
+
+    def __init__(self, max_bytes: int):
+        self._max_bytes, self._num_bytes = max_bytes, 0
+
+    @contextlib.contextmanager
+    def enter(self) -> Iterator[Callable[[int], None]]:
+        """Let a request in, and give a function that takes bytes, which are given back when the request ends.
+
+        It raises BadRequest where there is no room for them.
+        """
+        held = 0
+
+        def take(num_bytes: int) -> None:
+            nonlocal held
+            if self._num_bytes + num_bytes > self._max_bytes:
+                raise BadRequest(
+                    503,
+                    "too much is being uploaded at the moment; try again in a while.",
+                    headers={"Retry-After": RETRY_SECONDS},
+                )
+            self._num_bytes += num_bytes
+            held += num_bytes
+
+        try:
+            yield take
+        finally:
+            self._num_bytes -= held
+
+
 class _InMemory(MultiPartParser):
     """Keeps every file in memory, whose bounds are those of the whole body."""
 
@@ -49,13 +87,20 @@ class _InMemory(MultiPartParser):
 
 
 async def read_uploads(
-    request: Request, *, bounds: Bounds, until: float, age_field: str, age_unit_months: float
+    request: Request,
+    *,
+    bounds: Bounds,
+    take: Callable[[int], None],
+    until: float,
+    age_field: str,
+    age_unit_months: float,
 ) -> list[Upload]:
     """Read the files of a form, with the sex and the chronological age that hold for all of them.
 
     Args:
         request: The request.
         bounds: How much it may bring.
+        take: Called with the number of bytes that have come, as `Room.enter` gives it.
         until: Moment on the monotonic clock by which all of it must be here.
         age_field: Name of the field with the chronological age.
         age_unit_months: Months in the unit of that field.
@@ -70,7 +115,7 @@ async def read_uploads(
         raise _too_large(bounds)
     parser = _InMemory(
         request.headers,
-        _count(request, bounds),
+        _count(request, bounds, take=take),
         max_files=bounds.max_files,
         max_fields=_MAX_FIELDS,
         max_part_size=_MAX_FIELD_BYTES,
@@ -133,13 +178,14 @@ async def _sort(form: FormData, *, age_field: str) -> tuple[list[tuple[str, byte
     return files, fields
 
 
-async def _count(request: Request, bounds: Bounds) -> AsyncGenerator[bytes, None]:
+async def _count(request: Request, bounds: Bounds, *, take: Callable[[int], None]) -> AsyncGenerator[bytes, None]:
     """Pass the body on, and stop where it is longer than it may be, whatever its header claimed."""
     received = 0
     async for chunk in request.stream():
         received += len(chunk)
         if received > bounds.max_bytes:
             raise _too_large(bounds)
+        take(len(chunk))
         yield chunk
 
 

@@ -3,7 +3,8 @@
 The folder is looked at every two seconds, which works on network shares as well, where no system tells of changes. A
 file is read when two looks find it alike. `readings.csv` has a line for each, answer or reason, and is what a restart
 goes by: the reports of a file are written aside, then comes its line, then they are moved to their place, so that
-whatever moment the process ends at, no file is read twice or lost.
+whatever moment the process ends at, no file is read twice or lost. What a storage node received lies in a hidden folder
+of its own, is read alike, and is removed then.
 """
 
 import contextlib
@@ -25,13 +26,14 @@ from tfrecords.errors import BoneAgeError
 
 READINGS_FILE = "readings.csv"
 _LEDGER_COLUMNS = (*COLUMNS, "size_bytes", "modified_ns")
-_ASIDE_FOLDER = ".unfinished"
+_ASIDE_FOLDER, _RECEIVED_FOLDER = ".unfinished", ".received"
 _LOOK_SECONDS = 2.0
 # What programs call a file while they write it.
 _UNFINISHED_SUFFIXES = frozenset({".part", ".partial", ".filepart", ".tmp", ".crdownload"})
 _log = logging.getLogger("boneage.web")
 
-# Name within the folder, size in bytes, moment of the last change in nanoseconds: what changes is another file.
+# Name within the folder, size in bytes, moment of the last change in nanoseconds: what changes is another file. What
+# was received is named within the other folder, by its content, and its moment is 0.
 File = tuple[str, int, int]
 
 
@@ -48,6 +50,10 @@ class Watch:
         reader: What reads.
         max_bytes: Bytes of the largest file that is read.
 
+    Attributes:
+        received: Where a storage node puts what it receives, named by its content; what is there is read as well, and
+            removed once its reports and its line are written.
+
     Raises:
         WatchError: If one folder lies in the other, or cannot be made or read.
         ModuleNotFoundError: If highdicom is not installed.
@@ -58,9 +64,13 @@ class Watch:
         if self._folder.is_relative_to(self._out) or self._out.is_relative_to(self._folder):
             raise WatchError(f"{out}: its reports would be read again; name a folder apart from {folder} by --out.")
         self._aside, self._ledger = self._out / _ASIDE_FOLDER, self._out / READINGS_FILE
+        self.received = self._out / _RECEIVED_FOLDER
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._aside.mkdir(parents=True, exist_ok=True)
+            self.received.mkdir(mode=0o700, exist_ok=True)
+            for unfinished in self.received.glob("*.part"):
+                unfinished.unlink()
             self._go_on()
         except OSError as error:
             raise WatchError(f"{error.filename}: {error.strerror}; name other folders by --watch and --out.") from error
@@ -96,6 +106,8 @@ class Watch:
         try:
             self._tidy()
             files = self._list()
+            for file in files & self._done:  # received once more, or the process ended before it was removed
+                self._remove_received(file)
             for file in sorted((files & self._seen) - self._done):
                 if stop is not None and stop.is_set():
                     break
@@ -118,12 +130,23 @@ class Watch:
             with contextlib.suppress(FileNotFoundError):  # moved away since it was listed
                 found = path.stat()
                 files.add((name, found.st_size, found.st_mtime_ns))
+        for path in self.received.iterdir():
+            if path.suffix not in _UNFINISHED_SUFFIXES:
+                files.add((f"{_RECEIVED_FOLDER}/{path.name}", path.stat().st_size, 0))
         return files
+
+    def _locate(self, name: str) -> Path:
+        return (self._out if _is_received(name) else self._folder) / name
+
+    def _remove_received(self, file: File) -> None:
+        """Remove what a storage node received and is done; what people put into the folder stays."""
+        if _is_received(file[0]):
+            self._locate(file[0]).unlink(missing_ok=True)
 
     def _take(self, file: File) -> bool:
         """Read one file, and tell whether it was there to the end."""
         name, size_bytes, modified_ns = file
-        path = self._folder / name
+        path = self._locate(name)
         row = self._answer(path, name=name, size_bytes=size_bytes)
         if not path.exists():
             return False
@@ -131,10 +154,12 @@ class Watch:
         self._done.add(file)
         self._owed.update(str(row["reports"]).split(";"))
         self._tidy()
+        self._remove_received(file)
         return True
 
     def _answer(self, path: Path, *, name: str, size_bytes: int) -> dict[str, object]:
-        id = to_id(path.name)
+        # What was received is named by its UID and the hash of its content.
+        id = path.name.partition("-")[0] if _is_received(name) else to_id(path.name)
         if size_bytes > self._max_bytes:
             most = self._max_bytes / 2**20
             detail = f"{name}: more than {most:g} MB; give a smaller file, or start with a larger --max-upload-mb."
@@ -187,3 +212,8 @@ class Watch:
             else:
                 path.unlink()
         self._owed.clear()
+
+
+def _is_received(name: str) -> bool:
+    """Tell whether a file was received; in the folder that is watched, nothing hidden is read."""
+    return name.startswith(f"{_RECEIVED_FOLDER}/")

@@ -125,6 +125,7 @@ def write_hand(write_dicom):
             "PatientSex": "F",
             "SpecificCharacterSet": "ISO_IR 100",
             "ImageLaterality": "L",
+            "BurnedInAnnotation": "NO",
         }
         pixels = draw_radiograph(120, sex="female", seed=seed, size_px=(320, 256)).pixels
         return write_dicom(pixels, **(described | elements))

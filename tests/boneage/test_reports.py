@@ -102,6 +102,14 @@ def test_both_objects_belong_to_the_patient_and_study_of_the_source(made, write_
     assert capture.Laterality == "L"
 
 
+@pytest.mark.parametrize(("said", "expected"), [("NO", "NO"), ("YES", "YES"), ("", None), ("maybe", None)])
+def test_capture_says_of_burnt_in_identity_what_its_source_does(hand_reader, write_hand, tmp_path, said, expected):
+    path = write_hand(BurnedInAnnotation=said)
+    predict(path, bundle=hand_reader.age.folder, dicom=tmp_path)
+    for each in read_objects(tmp_path).values():
+        assert each.get("BurnedInAnnotation") == (expected if "PixelData" in each else None)
+
+
 def test_capture_shows_the_outline_the_crop_and_the_words(made):
     pixels = read_objects(made[1])[SecondaryCaptureImageStorage].pixel_array
     assert pixels.shape[2] == 3 and pixels.shape[0] == 1024

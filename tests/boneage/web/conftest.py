@@ -1,7 +1,6 @@
-"""The application over bundles with known answers, and a browser to look at it."""
+"""The application over bundles with known answers."""
 
 import io
-import shutil
 import threading
 import time
 
@@ -14,8 +13,6 @@ from PIL import Image
 from boneage.web.app import create_app
 from boneage.web.command import _listen
 from preprocessing.synthetic import draw_radiograph
-
-CHROMIUM = shutil.which("chromium")
 
 
 @pytest.fixture(autouse=True)
@@ -85,14 +82,14 @@ def upload():
     return send
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def live():
     """A function that serves an application on a free port and gives its address."""
     running = []
 
     def start(app):
         listener = _listen("127.0.0.1", 0)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none")
+        config = uvicorn.Config(app, log_config=None, log_level="warning", access_log=False, ws="none")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
@@ -106,14 +103,3 @@ def live():
         server.should_exit = True
         thread.join(10)
         listener.close()
-
-
-@pytest.fixture
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("needs Debian's chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    with playwright.sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield launched
-        launched.close()

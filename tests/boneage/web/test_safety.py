@@ -61,6 +61,37 @@ def test_stops_reading_a_body_whose_length_nobody_claimed(reader):
     assert len(given) == 11
 
 
+def test_requests_that_hold_too_much_together_are_turned_away(reader):
+    app = create_app(reader, bounds=Bounds(max_bytes=10_000))
+    headers = [(b"content-type", b"multipart/form-data; boundary=x"), (b"host", b"127.0.0.1")]
+    scope = {"type": "http", "method": "POST", "path": PATH, "query_string": b"", "headers": headers, "scheme": "http"}
+    start = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
+
+    async def ask(end):
+        given, sent = [], []
+
+        async def receive():
+            if len(given) == 9:
+                await end.wait()
+                return {"type": "http.disconnect"}
+            given.append(bytes(1000) if given else start)
+            return {"type": "http.request", "body": given[-1], "more_body": True}
+
+        async def send(message):
+            sent.append(message)
+
+        await app(scope, receive, send)
+        end.set()
+        return sent[0]["status"]
+
+    async def ask_together():
+        end = asyncio.Event()
+        return [await asyncio.gather(*(ask(end) for _ in range(3))), await ask(end)]
+
+    # The third is turned away, whereupon the others break off: what they held is free again.
+    assert asyncio.run(ask_together()) == [[400, 400, 503], 400]
+
+
 def test_one_request_too_many_is_turned_away(serve, reader, half):
     pool = Pool(max_requests=1)
     client = serve(reader, pool=pool)

@@ -1,4 +1,4 @@
-"""The server as it runs: the command, curl, a browser, and what it does not load."""
+"""The server as it runs: the command, curl, and what it does not load."""
 
 import json
 import re
@@ -26,40 +26,6 @@ def test_the_curl_line_of_the_readme_works(live, reader, half, tmp_path):
     (told,) = json.loads(done.stdout)
     assert (told["file"], told["accepted"], told["sex"]) == ("1520.png", True, "female")
     assert told["difference_months"] == pytest.approx(told["bone_age_months"] - 126, abs=0.01)
-
-
-@pytest.mark.slow
-def test_a_browser_reads_a_drawn_hand_by_keyboard(browser, live, hand_reader, drawn_hand, tmp_path):
-    (tmp_path / "<b>hand.png").write_bytes(drawn_hand)
-    page = browser.new_page(viewport={"width": 390, "height": 844})
-    page.set_default_timeout(120_000)
-    faults = []
-    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.goto(live(create_app(hand_reader)))
-    page.set_input_files("#files", str(tmp_path / "<b>hand.png"))
-    assert page.text_content("#chosen") == "<b>hand.png"
-    page.focus("input[value=unknown]")
-    page.keyboard.press("ArrowUp")
-    page.keyboard.press("ArrowUp")
-    page.keyboard.press("Tab")
-    page.keyboard.type("10.5")
-    page.keyboard.press("Tab")
-    page.keyboard.press("Enter")
-    page.wait_for_selector(".reading")
-    page.wait_for_load_state("networkidle")
-    assert page.text_content(".reading h3") == "<b>hand.png"
-    assert "female" in page.text_content(".reading dl")
-    assert "10 years 6 months" in page.text_content(".reading dl")
-    page.click("summary")
-    page.wait_for_load_state("networkidle")
-    page.locator("details img").evaluate("(image) => image.decode()")
-    assert page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.click("text=Report to print")
-    page.wait_for_selector("#print:visible")
-    assert page.pdf(prefer_css_page_size=True).count(b"/Type /Page\n") == 1
-    assert faults == []
 
 
 def test_reads_without_tensorflow_or_torch(reader, half, tmp_path):

@@ -63,6 +63,7 @@ def test_reads_each_file_once_and_lists_what_is_broken(watch, write_hand, half, 
         "big.png": ("False", "too_large"),
     }
     assert all(row["detail"] for row in lines.values() if row["accepted"] == "False")
+    assert "by --sex or --table, or give a DICOM file with PatientSex" in lines["half.png"]["detail"]
     assert float(lines["hand"]["bone_age_months"]) > 0
     listed = {name for row in lines.values() for name in filter(None, row["reports"].split(";"))}
     assert listed == list_reports(tmp_path) and len(listed) == 6
@@ -228,20 +229,54 @@ def store(port, *words):
     return ask("storescu", port, *words)
 
 
-def test_storescu_stores_into_the_watched_folder(watch, write_hand, tmp_path):
+def test_what_storescu_stores_is_read_once_and_removed(watch, write_hand, tmp_path, monkeypatch):
     watching = watch()
-    with receive(tmp_path / "in", port=0, max_bytes=2**22) as port:
+    shutil.copy(write_hand(), tmp_path / "in" / "hand.dcm")
+    with receive(watching.received, port=0, max_bytes=2**22) as port:
         assert ask("echoscu", port).returncode == 0
         sent = store(port, write_hand(), write_hand(seed=8))
         assert sent.returncode == 0, sent.stderr
-        again = {path: path.stat().st_mtime_ns for path in (tmp_path / "in").iterdir()}
         assert store(port, write_hand()).returncode == 0
-    assert {path.name for path in again} == {"1.2.3.4.7.dcm", "1.2.3.4.8.dcm"}
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "in").iterdir()} == again
-    kept = pydicom.dcmread(tmp_path / "in" / "1.2.3.4.7.dcm")
-    assert kept.PixelData == pydicom.dcmread(write_hand()).PixelData
-    assert look_twice(watching) == 2
-    assert {row["accepted"] for row in read_lines(tmp_path).values()} == {"True"}
+        kept = {pydicom.dcmread(path).SOPInstanceUID: path for path in watching.received.iterdir()}
+        assert set(kept) == {"1.2.3.4.7", "1.2.3.4.8"}
+        assert pydicom.dcmread(kept["1.2.3.4.7"]).PixelData == pydicom.dcmread(write_hand()).PixelData
+        # The process ends after the lines, before anything was removed.
+        with monkeypatch.context() as patch:
+            patch.setattr(Watch, "_remove_received", lambda *_: None)
+            assert look_twice(watching) == 3
+        assert len(list(watching.received.iterdir())) == 2
+        (watching.received / "1.2.3.dcm.1234abcd.part").write_bytes(b"cut off")
+        watching = watch()
+        assert look_twice(watching) == 0
+        assert store(port, write_hand(), write_hand(seed=9)).returncode == 0
+        assert look_twice(watching) == 1
+    assert list(watching.received.iterdir()) == []
+    assert [path.name for path in (tmp_path / "in").iterdir()] == ["hand.dcm"]
+    lines = read_lines(tmp_path)
+    assert {row["id"] for row in lines.values()} == {"hand", "1.2.3.4.7", "1.2.3.4.8", "1.2.3.4.9"}
+    assert {row["accepted"] for row in lines.values()} == {"True"}
+    assert len(list_reports(tmp_path)) == 12
+
+
+def test_what_was_received_stays_until_its_reports_are_written(watch, write_hand, tmp_path, monkeypatch):
+    watching = watch()
+    shutil.copy(write_hand(), watching.received / "1.2.3.4.7-0123456789abcdef.dcm")
+    (watching.received / "1.2.3.5-0123456789abcdef.dcm").write_bytes(b"no image")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    assert watching.look() == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Watch, "_write", fail)
+        assert watching.look() == 0
+    assert len(list(watching.received.iterdir())) == 2
+    assert watching.look() == 2
+    assert list(watching.received.iterdir()) == []
+    assert {row["id"]: row["reasons"] for row in read_lines(tmp_path).values()} == {
+        "1.2.3.4.7": "",
+        "1.2.3.5": "not_an_image",
+    }
 
 
 def test_the_node_refuses_what_is_too_large_or_no_radiograph(write_hand, tmp_path, capsys):
