@@ -16,8 +16,8 @@ from boneage.tuning_report import lay_out
 TUNE = TuneConfig(
     num_layers=(0, 1),
     units=(4, 8),
-    sex_units=(4,),
-    sex_joins=("before",),
+    sex_widths=(4,),
+    sex_places=("before",),
     dropouts=(0.0,),
     activations=("relu",),
     poolings=("average",),
