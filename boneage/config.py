@@ -207,7 +207,10 @@ class TuneConfig:
         trial_epochs: Passes over the training part in a trial, at most.
         trial_batch_size: Radiographs in a batch.
         num_folds: 1 judges by one tenth of the training split; more judge by that many folds, each in its turn.
-        best_k: Number of heads to report.
+        best_k: Number of heads to report, and to train end to end.
+        fine_epochs: Epochs of each training end to end; 0 trains none.
+        input_sizes: Sides of the input in pixels to train end to end at; the experiment's where empty.
+        trainables: What learns then, as in the table `[train]`; the experiment's where empty.
     """
 
     num_layers: tuple[int, ...] = (1, 2, 3)
@@ -225,6 +228,9 @@ class TuneConfig:
     trial_batch_size: int = 64
     num_folds: int = 1
     best_k: int = 5
+    fine_epochs: int = 4
+    input_sizes: tuple[int, ...] = ()
+    trainables: tuple[str | int, ...] = ()
 
     def __post_init__(self):
         """Check every value."""
@@ -253,6 +259,12 @@ class TuneConfig:
         for name in ("trial_epochs", "trial_batch_size", "num_folds", "best_k"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be positive. Received: {getattr(self, name)}.")
+        if self.fine_epochs < 0:
+            raise ValueError(f"`fine_epochs` must not be negative. Received: {self.fine_epochs}.")
+        if any(size < 1 for size in self.input_sizes):
+            raise ValueError(f"`input_sizes` must be positive. Received: {list(self.input_sizes)}.")
+        for trainable in self.trainables:
+            _check_trainable("trainables", trainable)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,9 @@ from boneage.models.networks import NETWORKS, SEX_UNITS
 from boneage.optimizer import build_optimizer
 from tfrecords.errors import BoneAgeError
 
+# The first trials of every search, numbered from 1.
+REFERENCES = ("16bit", "network")
+
 
 class Diverged(BoneAgeError):
     """A head whose answers are no numbers any more."""
@@ -108,7 +111,7 @@ def reference_heads(train: TrainConfig, tune: TuneConfig) -> dict[str, Head]:
         activation="relu",
         pooling="average",
     )
-    return {"16bit": theirs, "network": own}
+    return dict(zip(REFERENCES, (theirs, own), strict=True))
 
 
 def build_head(
@@ -206,7 +209,15 @@ def predict_head(model: keras.Model, features: Features, *, rows: np.ndarray) ->
         Diverged: If an answer is no finite number.
     """
     inputs = _gather(features, rows, views=0, names=tuple(model.input))
-    months = model.predict(inputs, batch_size=1024, verbose=0)[:, 0]
+    return check_finite(model.predict(inputs, batch_size=1024, verbose=0)[:, 0])
+
+
+def check_finite(months: np.ndarray) -> np.ndarray:
+    """Return answers in months as they are.
+
+    Raises:
+        Diverged: If one is no finite number.
+    """
     if not np.isfinite(months).all():
         raise Diverged("diverged: the head answers no finite numbers.")
     return months

@@ -158,7 +158,7 @@ def _fit(
         trained = fuse(model)
     if config.precision != "float32":
         model = in_float32(model)
-    worker = {"worker": worker_index(strategy), "num_workers": num_workers(strategy)}
+    worker: dict[str, Any] = {"worker": worker_index(strategy), "num_workers": num_workers(strategy)}
     num_images = steps * config.batch_size
     keeper = RunKeeper(folder, state, config=config, plain=model, num_images=num_images, tracker=tracker, **worker)
     batches = distribute(training_batches(data, experiment, steps=steps, first_epoch=begun, **worker), strategy)
