@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 
 from boneage.bundle import DEFAULT_BUNDLE
-from boneage.config import POOLINGS, SEX_JOINS, TrainConfig
+from boneage.config import ACTIVATIONS, POOLINGS, SEX_JOINS, TrainConfig
 from boneage.models.efficientnet_lite0 import efficientnet_lite0
 from boneage.models.head import add_hidden_layers, pool, tell_months
 from boneage.models.networks import NETWORKS, SEX_UNITS, TASKS
@@ -53,7 +53,7 @@ def build_model(
         head_units: Widths of the hidden dense layers, for example `(256,)`. None takes the network's own.
         dropout: Share in [0, 1) of the features dropped before the head while training.
         pooling: What the head takes of the feature map: its `"average"`, its `"max"`, or `"both"` side by side.
-        activation: Activation of the hidden layers, such as `"relu"`, `"gelu"` or `"swish"`.
+        activation: Activation of the hidden layers: `"relu"`, `"gelu"` or `"swish"`.
         sex_units: Width of the dense layer on the sex.
         sex_joins: Where that layer joins the features: `"before"` or `"after"` the hidden layers.
         target_mean_months: Mean bone age of the training split, in months.
@@ -82,6 +82,7 @@ def build_model(
     check_choice("name", name, tuple(NETWORKS))
     check_choice("task", task, TASKS)
     check_choice("pooling", pooling, POOLINGS)
+    check_choice("activation", activation, ACTIVATIONS)
     check_choice("sex_joins", sex_joins, SEX_JOINS)
     _check_init(init)
     network = NETWORKS[name]

@@ -8,6 +8,15 @@ import keras
 POOLED_BY = {"average": ("average",), "max": ("max",), "both": ("average", "max")}
 
 
+@keras.saving.register_keras_serializable(package="boneage")
+def gelu(x: Any) -> Any:
+    """Gaussian error linear unit (Hendrycks & Gimpel 2016, arXiv:1606.08415).
+
+    Keras's own is written with the complementary error function, for which ONNX has no operation.
+    """
+    return 0.5 * x * (1 + keras.ops.erf(x / 2**0.5))
+
+
 def pool(feature_map: Any, pooling: str) -> list[Any]:
     """Pool a feature map.
 
@@ -42,7 +51,7 @@ def add_hidden_layers(
         male: The sex, Keras tensor `(batch, 1)`, or None.
         head_units: Widths of the hidden layers.
         dropout: Share in [0, 1) of the features dropped before them while training.
-        activation: Of all hidden layers.
+        activation: Of all hidden layers: `"relu"`, `"gelu"` or `"swish"`.
         sex_units: Width of the dense layer on the sex.
         sex_joins: `"before"` or `"after"` the hidden layers.
 
@@ -50,10 +59,11 @@ def add_hidden_layers(
         Keras tensor `(batch, units)`.
     """
     layers = keras.layers
+    activate = gelu if activation == "gelu" else activation
     x = layers.Concatenate(name="average_and_max")(pooled) if len(pooled) > 1 else pooled[0]
 
     def join(x: Any) -> Any:
-        sex = layers.Dense(sex_units, activation=activation, name="sex")(male)
+        sex = layers.Dense(sex_units, activation=activate, name="sex")(male)
         return layers.Concatenate(name="image_and_sex")([x, sex])
 
     if male is not None and sex_joins == "before":
@@ -61,7 +71,7 @@ def add_hidden_layers(
     if dropout:
         x = layers.Dropout(dropout, name="dropout")(x)
     for number, units in enumerate(head_units, start=1):
-        x = layers.Dense(units, activation=activation, name=f"head_{number}")(x)
+        x = layers.Dense(units, activation=activate, name=f"head_{number}")(x)
     if male is not None and sex_joins == "after":
         x = join(x)
     return x
