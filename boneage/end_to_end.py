@@ -12,10 +12,10 @@ import tensorflow as tf
 from boneage.batches import to_example, training_batches, validation_batches
 from boneage.config import ConfigError, Experiment, TrainConfig
 from boneage.distribution import distribute
-from boneage.features import Features
+from boneage.features import Features, build_tower
 from boneage.heads import Diverged, Head, check_finite
 from boneage.loop import fit
-from boneage.models.fused import fuse
+from boneage.models.fused import assign_weights, fuse
 from boneage.models.networks import NETWORKS
 from boneage.phases import begin_phases, build_to_train
 from tfrecords.read import name_damage, read_records
@@ -47,11 +47,11 @@ def retrain(head: Head, experiment: Experiment) -> Head:
 
 
 def configure(head: Head, experiment: Experiment, *, input_size: int, trainable: str | int, seed: int) -> TrainConfig:
-    """Say how a head is trained end to end.
+    """Say how a head is trained end to end; its tower is given by `train_end_to_end`.
 
     Args:
         head: What `retrain` returned.
-        experiment: Says all else; its warm-up and its head's own epochs shrink with the number of epochs.
+        experiment: Says all else; the warm-up and the epochs of the head alone keep their share of all epochs.
         input_size: Side of the input in pixels.
         trainable: What learns, as in the table `[train]`.
         seed: Seed of everything random.
@@ -73,6 +73,7 @@ def configure(head: Head, experiment: Experiment, *, input_size: int, trainable:
         epochs=head.epochs,
         warmup_epochs=train.warmup_epochs * shorter,
         head_epochs=int(train.head_epochs * shorter),
+        init="none",
         input_size=input_size,
         trainable=trainable,
         seed=seed,
@@ -90,9 +91,12 @@ def train_end_to_end(
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Train a network on some radiographs of the training split.
 
+    It begins with the tower that the experiment names and with a new head, also where `init` has a head to take over,
+    which would favour the one head that is like it.
+
     Args:
         config: How, as `configure` says.
-        experiment: Gives the augmentation.
+        experiment: Gives the tower and the augmentation.
         data: The record folder.
         features: Tells ids and ages of the radiographs.
         learnt: Numbers of the radiographs to learn from.
@@ -106,7 +110,10 @@ def train_end_to_end(
     """
     keras.backend.clear_session()
     ages, steps = features.bone_age_months[learnt], len(learnt) // config.batch_size
-    trained = fuse(build_to_train(config, mean_months=float(ages.mean()), std_months=float(ages.std())))
+    tower = build_tower(experiment).get_weights()
+    model = build_to_train(config, mean_months=float(ages.mean()), std_months=float(ages.std()))
+    assign_weights(model.get_layer(config.network), tower)
+    trained = fuse(model)
     experiment = dataclasses.replace(experiment, train=config)
     strategy = tf.distribute.get_strategy()
     batches = training_batches(data, experiment, steps=steps, ids=features.ids[learnt])

@@ -16,7 +16,7 @@ import tensorflow as tf
 from boneage.config import Experiment
 from boneage.end_to_end import configure, list_settings, retrain, train_end_to_end
 from boneage.features import Features
-from boneage.heads import Diverged, Head, choose, predict_head, reference_heads, train_head
+from boneage.heads import REFERENCES, Diverged, Head, choose, predict_head, reference_heads, train_head
 from boneage.oracles import OBJECTIVE, Listed, open_oracle
 from boneage.relay import TuningFailed
 from tfrecords.write import write_json
@@ -64,11 +64,8 @@ class Search:
 
     def list_oracles(self, num_trials: int, *, tuner: str) -> Iterator[keras_tuner.Oracle]:
         """Give what chooses the references, the heads of the search, and those that are trained end to end."""
-        missing = [
-            {"reference": kind}
-            for number, kind in enumerate(self.references, start=1)
-            if not self._name_file(number).exists()
-        ]
+        done = {each["number"] for each in self.read_all()}
+        missing = [{"reference": kind} for number, kind in enumerate(REFERENCES, start=1) if number not in done]
         if missing:
             yield Listed(missing)
         hyperparameters = keras_tuner.HyperParameters()
@@ -139,7 +136,7 @@ class Search:
         if "end_to_end" in values:
             return self._name_file(values["end_to_end"], values["input_size"], values["trainable"])
         if "reference" in values:
-            return self._name_file(1 + list(self.references).index(values["reference"]))
+            return self._name_file(1 + REFERENCES.index(values["reference"]))
         return self._name_file(len(self.references) + 1 + int(trial.trial_id))
 
     def _run(self, trial: Any) -> dict[str, Any]:

@@ -248,6 +248,24 @@ def test_training_repeats_itself_by_its_seed_and_answers_by_id(records, features
     np.testing.assert_allclose(predict(np.array([30, 25])), first[[6, 1]], rtol=1e-5)
 
 
+def test_begins_with_the_tower_of_the_experiment_and_a_new_head(records, features, division, tmp_path, monkeypatch):
+    head = reference_heads(TRAIN, TUNE)["network"]
+    begun = build_network(TRAIN, init="none")
+    begun.save_weights(tmp_path / "begun.weights.h5")
+    train = dataclasses.replace(TRAIN, init=str(tmp_path / "begun.weights.h5"))
+    experiment, models = dataclasses.replace(EXPERIMENT, train=train), []
+    monkeypatch.setattr("boneage.end_to_end.fit", lambda model, *_, **__: models.append(model))
+    # A file that fits one head alone gives its tower to all.
+    for units in ((4,), head.head_units):
+        again = retrain(dataclasses.replace(head, head_units=units), experiment)
+        config = configure(again, experiment, input_size=32, trainable="all", seed=3)
+        train_end_to_end(config, experiment, data=records, features=features, **division)
+        for mine, theirs in zip(*(each.get_layer(TRAIN.network).weights for each in (models[-1], begun)), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+        mine, theirs = (each.get_layer("sex").kernel for each in (models[-1], begun))
+        assert not np.allclose(mine, theirs)
+
+
 def test_one_that_diverges_says_so(records, features, division):
     config = dataclasses.replace(
         TRAIN, epochs=2, head_epochs=0, warmup_epochs=0.0, loss="mse", optimizer="sgd", learning_rate=1e20

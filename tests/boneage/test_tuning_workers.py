@@ -205,17 +205,20 @@ def test_a_chief_and_two_workers_share_one_search(start, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_worker_goes_on_and_repeats_nothing(start, tmp_path):
+@pytest.mark.parametrize("killed", [["worker-2"], ["chief", "worker-1", "worker-2"]], ids=["a worker", "all"])
+def test_who_was_killed_goes_on_and_repeats_nothing(killed, start, tmp_path):
     trials = tmp_path / "search" / "trials"
-    chief, first, second = (start(name, "--tracking-uri", "none") for name in ("chief", "worker-1", "worker-2"))
+    running = {name: start(name, "--tracking-uri", "none") for name in ("chief", "worker-1", "worker-2")}
     while len(list(trials.glob("*.json"))) < 4:
-        assert chief.poll() is first.poll() is second.poll() is None, finish(chief)
+        assert all(process.poll() is None for process in running.values()), finish(running["chief"])
         time.sleep(0.05)
-    second.kill()
+    for name in killed:
+        running[name].kill()
+        running[name].wait()
     kept = {path.name: path.stat().st_mtime_ns for path in trials.glob("*.json")}
-    finish(start("worker-2", "--tracking-uri", "none"))
-    finish(first)
-    finish(chief)
+    running |= {name: start(name, "--tracking-uri", "none") for name in killed}
+    for process in running.values():
+        finish(process)
     table = pd.read_csv(tmp_path / "search" / "trials.csv")
     assert len(table) == 12 and (table["status"] == "completed").all()
     assert {name: (trials / name).stat().st_mtime_ns for name in kept} == kept
