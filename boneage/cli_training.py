@@ -62,30 +62,39 @@ def tune(
     experiment: Annotated[Path, typer.Argument(help="Experiment file, such as experiments/tune_heads.toml.")],
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder of the search; one that was killed goes on.", show_default=False)],
-    trials: Annotated[int, typer.Option(help="Number of trials, two of them references.", min=3)] = 60,
+    trials: Annotated[
+        int, typer.Option(help="Number of trials on the frozen network, two of them references.", min=3)
+    ] = 60,
     tuner: Annotated[str, typer.Option(help="hyperband, bayesian, random or grid.")] = "hyperband",
     seed: Annotated[int, typer.Option(help="Seed of the division, the search and the heads.", min=0)] = 0,
     tracking_uri: Tracking = None,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """Search for the best head on a frozen network, judged by a part of the training split; writes trials.csv."""
+    """Search for the best head, on a frozen network and then with it, by a part of the training split."""
+    import contextlib
+
     import rich
 
     from boneage.tuning import tune as run
     from boneage.tuning_report import lay_out
 
-    made = run(
-        experiment,
-        data=data,
-        out=out,
-        num_trials=trials,
-        tuner=tuner,
-        seed=seed,
-        overrides=settings or (),
-        tracking_uri=tracking_uri,
-        progress=lambda line: typer.echo(line, err=True),
-    )
+    # Keras prints the progress of what is trained end to end.
+    with contextlib.redirect_stdout(sys.stderr):
+        made = run(
+            experiment,
+            data=data,
+            out=out,
+            num_trials=trials,
+            tuner=tuner,
+            seed=seed,
+            overrides=settings or (),
+            tracking_uri=tracking_uri,
+            progress=lambda line: typer.echo(line, err=True),
+        )
+    if made is None:
+        typer.echo("no trial is left; the chief writes what was found", err=True)
+        return
     if as_json:
         print_json(made.summary)
         return

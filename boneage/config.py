@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pydantic
 
-from boneage.models.networks import NETWORKS, TASKS
+from boneage.models.networks import NETWORKS, SEX_UNITS, TASKS
 from boneage.views import VIEWS
 from tfrecords.errors import BoneAgeError, check_choice, closest
 
@@ -45,13 +45,19 @@ class TrainConfig:
         layer_decay: Factor in (0, 1] by which the learning rate falls from each of the tower's layers with weights to
             the one below, beginning under the head.
         use_sex: Whether the network is told the sex.
-        head_units: Widths of the dense layers of the head; the network's own default where empty.
+        head_units: Widths of the hidden dense layers of the head; the network's own default where empty, and `[0]` for
+            a head without any.
         dropout: Share of units dropped before the head.
+        pooling: What the head takes of the feature map: its `"average"`, its `"max"`, or `"both"` side by side.
+        activation: Activation of the hidden layers: `"relu"`, `"gelu"` or `"swish"`.
+        sex_units: Width of the dense layer on the sex.
+        sex_joins: Where that layer joins the features: `"before"` or `"after"` the hidden layers.
         standardize_target: Whether the network's last layer carries the mean and spread of the training ages.
         epochs: Number of passes over the training split.
         batch_size: Radiographs in a batch.
         learning_rate: Highest learning rate; reached after the warm-up, then lowered to zero along a cosine.
         warmup_epochs: Epochs of linear warm-up.
+        optimizer: `"adamw"`, `"adam"`, which has no weight decay, or `"sgd"` with momentum.
         weight_decay: Decoupled weight decay of kernels.
         loss: `"mae"`, `"mse"`, `"huber"` or `"log_cosh"`, in months; of the task `"sex"` it is the cross-entropy.
         patience_epochs: Epochs without a better validation MAE after which training stops; 0 never stops early.
@@ -72,11 +78,16 @@ class TrainConfig:
     use_sex: bool = True
     head_units: tuple[int, ...] = ()
     dropout: float = 0.0
+    pooling: str = "average"
+    activation: str = "relu"
+    sex_units: int = SEX_UNITS
+    sex_joins: str = "before"
     standardize_target: bool = True
     epochs: int = 14
     batch_size: int = 32
     learning_rate: float = 1e-3
     warmup_epochs: float = 1.0
+    optimizer: str = "adamw"
     weight_decay: float = 0.01
     loss: str = "mae"
     patience_epochs: int = 0
@@ -91,7 +102,11 @@ class TrainConfig:
         check_choice("loss", self.loss, LOSSES)
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("views", self.views, tuple(VIEWS))
-        for name in ("input_size", "epochs", "batch_size", "learning_rate"):
+        check_choice("pooling", self.pooling, POOLINGS)
+        check_choice("activation", self.activation, ACTIVATIONS)
+        check_choice("sex_joins", self.sex_joins, SEX_JOINS)
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        for name in ("input_size", "epochs", "batch_size", "learning_rate", "sex_units"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"`{name}` must be positive. Received: {getattr(self, name)}.")
         for name in ("warmup_epochs", "weight_decay", "patience_epochs", "head_epochs", "seed"):
@@ -105,10 +120,11 @@ class TrainConfig:
             raise ValueError(
                 "`init` must be 'imagenet', 'none', 'default', a bundle folder or a weights file. Received: ''."
             )
-        if self.trainable not in ("all", "head") and not (isinstance(self.trainable, int) and self.trainable > 0):
+        if self.head_units != (0,) and any(units < 1 for units in self.head_units):
             raise ValueError(
-                f"`trainable` must be 'all', 'head' or a positive number of layers. Received: {self.trainable!r}."
+                f"`head_units` must be positive, or [0] for no hidden layer. Received: {list(self.head_units)}."
             )
+        _check_trainable("trainable", self.trainable)
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"`layer_decay` must lie in (0, 1]. Received: {self.layer_decay}.")
         if self.warmup_epochs >= self.epochs - self.head_epochs:
@@ -118,9 +134,21 @@ class TrainConfig:
             )
 
     @property
+    def hidden_units(self) -> tuple[int, ...]:
+        """Widths of the hidden dense layers of the head, whether named here or the network's own."""
+        if self.head_units == (0,):
+            return ()
+        return self.head_units or NETWORKS[self.network].head_units
+
+    @property
     def measure(self) -> str:
         """What an epoch is judged by, less being better: `"mae"` in months, or `"error_share"` of the sexes told."""
         return "mae" if self.task == "age" else "error_share"
+
+
+def _check_trainable(name: str, value: str | int) -> None:
+    if value not in ("all", "head") and not (isinstance(value, int) and value > 0):
+        raise ValueError(f"`{name}` must be 'all', 'head' or a positive number of layers. Received: {value!r}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,8 +195,8 @@ class TuneConfig:
     Args:
         num_layers: Numbers of hidden dense layers; 0 reads the answer straight from the features.
         units: Widths of the hidden layers, one for all layers of a head.
-        sex_units: Widths of the dense layer on the sex.
-        sex_joins: Where that layer joins the features: `"before"` or `"after"` the hidden layers.
+        sex_widths: Widths of the dense layer on the sex.
+        sex_places: Where that layer joins the features: `"before"` or `"after"` the hidden layers.
         dropouts: Shares in [0, 1) of the features dropped before the hidden layers.
         activations: `"relu"`, `"gelu"`, `"swish"`.
         poolings: What is taken of the feature map: its `"average"`, its `"max"`, or `"both"` side by side.
@@ -179,13 +207,16 @@ class TuneConfig:
         trial_epochs: Passes over the training part in a trial, at most.
         trial_batch_size: Radiographs in a batch.
         num_folds: 1 judges by one tenth of the training split; more judge by that many folds, each in its turn.
-        best_k: Number of heads to report.
+        best_k: Number of heads to report, and to train end to end.
+        fine_epochs: Epochs of each training end to end; 0 trains none.
+        input_sizes: Sides of the input in pixels to train end to end at; the experiment's where empty.
+        trainables: What learns then, as in the table `[train]`; the experiment's where empty.
     """
 
     num_layers: tuple[int, ...] = (1, 2, 3)
     units: tuple[int, ...] = (64, 128, 256, 512, 1000)
-    sex_units: tuple[int, ...] = (8, 32, 128)
-    sex_joins: tuple[str, ...] = SEX_JOINS
+    sex_widths: tuple[int, ...] = (8, 32, 128)
+    sex_places: tuple[str, ...] = SEX_JOINS
     dropouts: tuple[float, ...] = (0.0, 0.2, 0.4)
     activations: tuple[str, ...] = ACTIVATIONS
     poolings: tuple[str, ...] = POOLINGS
@@ -197,11 +228,14 @@ class TuneConfig:
     trial_batch_size: int = 64
     num_folds: int = 1
     best_k: int = 5
+    fine_epochs: int = 4
+    input_sizes: tuple[int, ...] = ()
+    trainables: tuple[str | int, ...] = ()
 
     def __post_init__(self):
         """Check every value."""
         known = {
-            "sex_joins": SEX_JOINS,
+            "sex_places": SEX_JOINS,
             "activations": ACTIVATIONS,
             "poolings": POOLINGS,
             "losses": LOSSES,
@@ -210,12 +244,12 @@ class TuneConfig:
         for name, choices in known.items():
             for value in getattr(self, name):
                 check_choice(name, value, choices)
-        for name in ("num_layers", "units", "sex_units", "dropouts", *known):
+        for name in ("num_layers", "units", "sex_widths", "dropouts", *known):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"`{name}` must name one or more different values. Received: {list(values)}.")
-        if min(self.num_layers) < 0 or min(self.units) < 1 or min(self.sex_units) < 1:
-            raise ValueError("`num_layers` must not be negative, and `units` and `sex_units` must be positive.")
+        if min(self.num_layers) < 0 or min(self.units) < 1 or min(self.sex_widths) < 1:
+            raise ValueError("`num_layers` must not be negative, and `units` and `sex_widths` must be positive.")
         if not all(0 <= dropout < 1 for dropout in self.dropouts):
             raise ValueError(f"`dropouts` must lie in [0, 1). Received: {list(self.dropouts)}.")
         for name in ("learning_rates", "weight_decays"):
@@ -225,6 +259,12 @@ class TuneConfig:
         for name in ("trial_epochs", "trial_batch_size", "num_folds", "best_k"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be positive. Received: {getattr(self, name)}.")
+        if self.fine_epochs < 0:
+            raise ValueError(f"`fine_epochs` must not be negative. Received: {self.fine_epochs}.")
+        if any(size < 1 for size in self.input_sizes):
+            raise ValueError(f"`input_sizes` must be positive. Received: {list(self.input_sizes)}.")
+        for trainable in self.trainables:
+            _check_trainable("trainables", trainable)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -59,7 +59,7 @@ def read_features(experiment: Experiment, *, data: str | Path, folder: str | Pat
     Raises:
         BoneAgeError: If the records or the tower's weights cannot be read.
     """
-    tower = _build_tower(experiment)
+    tower = build_tower(experiment)
     info, config = read_info(data), experiment.train
     num_records = split_info(info, "train", folder=data)["num_records"]
     key = {
@@ -79,8 +79,11 @@ def read_features(experiment: Experiment, *, data: str | Path, folder: str | Pat
     return Features(**arrays, tower_sha256=key["tower"])
 
 
-def _build_tower(experiment: Experiment) -> keras.Model:
-    """Build the tower; a weights file fits only the network as it is trained, so all of it is built."""
+def build_tower(experiment: Experiment) -> keras.Model:
+    """Build the tower that an experiment begins with.
+
+    A weights file fits only the network as it is trained, so all of it is built.
+    """
     config = experiment.train
     keras.utils.set_random_seed(config.seed)
     model = build_network(config, init=config.init)

@@ -10,12 +10,13 @@ import numpy as np
 from boneage.config import TrainConfig, TuneConfig
 from boneage.features import Features
 from boneage.loop import KERAS_LOSSES
+from boneage.models.head import POOLED_BY, add_hidden_layers, tell_months
 from boneage.models.networks import NETWORKS, SEX_UNITS
-from boneage.optimizer import WITHOUT_DECAY, build_optimizer
+from boneage.optimizer import build_optimizer
 from tfrecords.errors import BoneAgeError
 
-POOLED_BY = {"average": ("average",), "max": ("max",), "both": ("average", "max")}
-MOMENTUM = 0.9
+# The first trials of every search, numbered from 1.
+REFERENCES = ("16bit", "network")
 
 
 class Diverged(BoneAgeError):
@@ -62,8 +63,8 @@ def choose(hp: keras_tuner.HyperParameters, config: TuneConfig) -> Head:
     num_layers, units = (_choose_one(hp, name, getattr(config, name)) for name in ("num_layers", "units"))
     return Head(
         head_units=(units,) * num_layers,
-        sex_units=_choose_one(hp, "sex_units", config.sex_units),
-        sex_joins=_choose_one(hp, "sex_joins", config.sex_joins),
+        sex_units=_choose_one(hp, "sex_units", config.sex_widths),
+        sex_joins=_choose_one(hp, "sex_joins", config.sex_places),
         dropout=_choose_one(hp, "dropout", config.dropouts),
         activation=_choose_one(hp, "activation", config.activations),
         pooling=_choose_one(hp, "pooling", config.poolings),
@@ -90,19 +91,27 @@ def reference_heads(train: TrainConfig, tune: TuneConfig) -> dict[str, Head]:
     Both are trained as the experiment's table `[train]` says, for as long as the longest trial.
     """
     own = Head(
-        head_units=train.head_units or NETWORKS[train.network].head_units,
-        sex_units=SEX_UNITS,
-        sex_joins="before",
+        head_units=train.hidden_units,
+        sex_units=train.sex_units,
+        sex_joins=train.sex_joins,
         dropout=train.dropout,
-        activation="relu",
-        pooling="average",
+        activation=train.activation,
+        pooling=train.pooling,
         loss=train.loss,
-        optimizer="adamw",
+        optimizer=train.optimizer,
         learning_rate=train.learning_rate,
         weight_decay=train.weight_decay,
         epochs=tune.trial_epochs,
     )
-    return {"16bit": dataclasses.replace(own, head_units=NETWORKS["inceptionv3"].head_units), "network": own}
+    theirs = dataclasses.replace(
+        own,
+        head_units=NETWORKS["inceptionv3"].head_units,
+        sex_units=SEX_UNITS,
+        sex_joins="before",
+        activation="relu",
+        pooling="average",
+    )
+    return dict(zip(REFERENCES, (theirs, own), strict=True))
 
 
 def build_head(
@@ -121,38 +130,29 @@ def build_head(
     Returns:
         A model from `"average"`, `"max"`, or both, and `"male"`, to bone age in months.
     """
-    layers = keras.layers
     inputs = {name: keras.Input((num_channels,), name=name) for name in POOLED_BY[head.pooling]}
-    parts, sex = list(inputs.values()), []
+    pooled = list(inputs.values())
     if use_sex:
         inputs["male"] = keras.Input((1,), name="male")
-        sex = [layers.Dense(head.sex_units, activation=head.activation, name="sex")(inputs["male"])]
-    x = _join(parts + (sex if head.sex_joins == "before" else []))
-    if head.dropout:
-        x = layers.Dropout(head.dropout, name="dropout")(x)
-    for number, units in enumerate(head.head_units, start=1):
-        x = layers.Dense(units, activation=head.activation, name=f"head_{number}")(x)
-    x = _join([x] + (sex if head.sex_joins == "after" else []))
-    x = layers.Dense(1, name="standardized_bone_age")(x)
-    months = layers.Rescaling(std_months, mean_months, name="bone_age_months")(x)
-    model = keras.Model(inputs, months, name="head")
-    model.compile(_build_optimizer(head, steps=steps), KERAS_LOSSES[head.loss])
+    x = add_hidden_layers(
+        pooled,
+        inputs.get("male"),
+        head_units=head.head_units,
+        dropout=head.dropout,
+        activation=head.activation,
+        sex_units=head.sex_units,
+        sex_joins=head.sex_joins,
+    )
+    model = keras.Model(inputs, tell_months(x, mean_months=mean_months, std_months=std_months), name="head")
+    optimizer = build_optimizer(
+        head.learning_rate,
+        optimizer=head.optimizer,
+        steps=steps,
+        warmup_steps=0,
+        weight_decay=head.weight_decay,
+    )
+    model.compile(optimizer, KERAS_LOSSES[head.loss])
     return model
-
-
-def _join(parts: list[Any]) -> Any:
-    return keras.layers.Concatenate()(parts) if len(parts) > 1 else parts[0]
-
-
-def _build_optimizer(head: Head, *, steps: int) -> keras.optimizers.Optimizer:
-    if head.optimizer == "adamw":
-        return build_optimizer(head.learning_rate, steps=steps, warmup_steps=0, weight_decay=head.weight_decay)
-    schedule = keras.optimizers.schedules.CosineDecay(head.learning_rate, steps)
-    if head.optimizer == "adam":
-        return keras.optimizers.Adam(schedule)
-    optimizer = keras.optimizers.SGD(schedule, momentum=MOMENTUM, nesterov=True, weight_decay=head.weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=list(WITHOUT_DECAY))
-    return optimizer
 
 
 def train_head(
@@ -209,7 +209,15 @@ def predict_head(model: keras.Model, features: Features, *, rows: np.ndarray) ->
         Diverged: If an answer is no finite number.
     """
     inputs = _gather(features, rows, views=0, names=tuple(model.input))
-    months = model.predict(inputs, batch_size=1024, verbose=0)[:, 0]
+    return check_finite(model.predict(inputs, batch_size=1024, verbose=0)[:, 0])
+
+
+def check_finite(months: np.ndarray) -> np.ndarray:
+    """Return answers in months as they are.
+
+    Raises:
+        Diverged: If one is no finite number.
+    """
     if not np.isfinite(months).all():
         raise Diverged("diverged: the head answers no finite numbers.")
     return months

@@ -26,6 +26,7 @@ from boneage.bundle import (
 )
 from boneage.config import TrainConfig, build
 from boneage.models.fused import assign_weights
+from boneage.models.head import gelu
 from tfrecords.write import write_json
 
 CARD_FILE = "README.md"
@@ -128,7 +129,8 @@ def load_network(folder: str | Path) -> keras.Model:
         return _build_from_weights(metadata, check_model(folder, metadata, WEIGHTS_FILE))
     if KERAS_FILE not in metadata["sha256"]:
         raise BundleError(f"{folder}: holds no {KERAS_FILE} to train on; name the `bundle` folder of a training run.")
-    return keras.saving.load_model(check_model(folder, metadata, KERAS_FILE), compile=False, safe_mode=True)
+    path = check_model(folder, metadata, KERAS_FILE)
+    return keras.saving.load_model(path, custom_objects={"gelu": gelu}, compile=False, safe_mode=True)
 
 
 def write_weights(model: keras.Model, path: Path) -> None:

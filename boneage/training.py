@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from boneage.batches import training_batches, validation_batches
 from boneage.bundle import load_bundle, read_metadata
-from boneage.config import Experiment, TrainConfig, load_experiment, to_json
+from boneage.config import Experiment, load_experiment, to_json
 from boneage.distribution import (
     build_strategy,
     check_divisible,
@@ -25,10 +25,8 @@ from boneage.distribution import (
 from boneage.evaluation import conclude
 from boneage.intervals import measure_intervals
 from boneage.loop import fit
-from boneage.models import build_network
 from boneage.models.fused import fuse, in_float32
-from boneage.models.transfer import learning_rate_factors, set_trainable
-from boneage.optimizer import build_optimizer
+from boneage.phases import begin_phases, build_to_train
 from boneage.plots import plot_history
 from boneage.run_folder import BEST_WEIGHTS_FILE, EXPERIMENT_FILE, RunKeeper, TrainingFailed, join_run, open_run
 from boneage.saving import copy_bundle, save_bundle
@@ -142,35 +140,6 @@ def _log_params(tracker: Tracker, experiment: Experiment, *, info: dict[str, Any
     )
 
 
-def _build(config: TrainConfig, described: dict[str, Any]) -> keras.Model:
-    """Build the network under the precision of the training."""
-    mean, std = (described["mean_months"], described["std_months"]) if config.standardize_target else (0.0, 1.0)
-    keras.utils.set_random_seed(config.seed)
-    keras.mixed_precision.set_global_policy(config.precision)
-    try:
-        return build_network(config, init=config.init, target_mean_months=mean, target_std_months=std or 1.0)
-    finally:
-        keras.mixed_precision.set_global_policy("float32")
-
-
-def _begin_phase(model: keras.Model, config: TrainConfig, *, trainable: str | int, epochs: range, steps: int) -> None:
-    """Set what learns in these epochs, and give the model an optimizer for it."""
-    set_trainable(model, tower=config.network, trainable=trainable)
-    warmup_epochs = config.warmup_epochs if epochs.stop == config.epochs else 0
-    optimizer = build_optimizer(
-        config.learning_rate,
-        steps=len(epochs) * steps,
-        warmup_steps=round(warmup_epochs * steps),
-        weight_decay=config.weight_decay,
-        factors=learning_rate_factors(model, tower=config.network, layer_decay=config.layer_decay),
-    )
-    if config.precision == "mixed_float16":
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    # Built, so that a checkpoint can be loaded into its variables.
-    optimizer.build(model.trainable_variables)
-    model.compile(optimizer, auto_scale_loss=False)
-
-
 def _fit(
     strategy: tf.distribute.Strategy,
     experiment: Experiment,
@@ -184,24 +153,20 @@ def _fit(
     """Train from where the state says, to which the history is added; returns the network as it is saved."""
     config, described = experiment.train, info["splits"]["train"]
     steps, begun = described["num_records"] // config.batch_size, len(state["history"])
-    model = _build(config, described)
+    model = build_to_train(config, mean_months=described["mean_months"], std_months=described["std_months"])
     with strategy.scope():
         trained = fuse(model)
     if config.precision != "float32":
         model = in_float32(model)
-    worker = {"worker": worker_index(strategy), "num_workers": num_workers(strategy)}
+    worker: dict[str, Any] = {"worker": worker_index(strategy), "num_workers": num_workers(strategy)}
     num_images = steps * config.batch_size
     keeper = RunKeeper(folder, state, config=config, plain=model, num_images=num_images, tracker=tracker, **worker)
     batches = distribute(training_batches(data, experiment, steps=steps, first_epoch=begun, **worker), strategy)
     validation = distribute(validation_batches(data, config), strategy)
     iterator = iter(batches)
-    phases = [(range(config.head_epochs), "head"), (range(config.head_epochs, config.epochs), config.trainable)]
-    for epochs, trainable in phases:
-        if not epochs or begun > epochs.stop:
-            continue
-        with strategy.scope():
-            _begin_phase(trained, config, trainable=trainable, epochs=epochs, steps=steps)
-            if epochs.start < begun <= epochs.stop:
+    for epochs in begin_phases(trained, strategy, config=config, steps=steps, begun=begun):
+        if begun > epochs.start:
+            with strategy.scope():
                 trained.load_weights(folder / state["checkpoint"])
         left = range(max(begun, epochs.start), epochs.stop)
         if left and not keeper.is_over():

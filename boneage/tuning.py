@@ -1,39 +1,34 @@
-"""Search for the head of a network: many heads on the features of its frozen tower, each trained in seconds.
+"""Search for the head of a network: many on the features of its frozen tower, then the best with the tower.
 
-A head is judged by a part of the training split; the validation split is never read. A second part judges no trial: on
-it the best head is compared with 16Bit's, because the best of many looks better than it is where it was chosen.
+In the first stage a head is trained in seconds. In the second the best few are trained end to end, which tells whether
+their order carries over. Both judge by a part of the training split; the validation split is never read. A second part
+judges no trial: on it the best head is compared with 16Bit's, because the best of many looks better than it is where it
+was chosen.
 """
 
 import dataclasses
-import hashlib
 import json
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras_tuner
-import numpy as np
 import pandas as pd
-import tensorflow as tf
 
 from boneage.config import ConfigError, Experiment, load_experiment, to_json
-from boneage.features import Features, read_features
-from boneage.heads import Diverged, Head, choose, predict_head, reference_heads, train_head
-from boneage.oracles import OBJECTIVE, TUNERS, open_oracle
+from boneage.end_to_end import list_settings
+from boneage.features import read_features
+from boneage.oracles import TUNERS
+from boneage.relay import ALONE, CHIEF, Relay, TuningFailed, ask_chief, read_name, serve
 from boneage.tracking import TUNING_EXPERIMENT, Tracker, list_params, start_tracking
+from boneage.trials import Search
 from boneage.tuning_report import summarise_search, tabulate_trials
-from tfrecords.errors import BoneAgeError, check_choice
+from tfrecords.errors import check_choice
 from tfrecords.info import RecordsError, read_info, split_info
 from tfrecords.write import write_json, write_text
 
-STATE_FILE, TRIALS_FOLDER = "search.json", "trials"
-FEATURES_FOLDER = "features"
-Divided = tuple[np.ndarray, list[np.ndarray]]
+__all__ = ["TuningFailed", "TuningResult", "tune"]
 
-
-class TuningFailed(BoneAgeError):
-    """A search that cannot begin, go on, or tell anything."""
+STATE_FILE, FEATURES_FOLDER = "search.json", "features"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +37,9 @@ class TuningResult:
 
     Args:
         folder: Where it is kept.
-        trials: One row a trial: `number`, `kind` ("16bit", "network" or "search"), `status` ("completed" or
-            "failed"), `val_mae_months`, `seconds`, what the head is, and `message`.
+        trials: One row a trial: `number`, `kind` ("16bit", "network" or "search", and "end_to_end" for a head that was
+            trained again with its tower, under its number), `status` ("completed" or "failed"), `val_mae_months`,
+            `seconds`, `worker`, `input_size`, `trainable`, what the head is and how it was trained, and `message`.
         summary: What `tune.json` holds.
     """
 
@@ -63,26 +59,33 @@ def tune(
     overrides: Sequence[str] = (),
     tracking_uri: str | None = None,
     progress: Callable[[str], None] | None = None,
-) -> TuningResult:
-    """Search for the head that reads bone age best from a frozen tower.
+) -> TuningResult | None:
+    """Search for the head that reads bone age best, on a frozen tower at first and with it then.
 
-    The first two trials are 16Bit's head and the network's own. A search that was killed goes on where it was when it
-    is called again; so does a finished one with more trials.
+    The first two trials are 16Bit's head and the network's own; both are trained end to end too. A search that was
+    killed goes on where it was when it is called again; so does a finished one with more trials.
+
+    Under KerasTuner's environment variables, see `boneage.relay`, several processes share one search: the same call in
+    each of them, with a folder that they share. A worker that was killed goes on when it is called again; where it was
+    the chief, all are.
 
     Args:
         experiment: The experiment, or its TOML file, with its table `[tune]`.
         data: The record folder; only its split `train` is read.
         out: Folder of the search. What the tower sees is kept in `features` beside it.
-        num_trials: Number of trials, the two references among them.
+        num_trials: Number of trials on the frozen tower, the two references among them.
         tuner: `"hyperband"`, `"bayesian"`, `"random"` or `"grid"`.
         seed: Seed of the division, the search, and each head.
         overrides: `key=value` changes to the experiment's file.
         tracking_uri: MLflow's store as in `boneage.train`; `"none"` tracks nothing.
         progress: Told one line after each trial.
 
+    Returns:
+        What was found; None for a worker, whose chief tells.
+
     Raises:
-        BoneAgeError: If the experiment, the records or the tower cannot be used, the folder holds another search, or no
-            trial came to an end.
+        BoneAgeError: If the experiment, the records or the tower cannot be used, the folder holds another search, no
+            trial came to an end, or the chief is gone.
         ValueError: If `num_trials` or `tuner` is out of range.
     """
     check_choice("tuner", tuner, TUNERS)
@@ -92,148 +95,63 @@ def tune(
         experiment = load_experiment(experiment, overrides=overrides)
     if experiment.train.task != "age":
         raise ConfigError(f"a search is for the task 'age'. Received: {experiment.train.task!r}.")
-    info, out = read_info(data), Path(out)
+    list_settings(experiment)
+    info, out, name = read_info(data), Path(out), read_name()
     described = split_info(info, "train", folder=data)
     if described["num_labelled"] < described["num_records"]:
         raise RecordsError(f"{data}: split 'train' has records without bone age; a search needs every label.")
-    features = read_features(experiment, data=data, folder=out.parent / FEATURES_FOLDER)
-    state = _open(out, experiment, digest=info["digest"], tower=features.tower_sha256, tuner=tuner, seed=seed)
+
+    def open_search() -> tuple[Search, dict[str, Any]]:
+        features = read_features(experiment, data=data, folder=out.parent / FEATURES_FOLDER)
+        state = _open(out, experiment, digest=info["digest"], tower=features.tower_sha256, tuner=tuner, seed=seed)
+        return Search(experiment, features, data=data, folder=out, seed=seed, name=name), state
+
+    if name not in (ALONE, CHIEF):
+        with ask_chief() as oracle:
+            # The answer, which the chief repeats, means that features and folder are there.
+            oracle.create_trial(name)
+            if not (out / STATE_FILE).exists():
+                raise TuningFailed(f"{out}: the chief's search is not here; give all workers an --out that they share.")
+            open_search()[0].work(oracle)
+        return None
+    search, state = open_search()
     with start_tracking(tracking_uri, folder=out, experiment=TUNING_EXPERIMENT, run_name=experiment.name) as tracker:
         tracker.log_params(
             {"tuner": tuner, "seed": seed, "data.digest": info["digest"], **list_params("tune", experiment.tune)}
         )
-        search = _Search(experiment, features, folder=out, seed=seed, tracker=tracker, progress=progress)
-        trials = search.run(num_trials, tuner=tuner)
+        relay = Relay(
+            search.list_oracles(num_trials, tuner=tuner),
+            on_end=lambda trial: _report(search.read(trial), tracker=tracker, progress=progress),
+        )
+        if name == CHIEF:
+            serve(relay)
+        else:
+            search.work(relay)
+        trials = search.read_all()
         table = tabulate_trials(trials)
         write_text(out / "trials.csv", table.to_csv(index=False))
-        if not any(each["kind"] == "search" and each["status"] == "completed" for each in trials):
-            raise TuningFailed(f"{out}: no head of the search could be trained; the last says: {trials[-1]['message']}")
-        summary = summarise_search(trials, features, compared=search.compared, folds=search.folds, state=state)
+        tried = [each for each in trials if each["kind"] == "search"]
+        if not any(each["status"] == "completed" for each in tried):
+            raise TuningFailed(f"{out}: no head of the search could be trained; the last says: {tried[-1]['message']}")
+        summary = summarise_search(trials, search.features, compared=search.compared, folds=search.folds, state=state)
         write_json(out / "tune.json", summary)
         best = summary["best"][0]
         tracker.log_metrics({name: best[name] for name in ("val_mae_months", "compared_mae_months")})
-        for name in ("trials.csv", "tune.json"):
-            tracker.log_artifacts(out / name)
+        for file in ("trials.csv", "tune.json"):
+            tracker.log_artifacts(out / file)
     return TuningResult(out, table, summary)
 
 
-def divide(ids: np.ndarray, *, seed: int, num_folds: int) -> Divided:
-    """Divide radiographs in the order of a hash of their ids, whatever order they come in.
-
-    Args:
-        ids: Ids, shape `(radiographs,)`.
-        seed: Seed of the division.
-        num_folds: 1 judges by a tenth of all; more by that many folds of all that is not compared on.
-
-    Returns:
-        Whether each radiograph is of the tenth that judges no trial, bool `(radiographs,)`, and for each fold whether
-        it is judged by.
-
-    Raises:
-        TuningFailed: If a part is empty.
-    """
-    order = np.argsort([hashlib.sha256(f"{seed}:{id}".encode()).hexdigest() for id in ids])
-    tenth = max(1, round(len(ids) / 10))
-    folds = [order[tenth : 2 * tenth]] if num_folds == 1 else np.array_split(order[tenth:], num_folds)
-    if len(ids) < 3 or not all(map(len, folds)):
-        raise TuningFailed(f"{len(ids)} radiographs are too few to divide; prepare more, or lower `num_folds`.")
-    compared, *judged = (np.isin(np.arange(len(ids)), rows) for rows in (order[:tenth], *folds))
-    return compared, judged
-
-
-class _Search:
-    """Runs trials; what each brought is kept in a file of its own, so that none is run twice."""
-
-    def __init__(
-        self,
-        experiment: Experiment,
-        features: Features,
-        *,
-        folder: Path,
-        seed: int,
-        tracker: Tracker,
-        progress: Callable[[str], None] | None,
-    ):
-        self.experiment, self.features, self.folder, self.seed = experiment, features, folder, seed
-        self.tracker, self.progress = tracker, progress
-        self.compared, self.folds = divide(features.ids, seed=seed, num_folds=experiment.tune.num_folds)
-
-    def run(self, num_trials: int, *, tuner: str) -> list[dict[str, Any]]:
-        """Run the references and what the oracle asks for; returns what all trials brought."""
-        config = self.experiment.tune
-        references = reference_heads(self.experiment.train, config)
-        trials = [self._try(head, number=n, kind=kind) for n, (kind, head) in enumerate(references.items(), start=1)]
-        hyperparameters = keras_tuner.HyperParameters()
-        choose(hyperparameters, config)
-        oracle = open_oracle(
-            tuner,
-            folder=self.folder,
-            hyperparameters=hyperparameters,
-            num_trials=num_trials - len(references),
-            max_epochs=config.trial_epochs,
-            seed=self.seed,
-        )
-        while (trial := oracle.create_trial("boneage")).status == "RUNNING":
-            number = len(references) + 1 + int(trial.trial_id)
-            brought = self._try(choose(trial.hyperparameters, config), number=number, kind="search")
-            if brought["status"] == "completed":
-                oracle.update_trial(trial.trial_id, {OBJECTIVE: brought["val_mae_months"]})
-                trial.status = "COMPLETED"
-            else:
-                trial.status, trial.message = "FAILED", brought["message"]
-            oracle.end_trial(trial)
-            # Without it the state still tells that the trial goes on.
-            oracle.save()
-        kept = (self.folder / TRIALS_FOLDER).glob("*.json")
-        found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(kept)]
-        return trials + [each for each in found if each["kind"] == "search"]
-
-    def _try(self, head: Head, *, number: int, kind: str) -> dict[str, Any]:
-        """Return what a trial brought, running it unless it was run before."""
-        path = self.folder / TRIALS_FOLDER / f"{number:05d}.json"
-        if path.exists():
-            return json.loads(path.read_text(encoding="utf-8"))
-        began = time.perf_counter()
-        with self.tracker.start_child(f"trial {number} ({kind})") as tracker:
-            tracker.log_params({"kind": kind, **list_params("head", head)})
-            try:
-                brought = {"status": "completed", "message": "", **self._judge(head)}
-                tracker.log_metrics({"val_mae": brought["val_mae_months"]})
-            except (Diverged, MemoryError, tf.errors.ResourceExhaustedError) as error:
-                message = str(error).splitlines()[0] if str(error) else "out of memory"
-                brought = {"status": "failed", "message": message, "val_mae_months": None, "compared_months": None}
-            tracker.log_params({"status": brought["status"]})
-        seconds = round(time.perf_counter() - began, 2)
-        brought = {"number": number, "kind": kind, "seconds": seconds, "head": dataclasses.asdict(head), **brought}
-        path.parent.mkdir(exist_ok=True)
-        write_json(path, brought)
-        if self.progress:
-            mae = brought["val_mae_months"]
-            outcome = brought["message"] if mae is None else f"{mae:.2f} months"
-            self.progress(f"trial {number} ({kind}): {outcome}, {seconds:.0f} s")
-        return brought
-
-    def _judge(self, head: Head) -> dict[str, Any]:
-        """Train a head for each fold, and return its MAE on all that it is judged by."""
-        errors, compared = [], []
-        for judged in self.folds:
-            model = train_head(
-                head,
-                self.features,
-                rows=np.flatnonzero(~judged & ~self.compared),
-                use_sex=self.experiment.train.use_sex,
-                batch_size=self.experiment.tune.trial_batch_size,
-                flip_share=self.experiment.augment.flip_share,
-                seed=self.seed,
-            )
-            rows = np.flatnonzero(judged)
-            months = predict_head(model, self.features, rows=rows)
-            errors.append(np.abs(months - self.features.bone_age_months[rows, 0]))
-            compared.append(predict_head(model, self.features, rows=np.flatnonzero(self.compared)))
-        return {
-            "val_mae_months": round(float(np.concatenate(errors).mean()), 4),
-            "compared_months": np.mean(compared, axis=0).round(3).tolist(),
-        }
+def _report(brought: dict[str, Any], *, tracker: Tracker, progress: Callable[[str], None] | None) -> None:
+    """Tell what a trial brought, to MLflow as a run of its own."""
+    mae, seconds = brought["val_mae_months"], brought["seconds"]
+    title = f"trial {brought['number']} ({brought['kind']})"
+    with tracker.start_child(title) as child:
+        about = {name: brought[name] for name in ("kind", "worker", "input_size", "trainable", "status")}
+        child.log_params({**about, **{f"head.{name}": value for name, value in brought["head"].items()}})
+        child.log_metrics({"seconds": seconds, **({} if mae is None else {"val_mae": mae})})
+    if progress:
+        progress(f"{title}: {brought['message'] if mae is None else f'{mae:.2f} months'}, {seconds:.0f} s")
 
 
 def _open(folder: Path, experiment: Experiment, *, digest: str, tower: str, tuner: str, seed: int) -> dict[str, Any]:

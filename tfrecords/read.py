@@ -1,7 +1,7 @@
 """Read a record folder as a `tf.data` pipeline: parallel, deterministic, cached where it fits."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import psutil
@@ -24,6 +24,7 @@ def read_records(
     skip_epochs: int = 0,
     worker: int = 0,
     num_workers: int = 1,
+    ids: Collection[str] | None = None,
     deterministic: bool = True,
 ) -> tf.data.Dataset:
     """Read one split as batches.
@@ -38,6 +39,7 @@ def read_records(
         skip_epochs: Number of epochs of that stream to leave out, so that a resumed run sees what it would have seen.
         worker: Number of the worker that reads: of each batch of that stream it gets its equal part alone.
         num_workers: Number of workers; must divide `batch_size`.
+        ids: Reads only these records, each of which must be in the split.
         deterministic: Whether the order is the same in each run.
 
     Returns:
@@ -53,6 +55,8 @@ def read_records(
     options = tf.data.Options()
     options.deterministic = deterministic
     records = tf.data.TFRecordDataset(files, num_parallel_reads=min(len(files), 4)).with_options(options)
+    if ids is not None:
+        num_records, records = len(ids), records.filter(_tell_by_id(ids))
 
     def decode(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         return decode_record(serialized, input_size=input_size)
@@ -81,6 +85,13 @@ def read_records(
         # A TFRecord file does not tell its length; told it, Keras knows where an epoch ends.
         batches = batches.apply(tf.data.experimental.assert_cardinality(-(-num_records // batch_size)))
     return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def _tell_by_id(ids: Collection[str]) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return what tells whether a serialised record is one of these."""
+    wanted = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(list(ids), [True] * len(ids)), False)
+    features = {"id": next(_feature(field) for field in FIELDS if field.name == "id")}
+    return lambda serialized: wanted.lookup(tf.io.parse_single_example(serialized, features)["id"])
 
 
 @contextlib.contextmanager

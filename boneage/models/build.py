@@ -6,8 +6,9 @@ from pathlib import Path
 import keras
 
 from boneage.bundle import DEFAULT_BUNDLE
-from boneage.config import TrainConfig
+from boneage.config import ACTIVATIONS, POOLINGS, SEX_JOINS, TrainConfig
 from boneage.models.efficientnet_lite0 import efficientnet_lite0
+from boneage.models.head import add_hidden_layers, pool, tell_months
 from boneage.models.networks import NETWORKS, SEX_UNITS, TASKS
 from boneage.models.pretrained import WEIGHTS_SUFFIXES, load_imagenet_weights, load_weights_file, take_over_bundle
 from tfrecords.errors import check_choice
@@ -22,6 +23,10 @@ def build_model(
     use_sex: bool = True,
     head_units: Sequence[int] | None = None,
     dropout: float = 0.0,
+    pooling: str = "average",
+    activation: str = "relu",
+    sex_units: int = SEX_UNITS,
+    sex_joins: str = "before",
     target_mean_months: float = 0.0,
     target_std_months: float = 1.0,
 ) -> keras.Model:
@@ -42,11 +47,15 @@ def build_model(
             the same network fills the whole model; the folder of a bundle of the same network, or `"default"` for the
             one in the package, fills the tower, and, if its layers are alike, the head, which then keeps the bundle's
             target mean and standard deviation. No code in the file or the bundle is run.
-        task: `"age"`, or `"sex"` for a network that tells the probability of a boy, to which the three last arguments
+        task: `"age"`, or `"sex"` for a network that tells the probability of a boy, to which the two last arguments
             mean nothing.
         use_sex: Whether the sex is an input.
         head_units: Widths of the hidden dense layers, for example `(256,)`. None takes the network's own.
         dropout: Share in [0, 1) of the features dropped before the head while training.
+        pooling: What the head takes of the feature map: its `"average"`, its `"max"`, or `"both"` side by side.
+        activation: Activation of the hidden layers: `"relu"`, `"gelu"` or `"swish"`.
+        sex_units: Width of the dense layer on the sex.
+        sex_joins: Where that layer joins the features: `"before"` or `"after"` the hidden layers.
         target_mean_months: Mean bone age of the training split, in months.
         target_std_months: Its standard deviation, in months. Must be positive.
 
@@ -72,6 +81,9 @@ def build_model(
     """
     check_choice("name", name, tuple(NETWORKS))
     check_choice("task", task, TASKS)
+    check_choice("pooling", pooling, POOLINGS)
+    check_choice("activation", activation, ACTIVATIONS)
+    check_choice("sex_joins", sex_joins, SEX_JOINS)
     _check_init(init)
     network = NETWORKS[name]
     if input_size < network.min_input_size:
@@ -84,20 +96,22 @@ def build_model(
     tower = _build_tower(name, input_size=input_size)
     image = keras.Input((input_size, input_size, 1), name="image", dtype="float32")
     inputs = {"image": image}
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(tower(image))
+    pooled = pool(tower(image), pooling)
     if use_sex:
         inputs["male"] = keras.Input((1,), name="male", dtype="float32")
-        sex = keras.layers.Dense(SEX_UNITS, activation="relu", name="sex")(inputs["male"])
-        x = keras.layers.Concatenate(name="image_and_sex")([x, sex])
-    if dropout:
-        x = keras.layers.Dropout(dropout, name="dropout")(x)
-    for number, units in enumerate(network.head_units if head_units is None else head_units, start=1):
-        x = keras.layers.Dense(units, activation="relu", name=f"head_{number}")(x)
+    x = add_hidden_layers(
+        pooled,
+        inputs.get("male"),
+        head_units=network.head_units if head_units is None else head_units,
+        dropout=dropout,
+        activation=activation,
+        sex_units=sex_units,
+        sex_joins=sex_joins,
+    )
     if task == "sex":
         x = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name="male_share")(x)
     else:
-        x = keras.layers.Dense(1, dtype="float32", name="standardized_bone_age")(x)
-        x = keras.layers.Rescaling(target_std_months, target_mean_months, dtype="float32", name="bone_age_months")(x)
+        x = tell_months(x, mean_months=target_mean_months, std_months=target_std_months)
     model = keras.Model(inputs, x, name=f"{'sex' if task == 'sex' else 'bone_age'}_{name}")
     if init == "imagenet":
         load_imagenet_weights(tower)
@@ -125,8 +139,12 @@ def build_network(
         init=init,
         task=config.task,
         use_sex=config.use_sex,
-        head_units=config.head_units or None,
+        head_units=config.hidden_units,
         dropout=config.dropout,
+        pooling=config.pooling,
+        activation=config.activation,
+        sex_units=config.sex_units,
+        sex_joins=config.sex_joins,
         target_mean_months=target_mean_months,
         target_std_months=target_std_months,
     )

@@ -4,6 +4,7 @@ import os
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -93,8 +94,13 @@ def take_over_bundle(model: keras.Model, *, tower: str, folder: Path) -> None:
                 mine.scale, mine.offset = other.scale, other.offset
 
 
-def _describe_head(model: keras.Model, *, tower: str) -> list[tuple[str, list[tuple[int, ...]]]]:
-    return [(layer.name, [each.shape for each in layer.weights]) for layer in model.layers if layer.name != tower]
+def _describe_head(model: keras.Model, *, tower: str) -> list[tuple[Any, ...]]:
+    """Tell the layers around the tower apart by name, kind, activation and the shapes of their weights."""
+    return [
+        (layer.name, type(layer).__name__, layer.get_config().get("activation"), [each.shape for each in layer.weights])
+        for layer in model.layers
+        if layer.name != tower
+    ]
 
 
 def _assign_arrays(tower: keras.Model, *, path: Path) -> None:

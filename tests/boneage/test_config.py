@@ -51,12 +51,18 @@ def test_overrides_by_bare_and_by_full_name(tmp_path):
         ("[train]\ninit = ''\n", "`init` must be 'imagenet', 'none', 'default', a bundle folder or a weights file."),
         ("[train]\ntrainable = 0\n", "`trainable` must be 'all', 'head' or a positive number of layers. Received: 0."),
         ("[train]\ntrainable = 'tower'\n", "Received: 'tower'."),
+        ("[train]\nhead_units = [8, 0]\n", "`head_units` must be positive, or [0] for no hidden layer."),
+        ("[train]\nsex_units = 0\n", "`sex_units` must be positive. Received: 0."),
+        ("[train]\noptimizer = 'adamax'\n", "`optimizer` must be one of adamw, adam, sgd."),
         ("[train]\nlayer_decay = 0.0\n", "`layer_decay` must lie in (0, 1]. Received: 0.0."),
         ("[train]\nhead_epochs = -1\n", "`head_epochs` must not be negative. Received: -1."),
         ("[train]\nepochs = 3\nhead_epochs = 2\n", "`warmup_epochs` must be below `epochs` less `head_epochs`."),
         ("[tune]\nunits = []\n", "`units` must name one or more different values. Received: []."),
         ("[tune]\npoolings = ['mean']\n", "`poolings` must be one of average, max, both. Received: 'mean'."),
         ("[tune]\nlearning_rates = [1e-2, 1e-3]\n", "`learning_rates` must be a positive lowest and highest value."),
+        ("[tune]\nfine_epochs = -1\n", "`fine_epochs` must not be negative. Received: -1."),
+        ("[tune]\ninput_sizes = [0]\n", "`input_sizes` must be positive. Received: [0]."),
+        ("[tune]\ntrainables = ['tower']\n", "`trainables` must be 'all', 'head' or a positive number of layers."),
         ("[tune]\nnum_folds = 0\n", "`num_folds` must be positive. Received: 0."),
         ("[train\n", "not valid TOML"),
     ],
@@ -77,6 +83,11 @@ def test_names_a_missing_file(tmp_path):
 def test_names_an_unknown_override_and_the_closest_key(tmp_path):
     with pytest.raises(ConfigError, match=r"--set epoch=4: unknown key 'epoch'. Did you mean 'epochs'\?"):
         load_experiment(write(tmp_path, ""), overrides=["epoch=4"])
+
+
+def test_a_head_has_the_networks_own_layers_those_named_or_none():
+    named = {(): (256,), (8, 4): (8, 4), (0,): ()}
+    assert {units: TrainConfig(head_units=units).hidden_units for units in named} == named
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ import pytest
 
 from boneage.bundle import DEFAULT_BUNDLE, BundleError
 from boneage.cli import main
+from boneage.config import ACTIVATIONS
 from boneage.export import ExportFailed, export
-from boneage.saving import save_bundle
+from boneage.models.head import add_hidden_layers, pool, tell_months
+from boneage.saving import load_network, save_bundle
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +30,25 @@ def test_a_written_network_answers_as_in_keras(format, name, bundle, tmp_path):
     assert [path.name for path in out.parent.iterdir()] == [name]
     with pytest.raises(ExportFailed, match="already there"):
         export(bundle, out=out, format=format)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_head_is_saved_and_written(activation, tmp_path):
+    image, male = keras.Input((16, 16, 1), name="image"), keras.Input((1,), name="male")
+    pooled = pool(keras.layers.Conv2D(4, 3, name="conv")(image), "both")
+    head = {"head_units": (5,), "dropout": 0.1, "sex_units": 3, "sex_joins": "after"}
+    x = add_hidden_layers(pooled, male, activation=activation, **head)
+    x = tell_months(x, mean_months=120.0, std_months=40.0)
+    model = keras.Model({"image": image, "male": male}, x)
+    metadata = {"task": "age", "input_size": 16, "use_sex": True, "views": "one"}
+    folder = save_bundle(tmp_path / "bundle", model, metadata)
+    for format in ("onnx", "tflite"):
+        assert export(folder, out=tmp_path / f"a.{format}", format=format) < 0.01
+    inputs = {"image": np.random.default_rng(0).random((2, 16, 16, 1), np.float32), "male": np.float32([[0], [1]])}
+    np.testing.assert_allclose(load_network(folder)(inputs), model(inputs), rtol=1e-6)
+    values = np.linspace(-4, 4, 9, dtype=np.float32)
+    expected = keras.activations.get(activation)(values)
+    np.testing.assert_allclose(model.get_layer("head_1").activation(values), expected, atol=1e-6)
 
 
 def test_openvino_where_it_is_installed(tmp_path):

@@ -99,6 +99,21 @@ def test_without_sex_the_image_is_the_only_input():
     assert predict(model, make_batch(32, use_sex=False)).shape == (2, 1)
 
 
+def test_any_head_can_be_built():
+    head = {"pooling": "both", "activation": "gelu", "sex_units": 3, "sex_joins": "after", "head_units": (5,)}
+    model, batch = build_model(LITE0, input_size=64, init="none", **head), make_batch(64)
+    names = ["image", LITE0, "pool", "pool_max", "average_and_max", "male", "head_1", "sex", "image_and_sex"]
+    assert [layer.name for layer in model.layers][:-2] == names
+    assert model.get_layer("pool_max").input is model.get_layer("pool").input
+    assert model.get_layer("image_and_sex").output.shape == (None, 5 + 3)
+    assert predict(model, batch).shape == (2, 1)
+    pooled = predict(keras.Model(model.input["image"], model.get_layer("average_and_max").output), batch["image"])
+    feature_map = predict(model.get_layer(LITE0), batch["image"])
+    assert feature_map.shape[1:3] == (2, 2)
+    expected = np.concatenate([feature_map.mean(axis=(1, 2)), feature_map.max(axis=(1, 2))], axis=1)
+    np.testing.assert_allclose(pooled, expected, atol=1e-5)
+
+
 def test_sex_changes_the_prediction():
     model = build_model(LITE0, input_size=32, init="none")
     image = np.repeat(make_batch(32)["image"][:1], 2, axis=0)
@@ -236,6 +251,8 @@ def test_other_failures_of_the_download_are_not_disguised(monkeypatch):
             "'none', 'default', the folder of a bundle, or a path .* Received: init='imagnet'",
         ),
         (LITE0, {"init": Path("best.h5")}, "ends in .weights.h5 or .keras"),
+        (LITE0, {"pooling": "mean"}, "`pooling` must be one of average, max, both"),
+        (LITE0, {"sex_joins": "between"}, "`sex_joins` must be one of before, after"),
         (LITE0, {"input_size": 31}, "at least 32 for efficientnet_lite0. Received: input_size=31"),
         ("inceptionv3", {"input_size": 74}, "at least 75 for inceptionv3"),
         (LITE0, {"target_std_months": 0.0}, "`target_std_months` must be positive. Received: target_std_months=0.0"),

@@ -74,13 +74,20 @@ def test_learning_rates_fall_from_the_head_down():
     assert by_layer == {"conv_1": 1 / 16, "norm_1": 1 / 8, "conv_2": 1 / 4, "norm_2": 1 / 2, "head_1": 1, "months": 1}
 
 
-def test_factors_of_one_give_adamw_of_keras():
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+def test_factors_of_one_give_the_optimizers_of_keras(name):
     models = [keras.models.clone_model(network()) for _ in range(2)]
     models[1].set_weights(models[0].get_weights())
     variables = models[0].trainable_variables
-    mine = build_optimizer(0.1, steps=10, warmup_steps=0, weight_decay=0.1)
-    theirs = keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(0.1, 10), weight_decay=0.1)
-    theirs.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    mine = build_optimizer(0.1, optimizer=name, steps=10, warmup_steps=0, weight_decay=0.1)
+    schedule = keras.optimizers.schedules.CosineDecay(0.1, 10)
+    theirs = {
+        "adamw": keras.optimizers.AdamW(schedule, weight_decay=0.1),
+        "adam": keras.optimizers.Adam(schedule),
+        "sgd": keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True, weight_decay=0.1),
+    }[name]
+    if name != "adam":
+        theirs.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     rng = np.random.default_rng(0)
     for _ in range(3):
         gradients = [rng.normal(size=variable.shape).astype(np.float32) for variable in variables]
@@ -151,6 +158,13 @@ def test_a_head_of_other_shapes_is_new(bundle):
         np.testing.assert_array_equal(mine, theirs)
     months = model.get_layer("bone_age_months")
     assert (months.scale, months.offset) == (2.0, 10.0)
+    assert not np.array_equal(head_of(model)["sex/kernel"], head_of(source)["sex/kernel"])
+
+
+@pytest.mark.parametrize("changes", [{"activation": "gelu"}, {"pooling": "max"}])
+def test_a_head_of_another_kind_is_new(changes, bundle):
+    folder, source = bundle
+    model = build_model(LITE0, input_size=32, init=folder, **changes)
     assert not np.array_equal(head_of(model)["sex/kernel"], head_of(source)["sex/kernel"])
 
 

@@ -6,18 +6,20 @@ import keras
 import numpy as np
 import pytest
 
+import boneage.trials
 from boneage.config import AugmentConfig, Experiment, TrainConfig, TuneConfig
 from boneage.features import read_features
 from boneage.heads import Diverged, predict_head, reference_heads, train_head
-from boneage.tuning import TuningFailed, divide, tune
+from boneage.trials import divide
+from boneage.tuning import TuningFailed, tune
 from boneage.tuning_report import lay_out
 
 # Three things to choose: more would cost the Gaussian process seconds a trial.
 TUNE = TuneConfig(
     num_layers=(0, 1),
     units=(4, 8),
-    sex_units=(4,),
-    sex_joins=("before",),
+    sex_widths=(4,),
+    sex_places=("before",),
     dropouts=(0.0,),
     activations=("relu",),
     poolings=("average",),
@@ -26,23 +28,24 @@ TUNE = TuneConfig(
     weight_decays=(0.01, 0.01),
     trial_epochs=9,
     trial_batch_size=8,
+    fine_epochs=0,
 )
-EXPERIMENT = Experiment("tiny", TrainConfig(input_size=32), AugmentConfig(flip_share=0.5), TUNE)
+EXPERIMENT = Experiment(
+    "tiny", TrainConfig(input_size=32, init="none", batch_size=8), AugmentConfig(flip_share=0.5), TUNE
+)
 
 
-def tiny_model(name, *, input_size, **_) -> keras.Model:
-    """A network whose tower is one convolution."""
+def tiny_tower(name, *, input_size) -> keras.Model:
+    """A tower that is one convolution."""
     image = keras.Input((input_size, input_size, 1), name="image")
     features = keras.layers.Conv2D(6, 5, strides=4, activation="relu", name="conv")(image)
-    tower = keras.Model(image, features, name=name)
-    months = keras.layers.Dense(1)(keras.layers.GlobalAveragePooling2D(name="pool")(tower(image)))
-    return keras.Model({"image": image}, months)
+    return keras.Model(image, features, name=name)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _small():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("boneage.models.build.build_model", tiny_model)
+        patch.setattr("boneage.models.build._build_tower", tiny_tower)
         yield
 
 
@@ -69,8 +72,8 @@ def trained(monkeypatch):
     def predict(head, features, *, rows):
         return features.bone_age_months[rows, 0] + np.float32(100 * head.learning_rate)
 
-    monkeypatch.setattr("boneage.tuning.train_head", train)
-    monkeypatch.setattr("boneage.tuning.predict_head", predict)
+    monkeypatch.setattr("boneage.trials.train_head", train)
+    monkeypatch.setattr("boneage.trials.predict_head", predict)
     return heads
 
 
@@ -143,7 +146,7 @@ def test_a_killed_search_goes_on_and_repeats_nothing(tuner, prepared, workplace,
         tune(EXPERIMENT, out=out, progress=tell, **options)
     assert trained == expected[:6]
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("boneage.tuning.predict_head", killed)
+        patch.setattr("boneage.trials.predict_head", killed)
         tune(EXPERIMENT, out=out, **options)
     assert trained.pop() == expected[6]
     resumed = tune(EXPERIMENT, out=out, **options)
@@ -157,7 +160,7 @@ def test_a_killed_search_goes_on_and_repeats_nothing(tuner, prepared, workplace,
 
 
 def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(prepared, workplace, trained, monkeypatch):
-    real = tune.__globals__["predict_head"]
+    real = boneage.trials.predict_head
 
     def predict(head, features, *, rows):
         if len(trained) == 4:
@@ -166,7 +169,7 @@ def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(prepared, workpla
             raise MemoryError
         return real(head, features, rows=rows)
 
-    monkeypatch.setattr("boneage.tuning.predict_head", predict)
+    monkeypatch.setattr("boneage.trials.predict_head", predict)
     options = {"num_trials": 7, "tuner": "random", "tracking_uri": "none"}
     result = tune(EXPERIMENT, data=prepared.folder, out=workplace / "failing", **options)
     assert result.trials["status"].tolist() == ["completed"] * 3 + ["failed"] * 2 + ["completed"] * 2
@@ -178,7 +181,7 @@ def test_a_search_of_which_nothing_comes_says_so(prepared, workplace, trained, m
     def diverge(*_, **__):
         raise Diverged("diverged: no numbers.")
 
-    monkeypatch.setattr("boneage.tuning.predict_head", diverge)
+    monkeypatch.setattr("boneage.trials.predict_head", diverge)
     options = {"num_trials": 6, "tuner": "hyperband", "tracking_uri": "none"}
     with pytest.raises(TuningFailed, match="no head of the search could be trained; the last says: diverged"):
         tune(EXPERIMENT, data=prepared.folder, out=workplace / "hopeless", **options)

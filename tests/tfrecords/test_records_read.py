@@ -78,6 +78,19 @@ def test_order_is_always_the_same(folder, memory):
     assert sorted(id for ids in read_ids(folder) for id in ids) == IDS
 
 
+def test_reads_only_the_records_that_are_asked_for(folder, memory):
+    ids = ["05", "01", "03"]
+    batches = read_records(folder, split="train", input_size=SIZE, batch_size=2, ids=ids)
+    assert batches.cardinality() == 2
+    found = read_ids(folder, ids=ids)
+    assert [len(each) for each in found] == [2, 1]
+    assert sorted(id for each in found for id in each) == sorted(ids)
+    epochs = read_ids(folder, ids=ids, batch_size=3, shuffle_seed=5, num_batches=4)
+    assert [sorted(epoch) for epoch in epochs] == [sorted(ids)] * 4
+    with pytest.raises(RecordsError, match="has 3 records, too few for a batch of 4"):
+        read_ids(folder, ids=ids, batch_size=4, shuffle_seed=5)
+
+
 def test_one_record_eagerly(make_record, pixels):
     record = decode_record(encode(make_record(pixels=pixels[0])), input_size=SIZE)
     np.testing.assert_array_equal(record["image"][..., 0], pixels[0])

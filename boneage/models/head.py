@@ -1,0 +1,92 @@
+"""The head of a network: from what the tower saw, and the sex, to bone age; the same on a tower as on kept features."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+POOLED_BY = {"average": ("average",), "max": ("max",), "both": ("average", "max")}
+
+
+@keras.saving.register_keras_serializable(package="boneage")
+def gelu(x: Any) -> Any:
+    """Gaussian error linear unit (Hendrycks & Gimpel 2016, arXiv:1606.08415).
+
+    Keras's own is written with the complementary error function, for which ONNX has no operation.
+    """
+    return 0.5 * x * (1 + keras.ops.erf(x / 2**0.5))
+
+
+def pool(feature_map: Any, pooling: str) -> list[Any]:
+    """Pool a feature map.
+
+    The first layer is named `pool` whatever it takes, so that its input is the feature map in every network.
+
+    Args:
+        feature_map: Keras tensor `(batch, height, width, channels)`.
+        pooling: `"average"`, `"max"` or `"both"`.
+
+    Returns:
+        One or two Keras tensors `(batch, channels)`.
+    """
+    kinds = {"average": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
+    names = ("pool", "pool_max")
+    return [kinds[each](name=name)(feature_map) for each, name in zip(POOLED_BY[pooling], names, strict=False)]
+
+
+def add_hidden_layers(
+    pooled: Sequence[Any],
+    male: Any | None,
+    *,
+    head_units: Sequence[int],
+    dropout: float,
+    activation: str,
+    sex_units: int,
+    sex_joins: str,
+) -> Any:
+    """Add the layers between the pooled features and the last one.
+
+    Args:
+        pooled: Keras tensors `(batch, channels)`, laid side by side.
+        male: The sex, Keras tensor `(batch, 1)`, or None.
+        head_units: Widths of the hidden layers.
+        dropout: Share in [0, 1) of the features dropped before them while training.
+        activation: Of all hidden layers: `"relu"`, `"gelu"` or `"swish"`.
+        sex_units: Width of the dense layer on the sex.
+        sex_joins: `"before"` or `"after"` the hidden layers.
+
+    Returns:
+        Keras tensor `(batch, units)`.
+    """
+    layers = keras.layers
+    activate = gelu if activation == "gelu" else activation
+    x = layers.Concatenate(name="average_and_max")(pooled) if len(pooled) > 1 else pooled[0]
+
+    def join(x: Any) -> Any:
+        sex = layers.Dense(sex_units, activation=activate, name="sex")(male)
+        return layers.Concatenate(name="image_and_sex")([x, sex])
+
+    if male is not None and sex_joins == "before":
+        x = join(x)
+    if dropout:
+        x = layers.Dropout(dropout, name="dropout")(x)
+    for number, units in enumerate(head_units, start=1):
+        x = layers.Dense(units, activation=activate, name=f"head_{number}")(x)
+    if male is not None and sex_joins == "after":
+        x = join(x)
+    return x
+
+
+def tell_months(x: Any, *, mean_months: float, std_months: float) -> Any:
+    """Add the standardised answer and what turns it into months, both in float32 under any precision.
+
+    Args:
+        x: Keras tensor `(batch, units)`.
+        mean_months: Mean bone age of what the head learns from, in months.
+        std_months: Its standard deviation, in months.
+
+    Returns:
+        Keras tensor `(batch, 1)`, in months.
+    """
+    x = keras.layers.Dense(1, dtype="float32", name="standardized_bone_age")(x)
+    return keras.layers.Rescaling(std_months, mean_months, dtype="float32", name="bone_age_months")(x)
