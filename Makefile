@@ -29,7 +29,7 @@ test: $(VENV)/installed
 	$(RUN) pytest -m 'not slow'
 
 test-sam: $(SAM_VENV)/installed
-	$(SAM_RUN) pytest tests/preprocessing/sam
+	$(SAM_RUN) pytest tests/preprocessing/sam tests/test_on_gpu.py
 
 # Those of the README that show pages, by Debian's chromium; hands.png is drawn by experiments/draw_hands.py.
 pictures: $(VENV)/installed

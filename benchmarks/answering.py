@@ -107,7 +107,8 @@ def main() -> None:
     options = parser.parse_args()
     answer = RUNTIMES[options.runtime]()
     rng = np.random.default_rng(0)
-    image = rng.random((options.batch, 128, 128, 1), np.float32)
+    size = json.loads((BUNDLE / "metadata.json").read_text(encoding="utf-8"))["input_size"]
+    image = rng.random((options.batch, size, size, 1), np.float32)
     male = (np.arange(options.batch, dtype=np.float32) % 2)[:, None]
     months = answer(image, male)  # which the first time is slower
     began, count = time.perf_counter(), 0

@@ -31,7 +31,7 @@ def test_reads_a_hand_and_refuses_what_is_none(tmp_path):
 
 def test_network_to_train_on_answers_as_the_onnx_does():
     bundle, network = load_bundle(DEFAULT_BUNDLE), load_network(DEFAULT_BUNDLE)
-    drawn = draw_radiograph(120, sex="male", seed=6, size_px=(128, 128), angle_degrees=0.0)
+    drawn = draw_radiograph(120, sex="male", seed=6, size_px=(bundle.input_size,) * 2, angle_degrees=0.0)
     images, male = drawn.pixels[None, ..., None], np.ones((1, 1), np.float32)
     months = network({"image": images.astype(np.float32) / 255, "male": male}).numpy()[0, 0]
     assert bundle.predict_batch(images, male, views="one")[0] == pytest.approx(months, abs=0.3)

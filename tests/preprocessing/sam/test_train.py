@@ -15,7 +15,7 @@ if importlib.util.find_spec("segment_anything") is None:
 from preprocessing.hand_sam import HAND_SAM_SIZE_PX, MAX_POINTS, load_hand_sam, predict_with  # noqa: E402
 from preprocessing.prompts import find_prompts  # noqa: E402
 from preprocessing.sam.network import Prompted, build_hand_sam  # noqa: E402
-from preprocessing.sam.prompting import draw_prompts  # noqa: E402
+from preprocessing.sam.prompting import add_corrections, draw_prompts  # noqa: E402
 from preprocessing.sam.train import (  # noqa: E402
     HandSamTraining,
     Matter,
@@ -102,6 +102,26 @@ def test_prompts_are_on_the_hand_but_for_a_few():
                 right += mask[int(y), int(x)] == (label == 1)
     assert 0.75 < boxes / 300 < 0.95
     assert 0.9 < right / points < 1
+
+
+def test_corrections_click_on_what_is_wrong_and_say_what_is_there():
+    truth = torch.zeros(200, 16, 16, dtype=torch.bool)
+    truth[:, 4:12, 4:12] = True
+    logits = torch.where(truth, 5.0, -5.0)
+    logits[:, 5, 6] = -5.0  # missed
+    logits[:, 14, 2] = 5.0  # added
+    logits[0] = torch.where(truth[0], 5.0, -5.0)  # nothing is wrong
+    points, labels = torch.zeros(200, MAX_POINTS, 2), torch.full((200, MAX_POINTS), -1.0)
+    told = {"logits": logits, "truth": truth, "generator": torch.Generator().manual_seed(0)}
+    places, said = add_corrections(points, labels, share=1.0, **told)
+    assert torch.equal(places[0], points[0]) and torch.equal(said[0], labels[0])
+    clicks = {(*map(int, place), int(label)) for place, label in zip(places[1:, -1], said[1:, -1], strict=True)}
+    assert clicks == {(6, 5, 1), (2, 14, 0)}
+    assert torch.equal(said[:, :-1], labels[:, :-1]) and (labels == -1).all()
+    _, few = add_corrections(points, labels, share=0.25, **told)
+    assert 0.15 < float((few[:, -1] >= 0).float().mean()) < 0.35
+    _, none = add_corrections(points, labels, share=0.0, **told)
+    assert torch.equal(none, labels)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Tabulate every experiment: how long its training took and what came out; `not run here` where there was none.
 
-    python experiments/tabulate.py --runs runs
+    python experiments/results_table.py --runs runs
 
 Without `--runs` the tables are made from `results` alone. With it, evaluation and history of each finished run
 `runs/NAME` of an experiment `NAME.toml` are copied there first, and its predictions are compared with those of its
@@ -33,8 +33,8 @@ RESULTS_FILE, CURVE_FILE = "RESULTS.md", "figures/curve.png"
 
 HEAD = """# Results
 
-Written by `python experiments/tabulate.py --runs runs`; not to be changed by hand. [README.md](README.md) tells the
-machine, the data and what the figures can and cannot be compared with; the command of each row stands in its file.
+Written by `python experiments/results_table.py --runs runs`; not to be changed by hand. [README.md](README.md) tells
+the machine, the data and what the figures can and cannot be compared with; the command of each row stands in its file.
 Validation MAE is that of the run's bundle, in months, with its 95% bootstrap interval: its weights are of the epoch
 that did best, which is slightly optimistic, and it may look at each radiograph more than once. The last epoch's is
 neither. Minutes are those of the epochs alone, validation included, on a machine that may have had other work.

@@ -17,8 +17,8 @@ TRAIN = {"network": "efficientnet_lite0", "input_size": 64, "learning_rate": 2e-
 
 
 @pytest.fixture(scope="module")
-def tabulate():
-    name = "tabulate"
+def results_table():
+    name = "results_table"
     spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     # Its dataclasses look their module up.
@@ -68,8 +68,8 @@ def cells(text, name):
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_says_of_every_measurement_that_it_was_not_made(tabulate, folder):
-    text = tabulate.render(folder)
+def test_says_of_every_measurement_that_it_was_not_made(results_table, folder):
+    text = results_table.render(folder)
     assert cells(text, "ablation_other") == [
         "[`ablation_other`](ablation_other.toml)",
         "What ablation_other is",
@@ -81,94 +81,94 @@ def test_says_of_every_measurement_that_it_was_not_made(tabulate, folder):
     assert "curve.png" not in text
 
 
-def test_collects_a_finished_run_without_its_labels(tabulate, folder, runs):
+def test_collects_a_finished_run_without_its_labels(results_table, folder, runs):
     write_run(runs, "ablation_base")
-    assert tabulate.collect(folder, runs) == []
+    assert results_table.collect(folder, runs) == []
     results = folder / "results"
     assert sorted(path.relative_to(results).as_posix() for path in results.rglob("*.*")) == [
         "ablation_base/evaluation.json",
         "ablation_base/history.json",
     ]
-    row = cells(tabulate.render(folder), "ablation_base")
+    row = cells(results_table.render(folder), "ablation_base")
     assert row[4:] == ["2", "1.5", "15", "5.00 [5.00, 5.00]", "18.00", "baseline"]
 
 
-def test_compares_with_the_baseline_on_what_both_have(tabulate, folder, runs):
+def test_compares_with_the_baseline_on_what_both_have(results_table, folder, runs):
     write_run(runs, "ablation_base", error_months=5.0, first=1, num_images=20)
     write_run(runs, "ablation_other", error_months=-3.0, first=11, num_images=20)
-    tabulate.collect(folder, runs)
+    results_table.collect(folder, runs)
     comparison = json.loads((folder / "results" / "ablation_other" / "comparison.json").read_text())
     assert comparison["baseline"] == "ablation_base" and comparison["num_images"] == 10
     assert comparison["mae_months"] == 3 and comparison["baseline_mae_months"] == 5
-    assert cells(tabulate.render(folder), "ablation_other")[-1] == "-2.00 [-2.00, -2.00] on 10"
+    assert cells(results_table.render(folder), "ablation_other")[-1] == "-2.00 [-2.00, -2.00] on 10"
     assert not (folder / "results" / "ablation_base" / "comparison.json").exists()
 
 
-def test_refuses_to_compare_other_labels(tabulate, folder, runs):
+def test_refuses_to_compare_other_labels(results_table, folder, runs):
     write_run(runs, "ablation_base")
     write_run(runs, "ablation_other", label=90.0)
     with pytest.raises(EvaluationError, match="bone_age_months"):
-        tabulate.collect(folder, runs)
+        results_table.collect(folder, runs)
 
 
-def test_forgets_a_comparison_of_the_run_before(tabulate, folder, runs):
+def test_forgets_a_comparison_of_the_run_before(results_table, folder, runs):
     write_run(runs, "ablation_base")
     write_run(runs, "ablation_other")
-    tabulate.collect(folder, runs)
+    results_table.collect(folder, runs)
     shutil.rmtree(runs / "ablation_base")
-    tabulate.collect(folder, runs)
-    assert cells(tabulate.render(folder), "ablation_other")[-1] == "not compared"
-    assert cells(tabulate.render(folder), "ablation_base")[-1] == "baseline"
+    results_table.collect(folder, runs)
+    assert cells(results_table.render(folder), "ablation_other")[-1] == "not compared"
+    assert cells(results_table.render(folder), "ablation_base")[-1] == "baseline"
 
 
-def test_leaves_out_what_is_no_finished_run_of_the_file(tabulate, folder, runs):
+def test_leaves_out_what_is_no_finished_run_of_the_file(results_table, folder, runs):
     write_run(runs, "curve_3")
     (runs / "curve_3" / "evaluation-validation" / "evaluation.json").unlink()
     write_run(runs, "lonely", epochs=1)
     write_run(runs, "curve_10", trainable="head", use_sex=False)  # neither stands in the file
     write_run(runs, "without_a_file")
-    other, lonely = tabulate.collect(folder, runs)
+    other, lonely = results_table.collect(folder, runs)
     assert "lonely.toml" in lonely and "train.epochs" in lonely
     assert "curve_10.toml" in other and "train.use_sex" in other
     assert not (folder / "results").exists()
 
 
-def test_draws_the_curve_from_two_points_on(tabulate, folder, runs):
+def test_draws_the_curve_from_two_points_on(results_table, folder, runs):
     write_run(runs, "curve_10", seconds=(300.0, 290.0))
-    tabulate.collect(folder, runs)
-    assert not tabulate.draw_curve(folder)
-    assert "curve.png" not in tabulate.render(folder)
+    results_table.collect(folder, runs)
+    assert not results_table.draw_curve(folder)
+    assert "curve.png" not in results_table.render(folder)
     write_run(runs, "curve_3", error_months=9.0)
-    tabulate.collect(folder, runs)
-    assert tabulate.draw_curve(folder)
-    assert "](figures/curve.png)" in tabulate.render(folder)
+    results_table.collect(folder, runs)
+    assert results_table.draw_curve(folder)
+    assert "](figures/curve.png)" in results_table.render(folder)
     with Image.open(folder / "figures" / "curve.png") as picture:
         assert np.ptp(np.asarray(picture.convert("L"))) > 100
-    text = tabulate.render(folder)
+    text = results_table.render(folder)
     assert text.index("[`curve_3`]") < text.index("[`curve_10`]")
 
 
-def test_the_command_writes_everything(tabulate, folder, runs, monkeypatch):
+def test_the_command_writes_everything(results_table, folder, runs, monkeypatch):
     write_run(runs, "curve_3")
     write_run(runs, "curve_10")
-    monkeypatch.setattr(sys, "argv", ["tabulate.py", "--runs", str(runs), "--experiments", str(folder)])
-    tabulate.main()
-    assert (folder / "RESULTS.md").read_text() == tabulate.render(folder)
+    monkeypatch.setattr(sys, "argv", ["results_table.py", "--runs", str(runs), "--experiments", str(folder)])
+    results_table.main()
+    assert (folder / "RESULTS.md").read_text() == results_table.render(folder)
     assert (folder / "figures" / "curve.png").exists()
 
 
-def test_the_table_in_the_repository_is_up_to_date(tabulate):
-    written = (FOLDER / tabulate.RESULTS_FILE).read_text(encoding="utf-8")
-    assert written == tabulate.render(FOLDER), "run `python experiments/tabulate.py`"
+def test_the_table_in_the_repository_is_up_to_date(results_table):
+    written = (FOLDER / results_table.RESULTS_FILE).read_text(encoding="utf-8")
+    assert written == results_table.render(FOLDER), "run `python experiments/results_table.py`"
     for name in (path.stem for path in FOLDER.glob("*.toml")):
         assert written.count(f"[`{name}`]({name}.toml)") == 1
 
 
-def test_baselines_are_experiments_of_their_own_family(tabulate):
-    for family in tabulate.FAMILIES:
+def test_baselines_are_experiments_of_their_own_family(results_table):
+    for family in results_table.FAMILIES:
         if family.baseline:
             assert (FOLDER / f"{family.baseline}.toml").exists()
-            assert tabulate.find_family(family.baseline) is family
+            assert results_table.find_family(family.baseline) is family
 
 
 def differences(path, base):
