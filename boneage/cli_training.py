@@ -166,6 +166,9 @@ def train_sam(
     from preprocessing.sam.train import Phases
     from preprocessing.sam.train import train_hand_sam as run
 
+    given = read_settings(settings)
+    # What is not set is that of the phase, not that of any training.
+    kept = {name: {**each, **given.pop(name, {})} for name, each in dataclasses.asdict(Phases()).items()}
     made = run(
         radiographs,
         masks=masks,
@@ -173,7 +176,7 @@ def train_sam(
         segments=segments,
         split=split,
         out=out,
-        phases=build(Phases, read_settings(settings), where="train-sam"),
+        phases=build(Phases, {**kept, **given}, where="train-sam"),
         progress=lambda line: typer.echo(line, err=True),
     )
     print_json(made["cross_validated"])

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch", reason="needs torch: run `make test-sam`")
 if importlib.util.find_spec("segment_anything") is None:
     pytest.skip("needs segment-anything: run `make test-sam`", allow_module_level=True)
 
+from boneage.cli import main  # noqa: E402
 from preprocessing.hand_sam import HAND_SAM_SIZE_PX, MAX_POINTS, load_hand_sam, predict_with  # noqa: E402
 from preprocessing.prompts import find_prompts  # noqa: E402
 from preprocessing.sam.network import Prompted, build_hand_sam  # noqa: E402
@@ -164,3 +165,17 @@ def test_the_command_measures_each_radiograph_unseen(radiographs):
     assert 0 <= card["cross_validated"]["dice"] <= 1 and card["trained_on"]["by_segmenter"] == 2
     assert lines[0].startswith("base: 0 masks made by hand, 2 by a segmenter")
     assert (radiographs / "out" / "fold-1" / "hand_sam.onnx").exists()
+
+
+def test_what_is_set_of_a_phase_leaves_the_rest_of_it(monkeypatch, tmp_path):
+    asked = {}
+    monkeypatch.setattr(
+        "preprocessing.sam.train.train_hand_sam",
+        lambda *_, phases, **__: asked.update(phases=phases) or {"cross_validated": {}},
+    )
+    folders = [f"--{name}={tmp_path}" for name in ("masks", "unlabelled", "segments", "split", "out")]
+    with pytest.raises(SystemExit) as ended:
+        monkeypatch.setattr("sys.argv", ["boneage", "train-sam", str(tmp_path), *folders, "--set", "fine.steps=7"])
+        main()
+    assert ended.value.code == 0
+    assert asked["phases"] == Phases(fine=dataclasses.replace(Phases().fine, steps=7))
