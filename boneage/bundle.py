@@ -22,8 +22,9 @@ from tfrecords.info import read_info
 from tfrecords.schema import sex_from_male
 
 BUNDLE_VERSION = 3
-# The model that ships with the package, with its card.
+# The models that ship with the package, for bone age and for the sex, each with its card.
 DEFAULT_BUNDLE = Path(__file__).parent / "models" / "default"
+DEFAULT_SEX_BUNDLE = Path(__file__).parent / "models" / "default_sex"
 ONNX_FILE = "model.onnx"
 KERAS_FILE = "model.keras"
 WEIGHTS_FILE = "weights.npz"

@@ -67,7 +67,7 @@ def predict(
         inputs: Files and folders.
         bundle: Folder of the trained bundle; the one that ships with the package without it.
         sex_bundle: Folder of a bundle that tells the sex, to warn where the recorded one looks wrong and to answer
-            where it is not known.
+            where it is not known; the one that ships where `bundle` is the one that ships.
         sex: Sex of all the children, `"female"` or `"male"`; DICOM files bring their own.
         table: CSV or spreadsheet with `id,male` or `id,sex`, instead of `sex`.
         views: `"one"`, `"mirrored"` or `"ten"` looks at each radiograph; what the bundle names without it.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from boneage.bundle import DEFAULT_BUNDLE, Bundle, BundleError, load_bundle, seal
+from boneage.bundle import DEFAULT_BUNDLE, DEFAULT_SEX_BUNDLE, Bundle, BundleError, load_bundle, seal
 from boneage.config import build
 from boneage.intervals import find_half_width
 from boneage.reference import Reference, load_reference
@@ -154,7 +154,8 @@ def load_reader(
 
     Args:
         bundle: Folder of the bundle for bone age; the one that ships with the package without it.
-        sex_bundle: Folder of a bundle that tells the sex; none without it.
+        sex_bundle: Folder of a bundle that tells the sex; the one that ships, if `bundle` is left out as well, else
+            none.
         reference: CSV with a reference table, see `boneage.reference.load_reference`; the one that ships without it.
 
     Raises:
@@ -162,6 +163,8 @@ def load_reader(
         BundleError: If a bundle is damaged, cannot be reproduced, is for something else, or the two want other
             preprocessing.
     """
+    if bundle is None and sex_bundle is None:
+        sex_bundle = DEFAULT_SEX_BUNDLE
     # One thread: radiographs are many, and each process works on one of its own.
     age = load_bundle(DEFAULT_BUNDLE if bundle is None else bundle, num_threads=1)
     if age.metadata["task"] != "age":

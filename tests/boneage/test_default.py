@@ -1,10 +1,10 @@
-"""The bundle in the package: what its card says it is, ready to read and to be trained on."""
+"""The bundles in the package: what their cards say they are, ready to read and to be trained on."""
 
 import cv2
 import numpy as np
 import pytest
 
-from boneage.bundle import DEFAULT_BUNDLE, load_bundle, read_metadata
+from boneage.bundle import DEFAULT_BUNDLE, DEFAULT_SEX_BUNDLE, load_bundle, read_metadata
 from boneage.prediction import predict
 from boneage.saving import load_network
 from preprocessing.synthetic import draw_radiograph
@@ -17,6 +17,23 @@ def test_card_names_the_file_and_what_it_reaches():
     assert (DEFAULT_BUNDLE / "model.onnx").stat().st_size < 25e6
     # Nothing of the machine that it was trained on.
     assert "/" not in metadata["training_data"]["source"]
+
+
+def test_card_of_the_sex_names_its_file_and_what_it_reaches():
+    card, metadata = (DEFAULT_SEX_BUNDLE / "README.md").read_text(encoding="utf-8"), read_metadata(DEFAULT_SEX_BUNDLE)
+    assert metadata["sha256"]["model.onnx"] in card
+    assert f"**{100 * (1 - metadata['validation_error']):.1f}% [" in card
+    assert metadata["fingerprint"] == read_metadata(DEFAULT_BUNDLE)["fingerprint"]
+    assert (DEFAULT_SEX_BUNDLE / "model.onnx").stat().st_size < 25e6
+    assert "/" not in metadata["training_data"]["source"]
+
+
+def test_tells_the_sex_where_none_is_known(tmp_path):
+    drawn = draw_radiograph(120, sex="female", seed=5, size_px=(400, 320), angle_degrees=0.0)
+    cv2.imwrite(str(tmp_path / "hand.png"), drawn.pixels)
+    (answer,) = predict(tmp_path / "hand.png").to_dict("records")
+    assert answer["accepted"] and answer["warnings"] == "sex_from_image" and 24 < answer["bone_age_months"] < 228
+    assert answer["sex"] == ("male" if answer["male_share"] > 0.5 else "female")
 
 
 def test_reads_a_hand_and_refuses_what_is_none(tmp_path):
