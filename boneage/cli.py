@@ -172,9 +172,7 @@ def predict(
     bundle: Annotated[Path | None, typer.Option(help="Bundle of a training run; the packaged one without it.")] = None,
     sex_bundle: Annotated[
         Path | None,
-        typer.Option(
-            help="Bundle that tells the sex, to warn and to fill in; the packaged bundle has its own."
-        ),
+        typer.Option(help="Bundle that tells the sex, to warn and to fill in; the packaged bundle has its own."),
     ] = None,
     sex: Annotated[str | None, typer.Option(help="female or male, for all files; DICOM files bring their own.")] = None,
     table: Annotated[Path | None, typer.Option(help="CSV or spreadsheet with id,male or id,sex.")] = None,

@@ -41,9 +41,7 @@ def serve(
     bundle: Annotated[Path | None, typer.Option(help="Bundle that answers; the packaged one without it.")] = None,
     sex_bundle: Annotated[
         Path | None,
-        typer.Option(
-            help="Bundle that tells the sex, to warn and to fill in; the packaged bundle has its own."
-        ),
+        typer.Option(help="Bundle that tells the sex, to warn and to fill in; the packaged bundle has its own."),
     ] = None,
     reference: Reference = None,
     host: Host = "127.0.0.1",
