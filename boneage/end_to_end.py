@@ -117,7 +117,7 @@ def train_end_to_end(
     experiment = dataclasses.replace(experiment, train=config)
     strategy = tf.distribute.get_strategy()
     batches = training_batches(data, experiment, steps=steps, ids=features.ids[learnt])
-    validation = validation_batches(data, config, split="train", ids=features.ids[judged])
+    validation = distribute(validation_batches(data, config, split="train", ids=features.ids[judged]), strategy)
     iterator = iter(distribute(batches, strategy))
     for epochs in begin_phases(trained, strategy, config=config, steps=steps):
         with name_damage(data):
@@ -126,7 +126,7 @@ def train_end_to_end(
                 strategy,
                 config=config,
                 batches=iterator,
-                validation=distribute(validation, strategy),
+                validation=validation,
                 steps=steps,
                 epochs=epochs,
                 callbacks=[keras.callbacks.TerminateOnNaN()],

@@ -9,6 +9,7 @@ many minutes as it is given: the learning rate falls with time, not with steps.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import math
@@ -37,12 +38,8 @@ def pack(
     out: Annotated[Path, typer.Option(help="Folder to take along.", show_default=False)],
 ) -> None:
     """Write the crops of the train split, and each network with its first weights."""
-    import dataclasses
-
-    import keras
-
     from boneage.config import load_experiment
-    from boneage.models import build_network
+    from boneage.phases import build_to_train
     from tfrecords.info import read_info
     from tfrecords.read import read_records
 
@@ -69,15 +66,8 @@ def pack(
     described = info["splits"]["train"]
     for path in experiments:
         loaded = load_experiment(path)
-        keras.utils.set_random_seed(loaded.train.seed)
-        model = build_network(
-            loaded.train,
-            init=loaded.train.init,
-            target_mean_months=described["mean_months"],
-            target_std_months=described["std_months"],
-        )
+        model = build_to_train(loaded.train, mean_months=described["mean_months"], std_months=described["std_months"])
         weights = {f"{name}/{weight.name}": weight.numpy() for name, weight in _list_weights(model)}
-        halved = {key: each.astype(np.float16) if each.ndim > 1 else each for key, each in weights.items()}
         about = {
             "task": loaded.train.task,
             "input_size": loaded.train.input_size,
@@ -85,7 +75,12 @@ def pack(
             "augment": dataclasses.asdict(loaded.augment),
             "layers": _list_layers(model),
         }
-        np.savez_compressed(out / f"{loaded.name}.npz", about=np.array(json.dumps(about)), **halved)
+        np.savez_compressed(out / f"{loaded.name}.npz", about=np.array(json.dumps(about)), **_halve(weights))
+
+
+def _halve(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return kernels in half precision, as they travel and ship; what is a number a channel stays as it is."""
+    return {name: each.astype(np.float16) if each.ndim > 1 else each for name, each in weights.items()}
 
 
 def _list_weights(model: Any) -> list[tuple[str, Any]]:
@@ -206,11 +201,9 @@ def fit(
         "whole": whole,
         "seed": seed,
     }
-    found = network.to_keras()
-    halved = {key: each.astype(np.float16) if each.ndim > 1 else each for key, each in found.items()}
     told_apart = json.dumps({"settings": settings, "history": history})
     out.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(out / f"{name}.npz", about=np.array(told_apart), **halved)
+    np.savez_compressed(out / f"{name}.npz", about=np.array(told_apart), **_halve(network.to_keras()))
 
 
 def _read_crops(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -282,16 +275,12 @@ def unpack(
 ) -> None:
     """Write a file of weights that `init` takes, and print how they were trained."""
     from boneage.config import load_experiment
-    from boneage.models import build_network
+    from boneage.phases import build_to_train
     from tfrecords.info import read_info
 
     described = read_info(data)["splits"]["train"]
-    model = build_network(
-        load_experiment(experiment).train,
-        init="none",
-        target_mean_months=described["mean_months"],
-        target_std_months=described["std_months"],
-    )
+    config = load_experiment(experiment, overrides=("init=none",)).train
+    model = build_to_train(config, mean_months=described["mean_months"], std_months=described["std_months"])
     with np.load(weights, allow_pickle=False) as stored:
         for name, weight in _list_weights(model):
             weight.assign(stored[f"{name}/{weight.name}"].astype(np.float32))
