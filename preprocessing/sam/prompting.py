@@ -50,7 +50,6 @@ def add_corrections(
     *,
     logits: torch.Tensor,
     truth: torch.Tensor,
-    share: float,
     generator: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Add what a person would click on after seeing the first answer: one place where it is wrong.
@@ -60,15 +59,13 @@ def add_corrections(
         labels: Their labels, shape `(batch, points)`.
         logits: The answer to them, shape `(batch, height, width)`.
         truth: True masks, bool, same shape.
-        share: Share in [0, 1] of the radiographs that are clicked on, where anything is wrong.
         generator: Source of all chance, on their device.
 
     Returns:
         New points and labels, of the same shapes.
     """
     wrong = ((logits > 0) != truth).flatten(1)
-    clicked = torch.rand(len(wrong), generator=generator, device=wrong.device) < share
-    clicked &= wrong.any(dim=1)
+    clicked = wrong.any(dim=1)
     # Where nothing is wrong any place will do: the draw needs one, and it is not used.
     place = torch.multinomial(wrong.float() + 1e-12, 1, generator=generator)
     on_hand = truth.flatten(1).gather(1, place)[:, 0].to(labels.dtype)

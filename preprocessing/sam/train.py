@@ -208,11 +208,13 @@ def fit_hand_sam(
         chance = torch.Generator(device).manual_seed(config.seed + step)
         with torch.autocast(device, torch.bfloat16, enabled=has_bfloat16(device)):
             seen = model.look(images)
-            with torch.no_grad():
-                first, _ = model.answer(seen, points, labels)
-            points, labels = add_corrections(
-                points, labels, logits=first[:, 0], truth=truth, share=config.click_share, generator=chance
-            )
+            clicked = torch.rand(len(images), generator=chance, device=device) < config.click_share
+            if clicked.any():
+                with torch.no_grad():
+                    first, _ = model.answer(seen[clicked], points[clicked], labels[clicked])
+                points[clicked], labels[clicked] = add_corrections(
+                    points[clicked], labels[clicked], logits=first[:, 0], truth=truth[clicked], generator=chance
+                )
             logits, quality = model.answer(seen, points, labels)
         loss = hand_sam_loss(logits.float(), quality.float(), truth)
         optimizer.zero_grad(set_to_none=True)

@@ -114,15 +114,11 @@ def test_corrections_click_on_what_is_wrong_and_say_what_is_there():
     logits[0] = torch.where(truth[0], 5.0, -5.0)  # nothing is wrong
     points, labels = torch.zeros(200, MAX_POINTS, 2), torch.full((200, MAX_POINTS), -1.0)
     told = {"logits": logits, "truth": truth, "generator": torch.Generator().manual_seed(0)}
-    places, said = add_corrections(points, labels, share=1.0, **told)
+    places, said = add_corrections(points, labels, **told)
     assert torch.equal(places[0], points[0]) and torch.equal(said[0], labels[0])
     clicks = {(*map(int, place), int(label)) for place, label in zip(places[1:, -1], said[1:, -1], strict=True)}
     assert clicks == {(6, 5, 1), (2, 14, 0)}
     assert torch.equal(said[:, :-1], labels[:, :-1]) and (labels == -1).all()
-    _, few = add_corrections(points, labels, share=0.25, **told)
-    assert 0.15 < float((few[:, -1] >= 0).float().mean()) < 0.35
-    _, none = add_corrections(points, labels, share=0.0, **told)
-    assert torch.equal(none, labels)
 
 
 @pytest.fixture
