@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from preprocessing.contrast import stretch_contrast
+from preprocessing.crop import bounding_box
 from preprocessing.listing import list_files
 from preprocessing.radiograph import UnreadableImage
 from preprocessing.read import read_radiograph
@@ -97,8 +98,8 @@ def augment_pair(
 ) -> tuple[UInt8[np.ndarray, "size size"], Bool[np.ndarray, "size size"]]:
     """Draw a new look of a radiograph: how it lies, what frames it, how it was exposed, how fine it is.
 
-    Any turn, mirrored, wider or narrower, larger or smaller, film edges and collimation, markers, inverted, dim,
-    noisy, shrunk with and without aliasing.
+    The whole frame or the hand alone, any turn, mirrored, wider or narrower, larger or smaller, film edges and
+    collimation, markers, inverted, dim, noisy, shrunk with and without aliasing.
 
     Args:
         pair: The radiograph and its mask.
@@ -108,7 +109,7 @@ def augment_pair(
     Returns:
         The radiograph, shape `(size, size)`, uint8, contrast-normalised again; and its mask, same shape.
     """
-    pixels, mask = _lay(pair, size_px=size_px, rng=rng)
+    pixels, mask = _lay(_come_closer(pair, rng=rng) if rng.random() < 0.4 else pair, size_px=size_px, rng=rng)
     pixels, mask = _frame(pixels, mask, rng=rng)
     return change_film(pixels, rng=rng), mask
 
@@ -126,6 +127,15 @@ def change_film(
         image = image + rng.normal(0, rng.uniform(0.003, 0.03), image.shape).astype(np.float32)
     changed = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
     return stretch_contrast(changed)
+
+
+def _come_closer(pair: MaskPair, *, rng: np.random.Generator) -> MaskPair:
+    """Cut the frame around the hand, as hand-SAM does where the hand is small."""
+    left, top, right, bottom = bounding_box(pair.mask)
+    low_x, low_y, high_x, high_y = rng.uniform(0.03, 0.2, 4) * max(right - left, bottom - top)
+    rows = slice(max(0, round(top - low_y)), round(bottom + high_y))
+    columns = slice(max(0, round(left - low_x)), round(right + high_x))
+    return MaskPair(pair.name, pair.pixels[rows, columns], pair.mask[rows, columns])
 
 
 def _lay(

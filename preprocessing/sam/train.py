@@ -74,7 +74,9 @@ class Phases:
     """The two trainings of hand-SAM: on masks of another segmenter and drawings, then on masks made by hand as well."""
 
     base: HandSamTraining = HandSamTraining()
-    fine: HandSamTraining = HandSamTraining(learning_rate=8e-4, labelled_share=0.75, drawn_share=0.1, seed=1)
+    fine: HandSamTraining = HandSamTraining(
+        steps=800, batch_size=16, learning_rate=8e-4, labelled_share=0.9, drawn_share=0.03, seed=1
+    )
 
 
 @dataclasses.dataclass(frozen=True)
