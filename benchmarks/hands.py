@@ -15,6 +15,7 @@ import pandas as pd
 from measure import BenchmarkFailed, Row, alternate, clock, ratios, rounded, spread
 
 from preprocessing.contrast import find_percentiles, stretch_contrast
+from preprocessing.crop import thin
 from preprocessing.film import find_film, find_foreground
 from preprocessing.hand import Hand, find_hand
 from preprocessing.hand_sam import load_hand_sam
@@ -30,7 +31,7 @@ from preprocessing.segmenters import get_segmenter
 from preprocessing.splits import read_split_file
 from preprocessing.synthetic import draw_radiograph
 
-_LARGEST_PX = 4096
+LARGEST_PX = 4096
 
 
 def segmenting(files: Path, masks: Path, folds: Path, *, num_folds: int = 5, seed: int = 0) -> list[Row]:
@@ -43,7 +44,7 @@ def segmenting(files: Path, masks: Path, folds: Path, *, num_folds: int = 5, see
         num_folds: Number of folds.
         seed: Seed by which they were divided.
     """
-    pairs = read_mask_pairs(files, masks=masks, max_size_px=_LARGEST_PX)
+    pairs = read_mask_pairs(files, masks=masks, max_size_px=LARGEST_PX)
     divided = divide(pairs, num_folds=num_folds, seed=seed)
     rows = []
     for change, look in LOOKS.items():
@@ -94,8 +95,8 @@ def _film_area(pixels: np.ndarray) -> Segmentation:
 
 
 def _small(pair: MaskPair) -> tuple[np.ndarray, np.ndarray]:
-    mask = cv2.resize(pair.mask.astype(np.float32), (100, 100), interpolation=cv2.INTER_AREA) > 0.5
-    return cv2.resize(pair.pixels, (100, 100), interpolation=cv2.INTER_NEAREST), mask
+    """Pick the pixels that the small copies of the data set kept, and of the mask the same."""
+    return thin(pair.pixels, shape=(100, 100)), thin(pair.mask, shape=(100, 100))
 
 
 def _turned(pair: MaskPair, degrees: float) -> tuple[np.ndarray, np.ndarray]:

@@ -54,6 +54,7 @@ BENCHMARKS = {
     "importing": (__name__, (), ()),
     "predicting": ("networks", ("files", "bundle"), ()),
     "segmenting": ("hands", ("files", "masks", "folds"), ()),
+    "clicking": ("clicking", ("files", "masks", "folds"), ()),
     "orienting": ("hands", ("source", "table", "split"), ()),
     "gating": ("hands", ("source",), ()),
     "staging": ("hands", ("files",), ()),

@@ -78,7 +78,9 @@ def correct_mask(
         if left <= click.x < right and top <= click.y < bottom
     ]
     mask = np.zeros(pixels.shape, np.bool_)
-    mask[top:bottom, left:right] = _correct(predict, seen, inside)
+    best, contradicted = ask_with_clicks(predict, seen, inside)
+    logits = _divide(best.logits, seen, inside, contradicted=contradicted) if contradicted else best.logits
+    mask[top:bottom, left:right] = finish_mask(logits, shape=seen.shape)
     return mask
 
 
@@ -94,9 +96,14 @@ def go_on_from(mask: Bool[np.ndarray, "height width"]) -> Predictor:
     return predict
 
 
-def _correct(
+def ask_with_clicks(
     predict: Predictor, pixels: UInt8[np.ndarray, "height width"], clicks: Sequence[Click]
-) -> Bool[np.ndarray, "height width"]:
+) -> tuple[Candidate, list[Click]]:
+    """Tell the model the latest clicks.
+
+    Returns:
+        Of its masks the one that the most of all clicks agree with, and the clicks that it contradicts all the same.
+    """
     prompts = find_prompts(pixels)
     if clicks:
         told = clicks[2 - MAX_POINTS :]
@@ -106,21 +113,22 @@ def _correct(
             points_outside=tuple((int(click.x), int(click.y)) for click in told if not click.on_hand),
         )
 
-    def follows(candidate: Candidate) -> int:
-        return len(clicks) - len(_find_contradicted(candidate.logits > 0, clicks, shape=pixels.shape))
-
-    best = max(predict(pixels, prompts), key=lambda candidate: (follows(candidate), candidate.score))
-    return finish_mask(_divide(best.logits, pixels, clicks), shape=pixels.shape)
+    answers = [
+        (candidate, _find_contradicted(candidate.logits > 0, clicks, shape=pixels.shape))
+        for candidate in predict(pixels, prompts)
+    ]
+    return min(answers, key=lambda answer: (len(answer[1]), -answer[0].score))
 
 
 def _divide(
-    logits: Float32[np.ndarray, "rows columns"], pixels: UInt8[np.ndarray, "height width"], clicks: Sequence[Click]
+    logits: Float32[np.ndarray, "rows columns"],
+    pixels: UInt8[np.ndarray, "height width"],
+    clicks: Sequence[Click],
+    *,
+    contradicted: Sequence[Click],
 ) -> Float32[np.ndarray, "rows columns"]:
     """Divide the surroundings of contradicted clicks anew, by a watershed from all clicks and from what stays."""
     found = logits > 0
-    contradicted = _find_contradicted(found, clicks, shape=pixels.shape)
-    if not contradicted:
-        return logits
     size = logits.shape[::-1]
     look: np.ndarray = cv2.cvtColor(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), cv2.COLOR_GRAY2BGR)
     open_ground = np.zeros(logits.shape, np.uint8)

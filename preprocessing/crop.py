@@ -43,6 +43,8 @@ def thin(pixels: Shaped[np.ndarray, "height width"], *, shape: tuple[int, int]) 
         pixels: Shape `(height, width)`, any dtype.
         shape: Rows and columns to keep.
     """
+    if pixels.shape == shape:
+        return pixels
     rows, columns = (
         ((np.arange(size) + 0.5) * (side / size)).astype(int) for size, side in zip(shape, pixels.shape, strict=True)
     )

@@ -50,19 +50,20 @@ def find_hand(pixels: UInt8[np.ndarray, "height width"], *, segmenter: Segmenter
         gate: What is trusted.
     """
     segmentation = segmenter(pixels)
-    inverted = bool(segmentation.mask.any()) and measure_contrast(pixels, segmentation.mask) < _INVERTED_CONTRAST
+    contrast = measure_contrast(pixels, segmentation.mask)
+    inverted = contrast < _INVERTED_CONTRAST
     if inverted:
         turned = 255 - pixels
         again = segmenter(turned)
         # What is darker than its surroundings either way is no hand; its own reasons will tell.
-        inverted = bool(again.mask.any()) and measure_contrast(turned, again.mask) > 0
+        inverted = (turned_contrast := measure_contrast(turned, again.mask)) > 0
         if inverted:
-            pixels, segmentation = turned, again
+            pixels, segmentation, contrast = turned, again, turned_contrast
     landmarks = pose = None
     if segmentation.mask.any():
         landmarks = _landmarks()(pixels, segmentation.mask)
         pose = find_pose(landmarks.points)
-    measures = measure(pixels, segmentation, grey_levels=grey_levels, landmarks=landmarks, pose=pose)
+    measures = measure(segmentation, grey_levels=grey_levels, contrast=contrast, landmarks=landmarks, pose=pose)
     return Hand(pixels, inverted, segmentation, landmarks, pose, measures, check(measures, gate=gate))
 
 

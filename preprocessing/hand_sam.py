@@ -1,12 +1,15 @@
 """Hand-SAM: a small Segment Anything model that ships with the package, by ONNX Runtime; torch is not needed."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
-from preprocessing.choice import Candidate, weigh
+from preprocessing.choice import Candidate, choose, weigh
+from preprocessing.crop import Box, bounding_box
 from preprocessing.inference import open_session
 from preprocessing.letterbox import Letterbox
 from preprocessing.prompts import Prompts
@@ -14,7 +17,14 @@ from preprocessing.prompts import Prompts
 HAND_SAM_SIZE_PX = 256
 # Two corners of the box and up to four points; those there are not are labelled -1.
 MAX_POINTS = 6
+# Of a hand whose box, with a margin, is smaller than this share of the frame, the network is shown the box alone: its
+# fingers are few of the network's pixels otherwise.
+_CLOSE_SHARE = 0.85
+_MARGIN_SHARE = 0.1  # of the hand's longer side
+_CLOSEST_SHARE = 0.4
+_NO_HAND_LOGIT = -8.0
 
+Shape = tuple[int, int]
 Forward = Callable[
     [
         Float32[np.ndarray, "1 1 side side"],
@@ -27,7 +37,7 @@ Forward = Callable[
 
 
 def predict_with(forward: Forward, pixels: UInt8[np.ndarray, "height width"], prompts: Prompts) -> list[Candidate]:
-    """Ask the model for masks.
+    """Ask the model for masks; where the hand fills little of the frame, ask again closer to it.
 
     Args:
         forward: The network.
@@ -37,6 +47,32 @@ def predict_with(forward: Forward, pixels: UInt8[np.ndarray, "height width"], pr
     Returns:
         Four candidates: the answer to clear prompts, then the three to ambiguous ones.
     """
+    candidates = [weigh(each, predicted_iou=iou) for each, iou in _ask(forward, pixels, prompts)]
+    hand = choose(candidates)[0].logits > 0
+    if not hand.any():
+        return candidates
+    tight = _find_box(hand, prompts.points, shape=pixels.shape)
+    box = _surround(tight, shape=pixels.shape)
+    left, top, right, bottom = box
+    if max(right - left, bottom - top) > _CLOSE_SHARE * max(pixels.shape):
+        return candidates
+
+    def move(points: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+        return tuple((x - left, y - top) for x, y in points if left <= x < right and top <= y < bottom)
+
+    told = Prompts(
+        (tight[0] - left, tight[1] - top, tight[2] - left, tight[3] - top),
+        points=move(prompts.points),
+        points_outside=move(prompts.points_outside),
+    )
+    closer = _ask(forward, np.ascontiguousarray(pixels[top:bottom, left:right]), told)
+    return [weigh(_put_back(each, box, shape=pixels.shape), predicted_iou=iou) for each, iou in closer]
+
+
+def _ask(
+    forward: Forward, pixels: UInt8[np.ndarray, "height width"], prompts: Prompts
+) -> list[tuple[Float32[np.ndarray, "rows columns"], float]]:
+    """Return logits of each mask, over the whole of `pixels`, and its predicted intersection over union."""
     box = Letterbox(pixels.shape, HAND_SAM_SIZE_PX)
     left, top, right, bottom = prompts.box
     corners = (left, top), (right - 1, bottom - 1)
@@ -47,9 +83,43 @@ def predict_with(forward: Forward, pixels: UInt8[np.ndarray, "height width"], pr
     labels[0, : len(known)] = (2, 3, *[1] * len(prompts.points), *[0] * len(prompts.points_outside))[:MAX_POINTS]
     logits, quality = forward(box.place(pixels)[None, None], points, labels)
     return [
-        weigh(np.ascontiguousarray(each[box.inside]), predicted_iou=float(iou))
-        for each, iou in zip(logits[0], quality[0], strict=True)
+        (np.ascontiguousarray(each[box.inside]), float(iou)) for each, iou in zip(logits[0], quality[0], strict=True)
     ]
+
+
+def _find_box(hand: Bool[np.ndarray, "rows columns"], points: Sequence[tuple[int, int]], *, shape: Shape) -> Box:
+    """Return the box, in pixels of the frame of `shape`, around a coarse mask and points on the hand."""
+    across, down = shape[1] / hand.shape[1], shape[0] / hand.shape[0]
+    left, top, right, bottom = bounding_box(hand)
+    columns = [int(left * across), math.ceil(right * across), *(x for x, _ in points), *(x + 1 for x, _ in points)]
+    rows = [int(top * down), math.ceil(bottom * down), *(y for _, y in points), *(y + 1 for _, y in points)]
+    return min(columns), min(rows), max(columns), max(rows)
+
+
+def _surround(box: Box, *, shape: Shape) -> Box:
+    """Leave a margin around a box, within the frame of `shape`."""
+    left, top, right, bottom = box
+    side = max(right - left, bottom - top)
+    margin = math.ceil(max(_MARGIN_SHARE * side, (_CLOSEST_SHARE * max(shape) - side) / 2))
+    return max(0, left - margin), max(0, top - margin), min(shape[1], right + margin), min(shape[0], bottom + margin)
+
+
+def _put_back(
+    logits: Float32[np.ndarray, "rows columns"], box: Box, *, shape: Shape
+) -> Float32[np.ndarray, "more_rows more_columns"]:
+    """Lay what was seen in a box into a map over the whole frame of `shape`, as fine as it was seen."""
+    left, top, right, bottom = box
+    fine = np.array([logits.shape[1] / (right - left), logits.shape[0] / (bottom - top)])  # coarse pixels per pixel
+    size = np.rint(fine * (shape[1], shape[0])).astype(int)
+    step = np.array([shape[1], shape[0]]) / size
+    start = (step / 2 - (left, top)) * fine - 0.5
+    matrix = np.column_stack([np.diag(step * fine), start])
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    whole = cv2.warpAffine(logits, matrix, size.tolist(), flags=how, borderMode=cv2.BORDER_REPLICATE)
+    columns, rows = ((np.arange(count) + 0.5) * each for count, each in zip(size, step, strict=True))
+    whole[(rows < top) | (rows > bottom)] = _NO_HAND_LOGIT
+    whole[:, (columns < left) | (columns > right)] = _NO_HAND_LOGIT
+    return whole
 
 
 def load_hand_sam(path: Path) -> Callable[[UInt8[np.ndarray, "height width"], Prompts], list[Candidate]]:

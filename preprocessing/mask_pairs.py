@@ -13,6 +13,7 @@ from jaxtyping import Bool, UInt8
 
 from preprocessing.contrast import stretch_contrast
 from preprocessing.crop import bounding_box
+from preprocessing.letterbox import Letterbox
 from preprocessing.listing import list_files
 from preprocessing.radiograph import UnreadableImage
 from preprocessing.read import read_radiograph
@@ -98,8 +99,8 @@ def augment_pair(
 ) -> tuple[UInt8[np.ndarray, "size size"], Bool[np.ndarray, "size size"]]:
     """Draw a new look of a radiograph: how it lies, what frames it, how it was exposed, how fine it is.
 
-    The whole frame or the hand alone, any turn, mirrored, wider or narrower, larger or smaller, film edges and
-    collimation, markers, inverted, dim, noisy, shrunk with and without aliasing.
+    The whole frame or the hand alone, as it comes or in any turn, mirrored, wider or narrower, larger or smaller, film
+    edges and collimation, markers, inverted, dim, noisy, shrunk with and without aliasing.
 
     Args:
         pair: The radiograph and its mask.
@@ -109,7 +110,9 @@ def augment_pair(
     Returns:
         The radiograph, shape `(size, size)`, uint8, contrast-normalised again; and its mask, same shape.
     """
-    pixels, mask = _lay(_come_closer(pair, rng=rng) if rng.random() < 0.4 else pair, size_px=size_px, rng=rng)
+    pair = _come_closer(pair, rng=rng) if rng.random() < 0.4 else pair
+    lay = _fit if rng.random() < 0.4 else _lay
+    pixels, mask = lay(pair, size_px=size_px, rng=rng)
     pixels, mask = _frame(pixels, mask, rng=rng)
     return change_film(pixels, rng=rng), mask
 
@@ -136,6 +139,18 @@ def _come_closer(pair: MaskPair, *, rng: np.random.Generator) -> MaskPair:
     rows = slice(max(0, round(top - low_y)), round(bottom + high_y))
     columns = slice(max(0, round(left - low_x)), round(right + high_x))
     return MaskPair(pair.name, pair.pixels[rows, columns], pair.mask[rows, columns])
+
+
+def _fit(
+    pair: MaskPair, *, size_px: int, rng: np.random.Generator
+) -> tuple[UInt8[np.ndarray, "size size"], Bool[np.ndarray, "size size"]]:
+    """Put the frame into the square as in use, so that its edges are the square's; now and then on its side."""
+    turns, mirror = int(rng.choice(4, p=(0.7, 0.1, 0.1, 0.1))), int(rng.choice((-1, 1)))
+    pixels, mask = (
+        np.ascontiguousarray(np.rot90(each, turns)[:, ::mirror]) for each in (pair.pixels, pair.mask * np.uint8(255))
+    )
+    box = Letterbox(pixels.shape, size_px)
+    return np.rint(box.place(pixels)).astype(np.uint8), box.place(mask) > 127
 
 
 def _lay(

@@ -92,19 +92,19 @@ def check(measures: Measures, *, gate: Gate) -> tuple[str, ...]:
 
 
 def measure(
-    pixels: UInt8[np.ndarray, "height width"],
     segmentation: Segmentation,
     *,
     grey_levels: int,
+    contrast: float,
     landmarks: Landmarks | None,
     pose: Pose | None,
 ) -> Measures:
     """Measure what the gate looks at.
 
     Args:
-        pixels: Contrast-normalised radiograph, bright bone.
         segmentation: The mask.
         grey_levels: Grey levels of the file between the percentiles that were stretched.
+        contrast: What `measure_contrast` tells of it.
         landmarks: Wrist and finger joints; None without a hand.
         pose: How the hand lies; None without a hand.
     """
@@ -121,7 +121,7 @@ def measure(
         found,
         landmark_doubt=landmarks.doubt,
         side_margin=pose.side_margin,
-        contrast=measure_contrast(pixels, mask),
+        contrast=contrast,
         edge_share=measure_edge(mask, landmarks.points),
     )
 
@@ -131,10 +131,10 @@ def measure_contrast(pixels: UInt8[np.ndarray, "height width"], mask: Bool[np.nd
 
     Args:
         pixels: Contrast-normalised radiograph.
-        mask: The hand, not empty.
+        mask: The hand.
 
     Returns:
-        Median of the hand less the median of a ring around it, in [-1, 1].
+        Median of the hand less the median of a ring around it, in [-1, 1]; 0 without a hand.
     """
     scale = min(1.0, _LOOK_PX / max(mask.shape))
     small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

@@ -227,6 +227,20 @@ def test_segmenting(load, hands, tmp_path, monkeypatch):
     assert str(hands) not in json.dumps(document)
 
 
+def test_clicking(load, hands):
+    """A mask that ends higher than the hand stands for what is wrong."""
+    load("hands")
+    for path in (hands / "masks").glob("*.png"):
+        mask = np.array(Image.open(path))
+        mask[: mask.shape[0] // 4] = 0
+        Image.fromarray(mask).save(path)
+    rows = load("clicking").clicking(hands / "radiographs", hands / "masks", hands / "folds", num_folds=2)
+    assert [row["radiographs"] for row in rows] == ["as they are", "turned by 45 degrees", "framed, dark and bright"]
+    for row in rows:
+        assert row["clicked on"] == 2 and 2 <= row["clicks"] <= 6 and 0 <= row["heeded by hand-SAM"] <= 1
+        assert row["Dice after"] > row["Dice before"]
+
+
 def test_orienting(load, hands):
     arguments = (hands / "radiographs", hands / "landmarks.csv", hands / "split.csv")
     rows = {row["radiographs"]: row for row in load("hands").orienting(*arguments)}

@@ -71,11 +71,14 @@ class HandSamTraining:
 
 @dataclasses.dataclass(frozen=True)
 class Phases:
-    """The two trainings of hand-SAM: on masks of another segmenter and drawings, then on masks made by hand as well."""
+    """The trainings of hand-SAM: on masks of another segmenter and drawings, then twice on mostly handmade ones."""
 
     base: HandSamTraining = HandSamTraining()
     fine: HandSamTraining = HandSamTraining(
         steps=800, batch_size=16, learning_rate=8e-4, labelled_share=0.9, drawn_share=0.03, seed=1
+    )
+    last: HandSamTraining = HandSamTraining(
+        steps=250, batch_size=16, learning_rate=3e-4, labelled_share=0.9, drawn_share=0.03, seed=2
     )
 
 
@@ -345,13 +348,17 @@ def train_hand_sam(
         )
 
     base = fit("base", [], phases.base, None)
-    export_hand_sam(fit("all", pairs, phases.fine, base), out / "hand_sam.onnx")
+
+    def refine(name: str, labelled: Sequence[MaskPair]) -> Prompted:
+        return fit(f"{name}/last", labelled, phases.last, fit(name, labelled, phases.fine, base))
+
+    export_hand_sam(refine("all", pairs), out / "hand_sam.onnx")
     frames = []
     for number, unseen in enumerate(folds):
         names = {pair.name for pair in unseen}
         seen = [pair for pair in pairs if pair.name not in names]
         path = out / f"fold-{number}" / "hand_sam.onnx"
-        export_hand_sam(fit(f"fold-{number}", seen, phases.fine, base), path)
+        export_hand_sam(refine(f"fold-{number}", seen), path)
         frames.append(measure_hand_sam(load_hand_sam(path), unseen).assign(fold=number))
     measures = pd.concat(frames, ignore_index=True)
     write_text(out / "hand_sam.csv", measures.to_csv(index=False, float_format="%.5f"))

@@ -8,6 +8,7 @@ import pytest
 
 from preprocessing.hand_sam import HAND_SAM_SIZE_PX, MAX_POINTS, predict_with
 from preprocessing.letterbox import Letterbox, resize_map
+from preprocessing.morphology import compare_pieces
 from preprocessing.prompts import Prompts
 from preprocessing.segmentation import finish_mask, segment_prompted
 from preprocessing.segmenters import HAND_SAM_FILE, LANDMARKS_FILE, UNET_FILE, WEIGHTS_FOLDER
@@ -37,6 +38,46 @@ def test_masks_and_prompts_keep_their_place(shape):
         mask = finish_mask(candidates[index].logits, shape=shape)
         assert mask.shape == shape
         assert (mask & (pixels > 0)).sum() / (mask | (pixels > 0)).sum() > 0.9
+
+
+def look_at(pixels, prompts):
+    """Ask the model that tells what is bright; return the candidates and the squares that it was shown."""
+    shown = []
+
+    def listen(image, points, labels):
+        shown.append((image[0, 0], points[0], labels[0]))
+        return answer_with_points(image, points, labels)
+
+    return predict_with(listen, pixels, prompts), shown
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (333, 217), (600, 500)], ids=["edge", "middle", "other edge"])
+def test_a_hand_that_fills_little_of_the_frame_is_looked_at_again_closer(corner):
+    """What is found then lies where it is, to a tenth of a pixel of the network's."""
+    top, left = corner
+    pixels = np.zeros((1000, 800), np.uint8)
+    pixels[top : top + 400, left : left + 300] = 255
+    pixels[top + 150 : top + 250, left : left + 100] = 0
+    prompts = Prompts(
+        (0, 0, 800, 1000), points=((left + 200, top + 200),), points_outside=((left, top + 200), (790, 5))
+    )
+    candidates, shown = look_at(pixels, prompts)
+    assert len(shown) == 2 and len(candidates) == 4
+    assert (shown[1][0] > 0).sum() > 3 * (shown[0][0] > 0).sum()
+    assert shown[1][2].tolist() == [2, 3, 1, 0, -1, -1]  # (790, 5) is out of sight
+    mask = finish_mask(candidates[0].logits, shape=pixels.shape)
+    assert np.abs(np.argwhere(mask).mean(axis=0) - np.argwhere(pixels).mean(axis=0)).max() < 0.4
+    assert (mask & (pixels > 0)).sum() / (mask | (pixels > 0)).sum() > 0.98
+
+
+def test_a_hand_that_fills_the_frame_and_two_hands_are_looked_at_once():
+    pixels = np.zeros((500, 400), np.uint8)
+    pixels[20:470, 90:300] = 255
+    assert len(look_at(pixels, Prompts((0, 0, 400, 500)))[1]) == 1
+    pixels[:] = 0
+    pixels[20:200, 90:300] = pixels[300:490, 90:300] = 255
+    candidates, shown = look_at(pixels, Prompts((0, 0, 400, 500)))
+    assert len(shown) == 1 and compare_pieces(candidates[0].logits > 0) > 0.9
 
 
 def test_points_are_labelled_and_missing_ones_too():

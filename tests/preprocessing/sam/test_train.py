@@ -153,7 +153,7 @@ def test_the_command_measures_each_radiograph_unseen(radiographs):
         split=radiographs / "split.csv",
         out=radiographs / "out",
         num_folds=2,
-        phases=Phases(HandSamTraining(steps=1, batch_size=1), HandSamTraining(steps=1, batch_size=1)),
+        phases=Phases(*[HandSamTraining(steps=1, batch_size=1)] * 3),
         progress=lines.append,
     )
     measured = pd.read_csv(radiographs / "out" / "hand_sam.csv")
