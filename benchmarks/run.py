@@ -60,6 +60,7 @@ BENCHMARKS = {
     "staging": ("hands", ("files",), ()),
     "disturbing": ("disturbing", ("bundle", "other", "source", "split"), ()),
     "starting": ("serving", ("files",), ()),
+    "folders": ("serving", ("files",), ()),
     "runtimes": ("runtimes", (), ("torch",)),
     "serving": ("serving", ("files",), ()),
     "shrinking": ("shrinking", ("files", "bundle", "table", "source"), ()),

@@ -3,8 +3,10 @@
 import functools
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -56,6 +58,43 @@ def starting(files: Path, *, repeats: int = 7) -> list[Row]:
             **spread("times_as_long", ratios(seconds[name], seconds[baseline])),
             "peak_memory_mib": rounded(float(np.median(peaks_mib[name][-repeats:]))),
             "repeats": repeats,
+        }
+        for name in commands
+    ]
+
+
+def folders(files: Path, *, workers: int = 2, repeats: int = 3) -> list[Row]:
+    """`boneage predict` of a folder with the packaged models, beside `boneage segment` of it, start and all.
+
+    Args:
+        files: The folder of radiographs.
+        workers: Processes of each.
+        repeats: Rounds that count.
+
+    Raises:
+        BenchmarkFailed: If a process fails.
+    """
+    number = len(find_cases(files)[0])
+    with tempfile.TemporaryDirectory() as out:
+        commands = {
+            "segment": ("segment", str(files), "--out", f"{out}/masks"),
+            "predict": ("predict", str(files), "--sex", "male", "--out", f"{out}/ages.csv"),
+        }
+
+        def run(name: str) -> None:
+            # Either would go on where it was.
+            for path in Path(out).iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            run_python((*COMMAND_LINE, *commands[name], "--workers", str(workers)))
+
+        sides = {name: clock(functools.partial(run, name), num_items=number) for name in commands}
+        seconds = alternate(sides, repeats=repeats)
+    return [
+        {
+            "case": f"boneage {name}",
+            "number": number,
+            **spread("seconds", seconds[name]),
+            **spread("times_as_long", ratios(seconds[name], seconds["segment"])),
         }
         for name in commands
     ]
