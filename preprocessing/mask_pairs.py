@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from preprocessing.contrast import stretch_contrast
-from preprocessing.crop import bounding_box
+from preprocessing.crop import bounding_box, thin
 from preprocessing.letterbox import Letterbox
 from preprocessing.listing import list_files
 from preprocessing.radiograph import UnreadableImage
@@ -264,9 +264,8 @@ def _coarsen(image: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
     small = int(rng.uniform(0.25, 0.7) * size)
     if rng.random() < 0.5:
         down = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
-    else:  # the middle of each coarse pixel: OpenCV's nearest neighbour takes a corner, and moves the hand off its mask
-        middles = ((np.arange(small) + 0.5) * size / small).astype(int)
-        down = image[np.ix_(middles, middles)]
+    else:  # OpenCV's nearest neighbour takes a corner of each coarse pixel, and moves the hand off its mask
+        down = thin(image, shape=(small, small))
     return cv2.resize(down, (size, size), interpolation=cv2.INTER_LINEAR)
 
 

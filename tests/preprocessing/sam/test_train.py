@@ -121,6 +121,19 @@ def test_corrections_click_on_what_is_wrong_and_say_what_is_there():
     assert torch.equal(said[:, :-1], labels[:, :-1]) and (labels == -1).all()
 
 
+@pytest.mark.parametrize(("share", "low", "high"), [(0.0, 0, 0), (0.25, 1, 15), (1.0, 24, 24)])
+def test_a_share_of_the_radiographs_is_clicked_on(tmp_path, monkeypatch, share, low, high):
+    clicked = []
+
+    def count(points, labels, **_):
+        clicked.extend(points)
+        return points, labels
+
+    monkeypatch.setattr("preprocessing.sam.train.add_corrections", count)
+    fit(tmp_path / "out", config=dataclasses.replace(TINY, batch_size=12, click_share=share))
+    assert low <= len(clicked) <= high
+
+
 @pytest.fixture
 def radiographs(tmp_path):
     """Drawings with masks, and others that a segmenter has drawn masks of."""
