@@ -209,6 +209,8 @@ class TuneConfig:
         trial_batch_size: Radiographs in a batch.
         num_folds: 1 judges by one tenth of the training split; more judge by that many folds, each in its turn.
         best_k: Number of heads to report, and to train end to end.
+        spread_k: Number of further heads to train end to end, evenly spaced over the order of the rest: whether that
+            order carries over cannot be told by its best alone, which lie close together.
         fine_epochs: Epochs of each training end to end; 0 trains none.
         input_sizes: Sides of the input in pixels to train end to end at; the experiment's where empty.
         trainables: What learns then, as in the table `[train]`; the experiment's where empty.
@@ -229,6 +231,7 @@ class TuneConfig:
     trial_batch_size: int = 64
     num_folds: int = 1
     best_k: int = 5
+    spread_k: int = 0
     fine_epochs: int = 4
     input_sizes: tuple[int, ...] = ()
     trainables: tuple[str | int, ...] = ()
@@ -260,8 +263,9 @@ class TuneConfig:
         for name in ("trial_epochs", "trial_batch_size", "num_folds", "best_k"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be positive. Received: {getattr(self, name)}.")
-        if self.fine_epochs < 0:
-            raise ValueError(f"`fine_epochs` must not be negative. Received: {self.fine_epochs}.")
+        for name in ("spread_k", "fine_epochs"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must not be negative. Received: {getattr(self, name)}.")
         if any(size < 1 for size in self.input_sizes):
             raise ValueError(f"`input_sizes` must be positive. Received: {list(self.input_sizes)}.")
         for trainable in self.trainables:

@@ -82,7 +82,7 @@ class Search:
             yield Listed(missing)
 
     def _list_end_to_end(self) -> Iterator[dict[str, Any]]:
-        """List what is still to be trained end to end: the references and the best of the search, each head once.
+        """List what is still to be trained end to end: the references, the best, and a spread, each head once.
 
         Heads of which only the optimizer and its settings differ are the same head there.
         """
@@ -97,7 +97,9 @@ class Search:
         num_heads = len(numbers) + tune.best_k
         for each in found:
             numbers.setdefault(retrain(_read_head(each), self.experiment), each["number"])
-        heads = list(numbers)[:num_heads]
+        rest = list(numbers)[num_heads:]
+        spread = np.linspace(0, len(rest) - 1, min(tune.spread_k, len(rest)))
+        heads = [*list(numbers)[:num_heads], *(rest[round(place)] for place in spread)]
         again = [each for each in trials if each["kind"] == "end_to_end"]
         done = {(each["input_size"], each["trainable"], _read_head(each)) for each in again}
         for (input_size, trainable), head in itertools.product(list_settings(self.experiment), heads):

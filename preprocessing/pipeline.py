@@ -23,7 +23,7 @@ from preprocessing.segmenters import DEFAULT_SAM_MODEL, LANDMARKS_FILE, get_segm
 from preprocessing.upright import cut_upright
 
 # Raised whenever the same configuration would give other pixels than before, so that no model meets what it never saw.
-FRAME_VERSION, HAND_VERSION = 1, 4
+FRAME_VERSION, HAND_VERSION = 1, 5
 WHOLE_FRAME = "none"
 # What a whole frame knows nothing of.
 _OF_HANDS = ("forearm_share", "margin_share", "thinned_frame_px", "gate")

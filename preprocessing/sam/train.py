@@ -50,7 +50,7 @@ class HandSamTraining:
         seed: Seed of everything random.
     """
 
-    steps: int = 1000
+    steps: int = 2000
     batch_size: int = 32
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.02
@@ -75,10 +75,10 @@ class Phases:
 
     base: HandSamTraining = HandSamTraining()
     fine: HandSamTraining = HandSamTraining(
-        steps=800, batch_size=16, learning_rate=8e-4, labelled_share=0.9, drawn_share=0.03, seed=1
+        steps=1600, batch_size=16, learning_rate=8e-4, labelled_share=0.9, drawn_share=0.03, seed=1
     )
     last: HandSamTraining = HandSamTraining(
-        steps=250, batch_size=16, learning_rate=3e-4, labelled_share=0.9, drawn_share=0.03, seed=2
+        steps=400, batch_size=16, learning_rate=3e-4, labelled_share=0.9, drawn_share=0.03, seed=2
     )
 
 

@@ -197,6 +197,16 @@ def test_sizes_and_layers_are_combined(records, trained):
         search(records, "small", experiment=change(input_sizes=(64, 16)))
 
 
+def test_heads_from_the_whole_order_are_trained_beside_the_best(records, trained):
+    result = search(records, "spread", experiment=change(best_k=1, spread_k=3), num_trials=14)
+    table = result.trials
+    order = table[table["kind"] == "search"].sort_values("val_mae_months", kind="stable")["number"].tolist()
+    again = table.loc[table["kind"] == "end_to_end", "number"].tolist()
+    assert len(order) == 12 and sorted(again) == sorted([1, 2, order[0], order[1], order[6], order[11]])
+    assert result.summary["end_to_end"]["rank_correlation"][0]["num_heads"] == 6
+    assert [each["number"] for each in result.summary["best"]] == order[:1]
+
+
 def test_heads_that_differ_in_their_optimizer_alone_are_trained_once(records, trained):
     alike = {"num_layers": (1,), "units": (4,), "dropouts": (0.0,), "activations": ("relu",), "poolings": ("max",)}
     experiment = change(**alike, sex_places=("before",), losses=("mae",), optimizers=("adam", "sgd"))
