@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import keras
-
 from boneage.bundle import BundleError, read_metadata
-from boneage.saving import load_network, save_bundle
+from boneage.saving import join_networks, load_network, save_bundle
 
 # What the members must have in common to be shown the same image and asked the same question.
 _COMMON = ("task", "fingerprint", "input_size", "use_sex", "views")
@@ -37,13 +35,7 @@ def ensemble(bundles: Sequence[str | Path], *, out: str | Path) -> Path:
                 )
         if "calibration" in metadata:
             raise BundleError(f"{folder}: is calibrated; join the bundles first, then calibrate what comes of it.")
-    networks = [load_network(folder) for folder in bundles]
-    inputs = {tensor.name: keras.Input(tensor.shape[1:], name=tensor.name) for tensor in networks[0].inputs}
-    answers = []
-    for number, network in enumerate(networks, start=1):
-        member = keras.Model(network.inputs, network.outputs[0], name=f"member_{number}")
-        answers.append(member([inputs[tensor.name] for tensor in network.inputs]))
-    model = keras.Model(inputs, keras.layers.Average(name="mean")(answers), name="ensemble")
+    model = join_networks([load_network(folder) for folder in bundles])
     metadata = {name: value for name, value in described[0].items() if name not in ("validation_error", "interval")}
     members = [{"network": each["network"], "sha256": each["sha256"]} for each in described]
     return save_bundle(out, model, {**metadata, "network": "ensemble", "members": members})

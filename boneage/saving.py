@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,10 @@ def load_network(folder: str | Path) -> keras.Model:
 
 
 def write_weights(model: keras.Model, path: Path) -> None:
-    """Write the weights of a network of `boneage.models.build_model`, kernels in half precision, as an `.npz` file."""
+    """Write the weights of a network of `boneage.models.build_model`, or of several alike that are joined.
+
+    Kernels are written in half precision, as an `.npz` file.
+    """
     halved = (weight.astype(np.float16) if weight.ndim > 1 else weight for weight in model.get_weights())
     np.savez_compressed(path, **{f"{number:04d}": weight for number, weight in enumerate(halved)})
 
@@ -146,10 +150,27 @@ def _build_from_weights(metadata: dict[str, Any], path: Path) -> keras.Model:
 
     config = build(TrainConfig, metadata["experiment"]["train"], where=f"{path.parent} experiment")
     months = {f"target_{name}": value for name, value in metadata["target"].items()}
-    model = build_network(config, init="none", **months)
-    with np.load(path, allow_pickle=False) as arrays:
-        assign_weights(model, [arrays[key].astype(np.float32) for key in sorted(arrays.files)])
-    return model
+    networks = [build_network(config, init="none", **months) for _ in metadata.get("members", (None,))]
+    with np.load(path, allow_pickle=False) as stored:
+        weights = [stored[key].astype(np.float32) for key in sorted(stored.files)]
+    each = len(weights) // len(networks)
+    for number, network in enumerate(networks):
+        assign_weights(network, weights[number * each : (number + 1) * each])
+    return join_networks(networks) if "members" in metadata else networks[0]
+
+
+def join_networks(networks: Sequence[keras.Model]) -> keras.Model:
+    """Join networks that take the same inputs into one that answers with the mean of theirs.
+
+    Returns:
+        The network; its layers `member_1` and so on are the networks.
+    """
+    inputs = {tensor.name: keras.Input(tensor.shape[1:], name=tensor.name) for tensor in networks[0].inputs}
+    answers = []
+    for number, network in enumerate(networks, start=1):
+        member = keras.Model(network.inputs, network.outputs[0], name=f"member_{number}")
+        answers.append(member([inputs[tensor.name] for tensor in network.inputs]))
+    return keras.Model(inputs, keras.layers.Average(name="mean")(answers), name="ensemble")
 
 
 def export_onnx(model: keras.Model, path: Path) -> float:

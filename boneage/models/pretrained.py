@@ -71,7 +71,8 @@ def load_weights_file(model: keras.Model, *, path: Path) -> None:
 def take_over_bundle(model: keras.Model, *, tower: str, folder: Path) -> None:
     """Fill the tower with the weights of a bundle, and the head too where all of its layers are alike.
 
-    A head that is taken over keeps the mean and standard deviation by which the bundle's turns into months.
+    A head that is taken over keeps the mean and standard deviation by which the bundle's turns into months. Of an
+    ensemble the first member is taken.
 
     Args:
         model: A model of `build_model`.
@@ -82,10 +83,13 @@ def take_over_bundle(model: keras.Model, *, tower: str, folder: Path) -> None:
         BundleError: If the bundle is missing, damaged or changed.
         ValueError: If it is of another network.
     """
-    network = read_metadata(folder)["network"]
+    metadata = read_metadata(folder)
+    network = metadata.get("members", (metadata,))[0]["network"]
     if network != tower:
         raise ValueError(f"`init` {folder} is a bundle of {network}. Received: network={tower!r}.")
     theirs = load_network(folder)
+    if "members" in metadata:
+        theirs = theirs.get_layer("member_1")
     assign_weights(model.get_layer(tower), theirs.get_layer(tower).get_weights())
     if _describe_head(model, tower=tower) == _describe_head(theirs, tower=tower):
         assign_weights(model, theirs.get_weights())

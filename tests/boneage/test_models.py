@@ -12,7 +12,7 @@ from boneage.config import TrainConfig
 from boneage.models import NETWORKS, WeightsUnavailable, build_model
 from boneage.models.convert_lite0 import convert
 from boneage.models.pretrained import LITE0_WEIGHTS
-from boneage.saving import _build_from_weights, write_weights
+from boneage.saving import _build_from_weights, join_networks, write_weights
 
 LITE0 = "efficientnet_lite0"
 ALL_NETWORKS = [name if name == LITE0 else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
@@ -268,14 +268,21 @@ def test_names_of_the_networks_come_without_keras():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_weights_in_half_precision_bring_the_network_back(tmp_path):
+@pytest.mark.parametrize("num_members", [None, 2])
+def test_weights_in_half_precision_bring_the_network_back(num_members, tmp_path):
     config = TrainConfig(input_size=32, init="none", head_units=(8,))
     target = {"mean_months": 120.0, "std_months": 40.0}
-    model = build_model(
-        LITE0, input_size=32, init="none", head_units=(8,), target_mean_months=120.0, target_std_months=40.0
-    )
+    models = [
+        build_model(
+            LITE0, input_size=32, init="none", head_units=(8,), target_mean_months=120.0, target_std_months=40.0
+        )
+        for _ in range(num_members or 1)
+    ]
+    model = join_networks(models) if num_members else models[0]
     write_weights(model, tmp_path / "weights.npz")
     metadata = {"experiment": {"train": dataclasses.asdict(config)}, "target": target}
+    if num_members:
+        metadata["members"] = [{"network": LITE0}] * num_members
     again = _build_from_weights(metadata, tmp_path / "weights.npz")
     batch = {"image": np.random.default_rng(0).random((2, 32, 32, 1), np.float32), "male": np.float32([[0], [1]])}
     np.testing.assert_allclose(again(batch), model(batch), atol=0.1)

@@ -9,7 +9,7 @@ from boneage.models import build_model
 from boneage.models.fused import fuse, in_float32
 from boneage.models.transfer import learning_rate_factors, set_trainable
 from boneage.optimizer import build_optimizer
-from boneage.saving import save_bundle
+from boneage.saving import join_networks, save_bundle
 
 LITE0 = "efficientnet_lite0"
 
@@ -147,6 +147,18 @@ def test_a_bundle_gives_tower_head_and_months(bundle):
         np.testing.assert_array_equal(mine, theirs)
     months = model.get_layer("bone_age_months")
     assert (months.scale, months.offset) == (30.0, 100.0)
+
+
+def test_of_an_ensemble_the_first_member_is_taken(bundle, tmp_path, monkeypatch):
+    _, source = bundle
+    other = build_model(LITE0, input_size=32, init="none", target_mean_months=100.0, target_std_months=30.0)
+    monkeypatch.setattr("boneage.saving.export_onnx", lambda _, path: shutil.copyfile(DEFAULT_BUNDLE / ONNX_FILE, path))
+    members = [{"network": LITE0, "sha256": {}}] * 2
+    folder = save_bundle(tmp_path / "both", join_networks([source, other]), {"network": "ensemble", "members": members})
+    model = build_model(LITE0, input_size=64, init=folder, target_mean_months=10.0, target_std_months=2.0)
+    for mine, theirs in zip(model.get_weights(), source.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert model.get_layer("bone_age_months").offset == 100.0
 
 
 def test_a_head_of_other_shapes_is_new(bundle):
