@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from boneage.options import Data, Json, Settings, print_json, read_settings
+from boneage.options import Data, Json, Settings, Views, print_json, read_settings
 
 Tracking = Annotated[str | None, typer.Option(help="MLflow's store; 'none' tracks nothing.")]
 
@@ -130,11 +130,12 @@ def calibrate(
 def ensemble(
     bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Bundles to join.")],
     out: Annotated[Path, typer.Option(help="Folder of the joined bundle.", show_default=False)],
+    views: Views = None,
 ) -> None:
     """Join bundles into one that answers with their mean."""
     from boneage.ensemble import ensemble as run
 
-    typer.echo(f"bundle: {run(bundles, out=out)}")
+    typer.echo(f"bundle: {run(bundles, out=out, views=views)}")
 
 
 def train_masks(

@@ -45,4 +45,14 @@ def test_what_cannot_be_joined_is_refused(members, tmp_path):
     calibrated = copy_bundle(tmp_path / "calibrated", members[1], calibration={"female": [1, 0], "male": [1, 0]})
     with pytest.raises(BundleError, match="is calibrated"):
         ensemble([members[0], calibrated], out=tmp_path / "out")
+    with pytest.raises(ValueError, match=r"`views` must be one of .* Received"):
+        ensemble(members, out=tmp_path / "out", views="two")
     assert not (tmp_path / "out").exists()
+
+
+def test_looks_as_often_as_it_is_told(members, tmp_path):
+    assert load_bundle(ensemble(members, out=tmp_path / "as_they_do")).metadata["views"] == "one"
+    joined = load_bundle(ensemble(members, out=tmp_path / "mirrored", views="mirrored"))
+    images, male = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1), np.uint8), np.float32([[0], [1]])
+    both = [joined.predict_batch(each, male, views="one") for each in (images, images[:, :, ::-1])]
+    np.testing.assert_allclose(joined.predict_batch(images, male), np.mean(both, axis=0), atol=1e-5)
