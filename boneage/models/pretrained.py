@@ -93,17 +93,21 @@ def take_over_bundle(model: keras.Model, *, tower: str, folder: Path) -> None:
     assign_weights(model.get_layer(tower), theirs.get_layer(tower).get_weights())
     if _describe_head(model, tower=tower) == _describe_head(theirs, tower=tower):
         assign_weights(model, theirs.get_weights())
-        for mine, other in zip(model.layers, theirs.layers, strict=True):
+        for mine in model.layers:
             if isinstance(mine, keras.layers.Rescaling):
+                other = theirs.get_layer(mine.name)
                 mine.scale, mine.offset = other.scale, other.offset
 
 
 def _describe_head(model: keras.Model, *, tower: str) -> list[tuple[Any, ...]]:
-    """Tell the layers around the tower apart by name, kind, activation and the shapes of their weights."""
+    """Tell the layers around the tower apart by name, kind, activation and the shapes of their weights.
+
+    Dropout is left out: how a head was trained does not change what it is.
+    """
     return [
         (layer.name, type(layer).__name__, layer.get_config().get("activation"), [each.shape for each in layer.weights])
         for layer in model.layers
-        if layer.name != tower
+        if layer.name != tower and not isinstance(layer, keras.layers.Dropout)
     ]
 
 

@@ -140,9 +140,12 @@ def head_of(model) -> dict[str, np.ndarray]:
     return {weight.path: weight.numpy() for layer in model.layers if layer.name != LITE0 for weight in layer.weights}
 
 
-def test_a_bundle_gives_tower_head_and_months(bundle):
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_bundle_gives_tower_head_and_months(dropout, bundle):
     folder, source = bundle
-    model = build_model(LITE0, input_size=64, init=folder, target_mean_months=10.0, target_std_months=2.0)
+    model = build_model(
+        LITE0, input_size=64, init=folder, dropout=dropout, target_mean_months=10.0, target_std_months=2.0
+    )
     for mine, theirs in zip(model.get_weights(), source.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     months = model.get_layer("bone_age_months")
