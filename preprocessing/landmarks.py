@@ -9,12 +9,16 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
+from preprocessing.contrast import find_percentiles, stretch_between
 from preprocessing.crop import bounding_box
 
 LANDMARKS_SIZE_PX = 128
 HEATMAP_PX = 32
 # Around the mask's box, as a share of its longer side.
 MARGIN_SHARE = 0.05
+# Contrast is that of the hand and of what lies this near to it.
+_NEAR_PX = 4
+_PERCENTILES = (1.0, 99.0)
 
 Forward = Callable[[Float32[np.ndarray, "1 side side 1"]], Float32[np.ndarray, "1 cells cells 21"]]
 """From a square radiograph in [0, 1] to one map of logits for each landmark."""
@@ -91,7 +95,13 @@ def locate_with(
         small = pixels
         offset = -corner * scale + (scale - 1) / 2
         matrix = np.array([[scale, 0, offset[0]], [0, scale, offset[1]]])
-    square = cv2.warpAffine(small, matrix, (LANDMARKS_SIZE_PX, LANDMARKS_SIZE_PX), flags=cv2.INTER_LINEAR)
+    size = (LANDMARKS_SIZE_PX, LANDMARKS_SIZE_PX)
+    square = cv2.warpAffine(small, matrix, size, flags=cv2.INTER_LINEAR)
+    hand = cv2.resize(mask.astype(np.uint8), small.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    hand = cv2.warpAffine(hand, matrix, size, flags=cv2.INTER_NEAREST)
+    # A bright frame around the film would leave the hand few of the grey levels.
+    near = cv2.dilate(hand, np.ones((2 * _NEAR_PX + 1, 2 * _NEAR_PX + 1), np.uint8)) == 1
+    square = stretch_between(square, *find_percentiles(square[near][None], *_PERCENTILES))
     heatmaps = forward(square[None, ..., None].astype(np.float32) / 255)[0]
     return Landmarks(points=corner + locate(heatmaps) * side - 0.5, doubt=measure_doubt(heatmaps))
 

@@ -23,8 +23,10 @@ from preprocessing.segmenters import DEFAULT_SAM_MODEL, LANDMARKS_FILE, get_segm
 from preprocessing.upright import cut_upright
 
 # Raised whenever the same configuration would give other pixels than before, so that no model meets what it never saw.
-FRAME_VERSION, HAND_VERSION = 1, 5
+FRAME_VERSION, HAND_VERSION = 1, 6
 WHOLE_FRAME = "none"
+# Of a small copy that was turned or framed, thinning would lose detail that the copies in the training data kept.
+_HARDLY_LARGER = 1.5
 # What a whole frame knows nothing of.
 _OF_HANDS = ("forearm_share", "margin_share", "thinned_frame_px", "gate")
 # What the weights' own hash tells, and other segmenters know nothing of.
@@ -57,8 +59,9 @@ class PreprocessingConfig:
             middle fingertip: the same for all, so that the length of the forearm tells nothing.
         margin_share: Black margin around the hand, as a share of its length.
         thinned_frame_px: Side of the square to which larger frames are thinned, by picking pixels, before the hand is
-            cut out of them; 0 for none. It is for networks that learnt from small square copies made in this way, to
-            whom finer bones look older, and slimmer hands strange. The hand is found in the whole frame all the same.
+            cut out of them; 0 for none. Frames at most half as large again stay as they are. It is for networks that
+            learnt from small square copies made in this way, to whom finer bones look older, and slimmer hands strange.
+            The hand is found in the whole frame all the same.
         gate: What is trusted.
         sam_model: Which official model the segmenter `"sam"` is: `"vit_b"`, `"vit_l"` or `"vit_h"`.
         sam_checkpoint: Path of its checkpoint; the official one, fetched once, where empty. Where the file lies does
@@ -218,7 +221,7 @@ def cut_out(
     # A reviewer turns the crop that he sees, mirrored as it may be.
     turn = review.rotate_degrees if mirror else -review.rotate_degrees
     angle_degrees, cut, mask = turn, None, hand.segmentation.mask
-    rows, columns = (min(side, config.thinned_frame_px or side) for side in mask.shape)
+    rows, columns = _thin_shape(mask.shape, config.thinned_frame_px)
     shares = np.array([columns / mask.shape[1], rows / mask.shape[0]])
     if hand.pose and hand.landmarks and (mask := thin(mask, shape=(rows, columns))).any():
         points = (hand.landmarks.points + 0.5) * shares - 0.5
@@ -278,6 +281,13 @@ def _take_frame(radiograph: Radiograph, config: PreprocessingConfig) -> Prepared
         decisions={},
         hand=None,
     )
+
+
+def _thin_shape(shape: tuple[int, int], side_px: int) -> tuple[int, int]:
+    """Return the rows and columns to keep of a frame."""
+    if not side_px or max(shape) <= _HARDLY_LARGER * side_px:
+        return shape
+    return min(shape[0], side_px), min(shape[1], side_px)
 
 
 def _widen(box: Box, shares: Float[np.ndarray, "2"], *, shape: tuple[int, int]) -> Box:

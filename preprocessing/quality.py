@@ -13,6 +13,7 @@ from preprocessing.segmentation import Segmentation
 # Looking at an outline needs no more pixels than this.
 _LOOK_PX = 256
 _RING_SHARE = 0.05
+_RANGE_PERCENTILES = (1.0, 99.0)
 _BAND_SHARE = 0.025
 # The hand begins this far above the wrist, as a share of its length: what lies below may leave the frame.
 _HAND_SHARE = 0.12
@@ -31,7 +32,7 @@ class Gate:
             `unsure_orientation`, for a hand's joints are not where they should be, if it is one.
         min_side_margin: Smallest distance between thumb and little finger across the hand, as a share of its length:
             less is `unsure_orientation`.
-        min_contrast: How much brighter a hand is than what surrounds it, as a share of the grey range: less is
+        min_contrast: How much brighter a hand is than what surrounds it, as a share of their grey range: less is
             `low_contrast`.
         max_edge_share: How much of the hand above the wrist may lie on the frame's edge, as a share of its length:
             more is `cut_off`.
@@ -44,7 +45,7 @@ class Gate:
     min_mask_score: float = 0.75
     max_landmark_doubt: float = 0.1
     min_side_margin: float = 0.4
-    min_contrast: float = 0.05
+    min_contrast: float = 0.03
     max_edge_share: float = 0.2
     max_second_share: float = 0.06
 
@@ -127,14 +128,15 @@ def measure(
 
 
 def measure_contrast(pixels: UInt8[np.ndarray, "height width"], mask: Bool[np.ndarray, "height width"]) -> float:
-    """Return how much brighter a hand is than what surrounds it, as a share of the grey range; negative if darker.
+    """Return how much brighter a hand is than what surrounds it, as a share of their grey range; negative if darker.
 
     Args:
         pixels: Contrast-normalised radiograph.
         mask: The hand.
 
     Returns:
-        Median of the hand less the median of a ring around it, in [-1, 1]; 0 without a hand.
+        Median of the hand less the median of a ring around it, over the range of the grey values of both, in [-1, 1];
+        0 without a hand.
     """
     scale = min(1.0, _LOOK_PX / max(mask.shape))
     small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -145,7 +147,8 @@ def measure_contrast(pixels: UInt8[np.ndarray, "height width"], mask: Bool[np.nd
     ring = (cv2.dilate(hand, np.ones((side, side), np.uint8)) == 1) & (cv2.dilate(hand, np.ones((3, 3))) == 0)
     if not ring.any():
         return 0.0
-    return float(np.median(small[hand == 1]) - np.median(small[ring])) / 255
+    low, high = np.percentile(small[(hand == 1) | ring], _RANGE_PERCENTILES)
+    return float((np.median(small[hand == 1]) - np.median(small[ring])) / max(high - low, 1.0))
 
 
 def measure_edge(mask: Bool[np.ndarray, "height width"], points: Float[np.ndarray, "21 2"]) -> float:

@@ -41,6 +41,26 @@ def test_places_come_back_to_the_frame(scale):
     assert 0.0 < found.doubt < 0.1
 
 
+def test_the_network_sees_the_contrast_of_the_hand_whatever_frames_it():
+    rng = np.random.default_rng(0)
+    mask = np.zeros((120, 120), np.bool_)
+    mask[30:90, 40:80] = True
+    dim = rng.integers(40, 60, (120, 120), dtype=np.uint8)
+    framed = dim.copy()
+    framed[:24], framed[96:], framed[:, :24], framed[:, 96:] = 255, 255, 255, 255
+    seen = []
+
+    def forward(image):
+        seen.append(np.rint(image[0, ..., 0] * 255).astype(np.uint8))
+        return np.zeros((1, HEATMAP_PX, HEATMAP_PX, 21))
+
+    for pixels in (dim, framed):
+        locate_with(forward, pixels, mask)
+    middle = (slice(LANDMARKS_SIZE_PX // 4, 3 * LANDMARKS_SIZE_PX // 4),) * 2
+    np.testing.assert_array_equal(seen[0][middle], seen[1][middle])
+    assert np.ptp(seen[0][middle]) == 255
+
+
 def test_doubt_is_the_spread_of_the_maps():
     sure = np.full((8, 8, 21), -50.0)
     sure[3, 4] = 50.0

@@ -180,6 +180,15 @@ def test_a_thinned_frame_gives_a_coarser_crop_of_the_same_place(know_it):
     assert thinned.image.shape[0] < 64
 
 
+def test_a_frame_that_is_hardly_larger_is_not_thinned(know_it):
+    whole = process(make_radiograph(HAND.pixels), WITH_HAND, path=FILE)
+    longer = max(HAND.pixels.shape)
+    for side, same in ((round(longer / 1.4), True), (round(longer / 1.6), False)):
+        config = dataclasses.replace(WITH_HAND, thinned_frame_px=side)
+        image = process(make_radiograph(HAND.pixels), config, path=FILE).image
+        assert np.array_equal(image, whole.image) == same
+
+
 def test_a_thinned_frame_gives_the_crop_of_its_small_square_copy(know_it, monkeypatch):
     config = dataclasses.replace(WITH_HAND, thinned_frame_px=100)
     thinned = process(make_radiograph(HAND.pixels), config, path=FILE)

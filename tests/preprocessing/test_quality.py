@@ -48,13 +48,19 @@ def test_thresholds_must_not_be_negative():
         Gate(min_contrast=-0.1)
 
 
-@pytest.mark.parametrize(("inside", "outside", "expected"), [(200, 50, 150), (50, 200, -150), (90, 90, 0)])
+@pytest.mark.parametrize(("inside", "outside", "expected"), [(200, 50, 0.6), (50, 200, -0.6), (90, 90, 0)])
 @pytest.mark.parametrize("size", [80, 600])
-def test_contrast_is_hand_less_surroundings(inside, outside, expected, size):
+@pytest.mark.parametrize("frame", [0, 255])
+def test_contrast_is_hand_less_surroundings_whatever_lies_around_them(frame, inside, outside, expected, size):
     mask = np.zeros((size, size), np.bool_)
     mask[size // 4 : size // 2, size // 4 : size // 2] = True
     pixels = np.where(mask, inside, outside).astype(np.uint8)
-    assert measure_contrast(pixels, mask) == pytest.approx(expected / 255, abs=0.01)
+    pixels[size // 4 : size // 4 + size // 16, size // 4 : size // 2] = 0  # a fifth of the hand: grey from 0 to 250
+    pixels[size // 2 - size // 16 : size // 2, size // 4 : size // 2] = 250
+    far = np.ones_like(mask)
+    far[size // 8 : -size // 3, size // 8 : -size // 3] = False
+    pixels[far] = frame
+    assert measure_contrast(pixels, mask) == pytest.approx(expected, abs=0.02)
 
 
 def test_what_touches_the_edge_is_counted_above_the_wrist_alone():
