@@ -62,16 +62,14 @@ def tune(
     experiment: Annotated[Path, typer.Argument(help="Experiment file, such as experiments/tune_heads.toml.")],
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder of the search; one that was killed goes on.", show_default=False)],
-    trials: Annotated[
-        int, typer.Option(help="Number of trials on the frozen network, two of them references.", min=3)
-    ] = 60,
+    trials: Annotated[int, typer.Option(help="Number of trials, two of them references.", min=3)] = 60,
     tuner: Annotated[str, typer.Option(help="hyperband, bayesian, random or grid.")] = "hyperband",
     seed: Annotated[int, typer.Option(help="Seed of the division, the search and the heads.", min=0)] = 0,
     tracking_uri: Tracking = None,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """Search for the best head, on a frozen network and then with it, by a part of the training split."""
+    """Search for the head that reads bone age best, each trained with its network, by a part of the training split."""
     import contextlib
 
     import rich
@@ -79,7 +77,7 @@ def tune(
     from boneage.tuning import tune as run
     from boneage.tuning_report import lay_out
 
-    # Keras prints the progress of what is trained end to end.
+    # Keras prints the progress of each training.
     with contextlib.redirect_stdout(sys.stderr):
         made = run(
             experiment,

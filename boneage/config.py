@@ -199,21 +199,16 @@ class TuneConfig:
         sex_places: Where that layer joins the features: `"before"` or `"after"` the hidden layers.
         dropouts: Shares in [0, 1) of the features dropped before the hidden layers.
         activations: `"relu"`, `"gelu"`, `"swish"`.
-        poolings: What is taken of the feature map: its `"average"`, its `"max"`, or `"both"` side by side. The maximum
-            helps on a frozen tower and harms with it, so that a search on frozen features ranks it too high.
+        poolings: What is taken of the feature map: its `"average"`, its `"max"`, or `"both"` side by side.
         losses: `"mae"`, `"mse"`, `"huber"` or `"log_cosh"`, in months.
         optimizers: `"adamw"`, `"adam"`, which has no weight decay, or `"sgd"` with momentum.
         learning_rates: Lowest and highest learning rate; each falls to zero along a cosine.
         weight_decays: Lowest and highest decoupled weight decay of kernels.
-        trial_epochs: Passes over the training part in a trial, at most.
-        trial_batch_size: Radiographs in a batch.
+        input_sizes: Sides of the input in pixels; the experiment's where empty.
+        trainables: What learns, as in the table `[train]`; the experiment's where empty.
+        trial_epochs: Epochs of a trial, at most.
         num_folds: 1 judges by one tenth of the training split; more judge by that many folds, each in its turn.
-        best_k: Number of heads to report, and to train end to end.
-        spread_k: Number of further heads to train end to end, evenly spaced over the order of the rest: whether that
-            order carries over cannot be told by its best alone, which lie close together.
-        fine_epochs: Epochs of each training end to end; 0 trains none.
-        input_sizes: Sides of the input in pixels to train end to end at; the experiment's where empty.
-        trainables: What learns then, as in the table `[train]`; the experiment's where empty.
+        best_k: Number of heads to report.
     """
 
     num_layers: tuple[int, ...] = (1, 2, 3)
@@ -227,14 +222,11 @@ class TuneConfig:
     optimizers: tuple[str, ...] = OPTIMIZERS
     learning_rates: tuple[float, float] = (3e-4, 1e-2)
     weight_decays: tuple[float, float] = (1e-4, 1e-1)
-    trial_epochs: int = 12
-    trial_batch_size: int = 64
-    num_folds: int = 1
-    best_k: int = 5
-    spread_k: int = 0
-    fine_epochs: int = 4
     input_sizes: tuple[int, ...] = ()
     trainables: tuple[str | int, ...] = ()
+    trial_epochs: int = 6
+    num_folds: int = 1
+    best_k: int = 5
 
     def __post_init__(self):
         """Check every value."""
@@ -260,12 +252,9 @@ class TuneConfig:
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise ValueError(f"`{name}` must be a positive lowest and highest value. Received: {[low, high]}.")
-        for name in ("trial_epochs", "trial_batch_size", "num_folds", "best_k"):
+        for name in ("trial_epochs", "num_folds", "best_k"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be positive. Received: {getattr(self, name)}.")
-        for name in ("spread_k", "fine_epochs"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"`{name}` must not be negative. Received: {getattr(self, name)}.")
         if any(size < 1 for size in self.input_sizes):
             raise ValueError(f"`input_sizes` must be positive. Received: {list(self.input_sizes)}.")
         for trainable in self.trainables:

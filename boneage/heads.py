@@ -1,78 +1,100 @@
-"""Heads on the features of a frozen tower: what may be tried, how one is built, trained and judged."""
+"""Heads of a network: what a search may try, and how one is trained with its tower on some of the radiographs."""
 
 import dataclasses
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
 import keras_tuner
 import numpy as np
+import tensorflow as tf
 
-from boneage.config import TrainConfig, TuneConfig
-from boneage.features import Features
-from boneage.loop import KERAS_LOSSES
-from boneage.models.head import POOLED_BY, add_hidden_layers, tell_months
+from boneage.batches import to_example, training_batches, validation_batches
+from boneage.config import ConfigError, Experiment, TrainConfig
+from boneage.distribution import distribute
+from boneage.loop import fit
+from boneage.models import build_network
+from boneage.models.fused import assign_weights, fuse
 from boneage.models.networks import NETWORKS, SEX_UNITS
-from boneage.optimizer import build_optimizer
+from boneage.phases import begin_phases, build_to_train
 from tfrecords.errors import BoneAgeError
+from tfrecords.framing import read_frames
+from tfrecords.info import read_info, split_info
+from tfrecords.read import name_damage, read_records
+from tfrecords.schema import decode
 
 # The first trials of every search, numbered from 1.
 REFERENCES = ("16bit", "network")
+# What distinguishes one trial from another, of the table `[train]`.
+SEARCHED = (
+    "head_units",
+    "sex_units",
+    "sex_joins",
+    "dropout",
+    "activation",
+    "pooling",
+    "loss",
+    "optimizer",
+    "learning_rate",
+    "weight_decay",
+    "input_size",
+    "trainable",
+    "epochs",
+)
 
 
 class Diverged(BoneAgeError):
-    """A head whose answers are no numbers any more."""
+    """A network whose answers are no numbers any more."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Head:
-    """One head with how it is trained; see `boneage.config.TuneConfig` for the values.
+class Labels:
+    """What is known of the radiographs of a split.
 
     Args:
-        head_units: Widths of the hidden layers.
-        sex_units: Width of the layer on the sex.
-        sex_joins: Where that layer joins.
-        dropout: Share of the features that is dropped.
-        activation: Of all hidden layers.
-        pooling: What is taken of the feature map.
-        loss: Loss, in months.
-        optimizer: Optimizer.
-        learning_rate: Highest learning rate.
-        weight_decay: Decoupled weight decay of kernels.
-        epochs: Passes over the training part.
+        ids: Ids, shape `(radiographs,)`.
+        sexes: `"female"` or `"male"`, shape `(radiographs,)`.
+        bone_age_months: float32 `(radiographs,)`.
     """
 
-    head_units: tuple[int, ...]
-    sex_units: int
-    sex_joins: str
-    dropout: float
-    activation: str
-    pooling: str
-    loss: str
-    optimizer: str
-    learning_rate: float
-    weight_decay: float
-    epochs: int
+    ids: np.ndarray
+    sexes: np.ndarray
+    bone_age_months: np.ndarray
 
 
-def choose(hp: keras_tuner.HyperParameters, config: TuneConfig) -> Head:
-    """Let the hyperparameters choose a head.
+def choose(hp: keras_tuner.HyperParameters, experiment: Experiment, *, seed: int) -> TrainConfig:
+    """Let the hyperparameters choose a head and how it is trained.
 
     Hyperband tells in `tuner/epochs` how long a trial may be; each begins anew, so that its learning rate can fall to
     zero.
+
+    Args:
+        hp: KerasTuner's hyperparameters.
+        experiment: Its table `[tune]` says what may be tried, `[train]` all else.
+        seed: Seed of first weights, order and dropout: alike for all heads, so that luck differs less.
     """
-    num_layers, units = (_choose_one(hp, name, getattr(config, name)) for name in ("num_layers", "units"))
-    return Head(
-        head_units=(units,) * num_layers,
-        sex_units=_choose_one(hp, "sex_units", config.sex_widths),
-        sex_joins=_choose_one(hp, "sex_joins", config.sex_places),
-        dropout=_choose_one(hp, "dropout", config.dropouts),
-        activation=_choose_one(hp, "activation", config.activations),
-        pooling=_choose_one(hp, "pooling", config.poolings),
-        loss=_choose_one(hp, "loss", config.losses),
-        optimizer=_choose_one(hp, "optimizer", config.optimizers),
-        learning_rate=_choose_between(hp, "learning_rate", config.learning_rates),
-        weight_decay=_choose_between(hp, "weight_decay", config.weight_decays),
-        epochs=hp.values.get("tuner/epochs", config.trial_epochs),
+    tune, train = experiment.tune, experiment.train
+    num_layers, units = (_choose_one(hp, name, getattr(tune, name)) for name in ("num_layers", "units"))
+    # KerasTuner chooses among values of one kind.
+    trainable = _choose_one(hp, "trainable", tuple(map(str, tune.trainables or (train.trainable,))))
+    return configure(
+        experiment,
+        head_units=(units,) * num_layers or (0,),
+        sex_units=_choose_one(hp, "sex_units", tune.sex_widths),
+        sex_joins=_choose_one(hp, "sex_joins", tune.sex_places),
+        dropout=_choose_one(hp, "dropout", tune.dropouts),
+        activation=_choose_one(hp, "activation", tune.activations),
+        pooling=_choose_one(hp, "pooling", tune.poolings),
+        loss=_choose_one(hp, "loss", tune.losses),
+        optimizer=_choose_one(hp, "optimizer", tune.optimizers),
+        learning_rate=_choose_between(hp, "learning_rate", tune.learning_rates),
+        weight_decay=_choose_between(hp, "weight_decay", tune.weight_decays),
+        input_size=_choose_one(hp, "input_size", tune.input_sizes or (train.input_size,)),
+        trainable=int(trainable) if trainable.isdigit() else trainable,
+        epochs=hp.values.get("tuner/epochs", tune.trial_epochs),
+        seed=seed,
     )
 
 
@@ -85,182 +107,163 @@ def _choose_between(hp: keras_tuner.HyperParameters, name: str, ends: tuple[floa
     return hp.Float(name, low, high, sampling="log") if low < high else hp.Fixed(name, low)
 
 
-def reference_heads(train: TrainConfig, tune: TuneConfig) -> dict[str, Head]:
+def configure(experiment: Experiment, *, epochs: int, seed: int, **changes: Any) -> TrainConfig:
+    """Say how a trial trains: as the experiment, with some changes.
+
+    Args:
+        experiment: The experiment; warm-up and epochs of the head alone keep their share of all epochs.
+        epochs: Passes over the radiographs to learn from.
+        seed: Seed of everything random.
+        **changes: What else differs from its table `[train]`.
+    """
+    train = experiment.train
+    share = epochs / train.epochs
+    return dataclasses.replace(
+        train,
+        epochs=epochs,
+        warmup_epochs=train.warmup_epochs * share,
+        head_epochs=int(train.head_epochs * share),
+        seed=seed,
+        **changes,
+    )
+
+
+def reference_heads(experiment: Experiment, *, seed: int) -> dict[str, TrainConfig]:
     """Return what every search is measured against: 16Bit's head, and the network's own.
 
     Both are trained as the experiment's table `[train]` says, for as long as the longest trial.
     """
-    own = Head(
-        head_units=train.hidden_units,
-        sex_units=train.sex_units,
-        sex_joins=train.sex_joins,
-        dropout=train.dropout,
-        activation=train.activation,
-        pooling=train.pooling,
-        loss=train.loss,
-        optimizer=train.optimizer,
-        learning_rate=train.learning_rate,
-        weight_decay=train.weight_decay,
-        epochs=tune.trial_epochs,
-    )
-    theirs = dataclasses.replace(
-        own,
-        head_units=NETWORKS["inceptionv3"].head_units,
-        sex_units=SEX_UNITS,
-        sex_joins="before",
-        activation="relu",
-        pooling="average",
-    )
-    return dict(zip(REFERENCES, (theirs, own), strict=True))
+    epochs = experiment.tune.trial_epochs
+    theirs = {
+        "head_units": NETWORKS["inceptionv3"].head_units,
+        "sex_units": SEX_UNITS,
+        "sex_joins": "before",
+        "activation": "relu",
+        "pooling": "average",
+    }
+    own = {"head_units": experiment.train.hidden_units or (0,)}
+    configs = [configure(experiment, epochs=epochs, seed=seed, **changes) for changes in (theirs, own)]
+    return dict(zip(REFERENCES, configs, strict=True))
 
 
-def build_head(
-    head: Head, *, num_channels: int, use_sex: bool, mean_months: float, std_months: float, steps: int
-) -> keras.Model:
-    """Build a head, compiled.
+def check_sizes(experiment: Experiment) -> None:
+    """Check that the network takes images of every size that may be tried.
+
+    Raises:
+        ConfigError: If it does not.
+    """
+    network = experiment.train.network
+    smallest = NETWORKS[network].min_input_size
+    if small := [size for size in experiment.tune.input_sizes if size < smallest]:
+        raise ConfigError(f"`input_sizes` must be at least {smallest} for {network}. Received: {small[0]}.")
+
+
+def read_labels(data: str | Path) -> Labels:
+    """Read what is known of the radiographs of the training split.
 
     Args:
-        head: What to build.
-        num_channels: Channels of the feature map.
-        use_sex: Whether the sex is an input.
-        mean_months: Mean bone age of what it learns from, in months.
-        std_months: Its standard deviation, in months.
-        steps: Number of batches that it will learn from.
+        data: The record folder.
 
-    Returns:
-        A model from `"average"`, `"max"`, or both, and `"male"`, to bone age in months.
+    Raises:
+        BoneAgeError: If a shard is damaged.
     """
-    inputs = {name: keras.Input((num_channels,), name=name) for name in POOLED_BY[head.pooling]}
-    pooled = list(inputs.values())
-    if use_sex:
-        inputs["male"] = keras.Input((1,), name="male")
-    x = add_hidden_layers(
-        pooled,
-        inputs.get("male"),
-        head_units=head.head_units,
-        dropout=head.dropout,
-        activation=head.activation,
-        sex_units=head.sex_units,
-        sex_joins=head.sex_joins,
-    )
-    model = keras.Model(inputs, tell_months(x, mean_months=mean_months, std_months=std_months), name="head")
-    optimizer = build_optimizer(
-        head.learning_rate,
-        optimizer=head.optimizer,
-        steps=steps,
-        warmup_steps=0,
-        weight_decay=head.weight_decay,
-    )
-    model.compile(optimizer, KERAS_LOSSES[head.loss])
-    return model
+    shards = split_info(read_info(data), "train", folder=data)["shards"]
+    records = (decode(frame) for shard in shards for frame in read_frames(Path(data) / shard["file"]))
+    ids, sexes, months = zip(*((each.id, each.sex, each.bone_age_months) for each in records), strict=True)
+    return Labels(np.array(ids), np.array(sexes), np.array(months, np.float32))
+
+
+def build_tower(experiment: Experiment) -> keras.Model:
+    """Build the tower that every trial of a search begins with.
+
+    A weights file fits only the network as it is trained, so all of it is built.
+    """
+    config = experiment.train
+    keras.utils.set_random_seed(config.seed)
+    model = build_network(config, init=config.init)
+    return model.get_layer(config.network)
+
+
+def hash_weights(tower: keras.Model) -> str:
+    """Return the SHA-256 of the weights of a tower (16 hexadecimal digits)."""
+    digest = hashlib.sha256(tower.name.encode())
+    for weight in tower.get_weights():
+        digest.update(str(weight.shape).encode() + np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def train_head(
-    head: Head,
-    features: Features,
+    config: TrainConfig,
+    experiment: Experiment,
     *,
-    rows: np.ndarray,
-    use_sex: bool,
-    batch_size: int,
-    flip_share: float,
-    seed: int,
-) -> keras.Model:
-    """Train a head on some radiographs.
+    data: str | Path,
+    labels: Labels,
+    learnt: np.ndarray,
+    judged: np.ndarray,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Train a network on some radiographs of the training split.
+
+    It begins with the tower that the experiment names and with a new head, also where `init` has a head to take over,
+    which would favour the one head that is like it.
 
     Args:
-        head: What to train.
-        features: What the tower saw.
-        rows: Numbers of the radiographs to learn from.
-        use_sex: Whether the sex is an input.
-        batch_size: Radiographs in a batch.
-        flip_share: Share of them seen in the mirror, in [0, 1].
-        seed: Seed of first weights, order and dropout: alike for all heads, so that luck differs less.
-    """
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(seed)
-    batches = _Batches(
-        features,
-        rows,
-        names=(*POOLED_BY[head.pooling], *(("male",) if use_sex else ())),
-        batch_size=min(batch_size, len(rows)),
-        flip_share=flip_share,
-        seed=seed,
-    )
-    ages = features.bone_age_months[rows]
-    model = build_head(
-        head,
-        num_channels=features.average.shape[-1],
-        use_sex=use_sex,
-        mean_months=float(ages.mean()),
-        std_months=float(ages.std()) or 1.0,
-        steps=len(batches) * head.epochs,
-    )
-    model.fit(batches, epochs=head.epochs, shuffle=False, verbose=0, callbacks=[keras.callbacks.TerminateOnNaN()])
-    return model
-
-
-def predict_head(model: keras.Model, features: Features, *, rows: np.ndarray) -> np.ndarray:
-    """Predict bone age in months from what the tower saw, unmirrored.
+        config: How, as `configure` says.
+        experiment: Gives the tower and the augmentation.
+        data: The record folder.
+        labels: Tells ids and ages of the radiographs.
+        learnt: Numbers of the radiographs to learn from.
+        judged: Numbers of those that each epoch is validated on, for whoever watches.
 
     Returns:
-        Shape `(rows,)`, float32.
+        A function from numbers of radiographs to their bone age in months, float32 `(radiographs,)`.
 
     Raises:
-        Diverged: If an answer is no finite number.
+        Diverged: If a loss, or later an answer, is no finite number.
     """
-    inputs = _gather(features, rows, views=0, names=tuple(model.input))
-    return check_finite(model.predict(inputs, batch_size=1024, verbose=0)[:, 0])
+    keras.backend.clear_session()
+    ages, steps = labels.bone_age_months[learnt], len(learnt) // config.batch_size
+    tower = build_tower(experiment).get_weights()
+    config = dataclasses.replace(config, init="none")
+    model = build_to_train(config, mean_months=float(ages.mean()), std_months=float(ages.std()))
+    assign_weights(model.get_layer(config.network), tower)
+    trained = fuse(model)
+    experiment = dataclasses.replace(experiment, train=config)
+    strategy = tf.distribute.get_strategy()
+    batches = training_batches(data, experiment, steps=steps, ids=labels.ids[learnt])
+    validation = distribute(validation_batches(data, config, split="train", ids=labels.ids[judged]), strategy)
+    iterator = iter(distribute(batches, strategy))
+    for epochs in begin_phases(trained, strategy, config=config, steps=steps):
+        with name_damage(data):
+            fit(
+                trained,
+                strategy,
+                config=config,
+                batches=iterator,
+                validation=validation,
+                steps=steps,
+                epochs=epochs,
+                callbacks=[keras.callbacks.TerminateOnNaN()],
+            )
+        if trained.stop_training:
+            raise Diverged("diverged: the loss is no finite number.")
+    return lambda rows: _predict(trained, config, data=data, ids=labels.ids[rows])
 
 
-def check_finite(months: np.ndarray) -> np.ndarray:
-    """Return answers in months as they are.
+def _predict(model: keras.Model, config: TrainConfig, *, data: str | Path, ids: np.ndarray) -> np.ndarray:
+    """Predict bone age in months, in the order of the ids."""
 
-    Raises:
-        Diverged: If one is no finite number.
-    """
+    @tf.function(reduce_retracing=True)
+    def answer(inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+        return model(inputs, training=False)[:, 0]
+
+    found: dict[str, float] = {}
+    with name_damage(data):
+        for batch in read_records(
+            data, split="train", input_size=config.input_size, batch_size=config.batch_size, ids=ids
+        ):
+            inputs, _ = to_example(batch, config)
+            found.update(zip((id.decode() for id in batch["id"].numpy()), answer(inputs).numpy(), strict=True))
+    months = np.array([found[id] for id in ids], np.float32)
     if not np.isfinite(months).all():
-        raise Diverged("diverged: the head answers no finite numbers.")
+        raise Diverged("diverged: the network answers no finite numbers.")
     return months
-
-
-def _gather(
-    features: Features, rows: np.ndarray, *, views: np.ndarray | int, names: tuple[str, ...]
-) -> dict[str, np.ndarray]:
-    gathered = {"average": features.average, "max": features.max}
-    return {
-        name: features.male[rows] if name == "male" else gathered[name][views, rows].astype(np.float32)
-        for name in names
-    }
-
-
-class _Batches(keras.utils.PyDataset):
-    """Batches of features in a new order each epoch, each radiograph seen straight or in the mirror."""
-
-    def __init__(
-        self,
-        features: Features,
-        rows: np.ndarray,
-        *,
-        names: tuple[str, ...],
-        batch_size: int,
-        flip_share: float,
-        seed: int,
-    ):
-        super().__init__()
-        self.features, self.rows, self.names = features, rows, names
-        self.batch_size, self.flip_share = batch_size, flip_share
-        self.generator = np.random.default_rng(seed)
-        self.on_epoch_end()
-
-    def __len__(self) -> int:
-        return len(self.rows) // self.batch_size
-
-    def on_epoch_end(self) -> None:
-        """Draw the order and the views of the next epoch."""
-        self.order = self.generator.permutation(self.rows)
-        self.views = (self.generator.random(len(self.rows)) < self.flip_share).astype(int)
-
-    def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        part = slice(index * self.batch_size, (index + 1) * self.batch_size)
-        rows, views = self.order[part], self.views[part]
-        return _gather(self.features, rows, views=views, names=self.names), self.features.bone_age_months[rows]

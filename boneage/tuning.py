@@ -1,9 +1,9 @@
-"""Search for the head of a network: many on the features of its frozen tower, then the best with the tower.
+"""Search for the head of a network, each trained with its tower.
 
-In the first stage a head is trained in seconds. In the second the best few are trained end to end, which tells whether
-their order carries over. Both judge by a part of the training split; the validation split is never read. A second part
-judges no trial: on it the best head is compared with 16Bit's, because the best of many looks better than it is where it
-was chosen.
+Heads on the features of a frozen tower train in seconds, but their order says nothing of the order with the tower, as
+experiments/README.md tells. Trials are judged by a part of the training split; the validation split is never read. A
+second part judges no trial: on it the best head is compared with 16Bit's, because the best of many looks better than it
+is where it was chosen.
 """
 
 import dataclasses
@@ -15,8 +15,7 @@ from typing import Any
 import pandas as pd
 
 from boneage.config import ConfigError, Experiment, load_experiment, to_json
-from boneage.end_to_end import list_settings
-from boneage.features import read_features
+from boneage.heads import build_tower, check_sizes, hash_weights, read_labels
 from boneage.oracles import TUNERS
 from boneage.relay import ALONE, CHIEF, Relay, TuningFailed, ask_chief, read_name, serve
 from boneage.tracking import TUNING_EXPERIMENT, Tracker, list_params, start_tracking
@@ -28,7 +27,7 @@ from tfrecords.write import write_json, write_text
 
 __all__ = ["TuningFailed", "TuningResult", "tune"]
 
-STATE_FILE, FEATURES_FOLDER = "search.json", "features"
+STATE_FILE = "search.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +36,8 @@ class TuningResult:
 
     Args:
         folder: Where it is kept.
-        trials: One row a trial: `number`, `kind` ("16bit", "network" or "search", and "end_to_end" for a head that was
-            trained again with its tower, under its number), `status` ("completed" or "failed"), `val_mae_months`,
-            `seconds`, `worker`, `input_size`, `trainable`, what the head is and how it was trained, and `message`.
+        trials: One row a trial: `number`, `kind` ("16bit", "network" or "search"), `status` ("completed" or "failed"),
+            `val_mae_months`, `seconds`, `worker`, what the head is and how it was trained, and `message`.
         summary: What `tune.json` holds.
     """
 
@@ -60,10 +58,10 @@ def tune(
     tracking_uri: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> TuningResult | None:
-    """Search for the head that reads bone age best, on a frozen tower at first and with it then.
+    """Search for the head that reads bone age best, each trained with its tower as `boneage.train` would.
 
-    The first two trials are 16Bit's head and the network's own; both are trained end to end too. A search that was
-    killed goes on where it was when it is called again; so does a finished one with more trials.
+    The first two trials are 16Bit's head and the network's own. A search that was killed goes on where it was when it
+    is called again; so does a finished one with more trials.
 
     Under KerasTuner's environment variables, see `boneage.relay`, several processes share one search: the same call in
     each of them, with a folder that they share. A worker that was killed goes on when it is called again; where it was
@@ -72,8 +70,8 @@ def tune(
     Args:
         experiment: The experiment, or its TOML file, with its table `[tune]`.
         data: The record folder; only its split `train` is read.
-        out: Folder of the search. What the tower sees is kept in `features` beside it.
-        num_trials: Number of trials on the frozen tower, the two references among them.
+        out: Folder of the search.
+        num_trials: Number of trials, the two references among them.
         tuner: `"hyperband"`, `"bayesian"`, `"random"` or `"grid"`.
         seed: Seed of the division, the search, and each head.
         overrides: `key=value` changes to the experiment's file.
@@ -95,20 +93,20 @@ def tune(
         experiment = load_experiment(experiment, overrides=overrides)
     if experiment.train.task != "age":
         raise ConfigError(f"a search is for the task 'age'. Received: {experiment.train.task!r}.")
-    list_settings(experiment)
+    check_sizes(experiment)
     info, out, name = read_info(data), Path(out), read_name()
     described = split_info(info, "train", folder=data)
     if described["num_labelled"] < described["num_records"]:
         raise RecordsError(f"{data}: split 'train' has records without bone age; a search needs every label.")
 
     def open_search() -> tuple[Search, dict[str, Any]]:
-        features = read_features(experiment, data=data, folder=out.parent / FEATURES_FOLDER)
-        state = _open(out, experiment, digest=info["digest"], tower=features.tower_sha256, tuner=tuner, seed=seed)
-        return Search(experiment, features, data=data, folder=out, seed=seed, name=name), state
+        tower = hash_weights(build_tower(experiment))
+        state = _open(out, experiment, digest=info["digest"], tower=tower, tuner=tuner, seed=seed)
+        return Search(experiment, read_labels(data), data=data, folder=out, seed=seed, name=name), state
 
     if name not in (ALONE, CHIEF):
         with ask_chief() as oracle:
-            # The answer, which the chief repeats, means that features and folder are there.
+            # The answer, which the chief repeats, means that the folder is there.
             oracle.create_trial(name)
             if not (out / STATE_FILE).exists():
                 raise TuningFailed(f"{out}: the chief's search is not here; give all workers an --out that they share.")
@@ -133,7 +131,7 @@ def tune(
         tried = [each for each in trials if each["kind"] == "search"]
         if not any(each["status"] == "completed" for each in tried):
             raise TuningFailed(f"{out}: no head of the search could be trained; the last says: {tried[-1]['message']}")
-        summary = summarise_search(trials, search.features, compared=search.compared, folds=search.folds, state=state)
+        summary = summarise_search(trials, search.labels, compared=search.compared, folds=search.folds, state=state)
         write_json(out / "tune.json", summary)
         best = summary["best"][0]
         tracker.log_metrics({name: best[name] for name in ("val_mae_months", "compared_mae_months")})
@@ -147,8 +145,7 @@ def _report(brought: dict[str, Any], *, tracker: Tracker, progress: Callable[[st
     mae, seconds = brought["val_mae_months"], brought["seconds"]
     title = f"trial {brought['number']} ({brought['kind']})"
     with tracker.start_child(title) as child:
-        about = {name: brought[name] for name in ("kind", "worker", "input_size", "trainable", "status")}
-        child.log_params({**about, **{f"head.{name}": value for name, value in brought["head"].items()}})
+        child.log_params({name: brought[name] for name in ("kind", "worker", "status")} | brought["settings"])
         child.log_metrics({"seconds": seconds, **({} if mae is None else {"val_mae": mae})})
     if progress:
         progress(f"{title}: {brought['message'] if mae is None else f'{mae:.2f} months'}, {seconds:.0f} s")

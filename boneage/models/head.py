@@ -1,11 +1,11 @@
-"""The head of a network: from what the tower saw, and the sex, to bone age; the same on a tower as on kept features."""
+"""The head of a network: from what the tower saw, and the sex, to bone age."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 
-POOLED_BY = {"average": ("average",), "max": ("max",), "both": ("average", "max")}
+_POOLED_BY = {"average": ("average",), "max": ("max",), "both": ("average", "max")}
 
 
 @keras.saving.register_keras_serializable(package="boneage")
@@ -31,7 +31,7 @@ def pool(feature_map: Any, pooling: str) -> list[Any]:
     """
     kinds = {"average": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
     names = ("pool", "pool_max")
-    return [kinds[each](name=name)(feature_map) for each, name in zip(POOLED_BY[pooling], names, strict=False)]
+    return [kinds[each](name=name)(feature_map) for each, name in zip(_POOLED_BY[pooling], names, strict=False)]
 
 
 def add_hidden_layers(

@@ -60,7 +60,7 @@ def test_overrides_by_bare_and_by_full_name(tmp_path):
         ("[tune]\nunits = []\n", "`units` must name one or more different values. Received: []."),
         ("[tune]\npoolings = ['mean']\n", "`poolings` must be one of average, max, both. Received: 'mean'."),
         ("[tune]\nlearning_rates = [1e-2, 1e-3]\n", "`learning_rates` must be a positive lowest and highest value."),
-        ("[tune]\nfine_epochs = -1\n", "`fine_epochs` must not be negative. Received: -1."),
+        ("[tune]\nbest_k = 0\n", "`best_k` must be positive. Received: 0."),
         ("[tune]\ninput_sizes = [0]\n", "`input_sizes` must be positive. Received: [0]."),
         ("[tune]\ntrainables = ['tower']\n", "`trainables` must be 'all', 'head' or a positive number of layers."),
         ("[tune]\nnum_folds = 0\n", "`num_folds` must be positive. Received: 0."),

@@ -6,10 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-import boneage.trials
-from boneage.config import AugmentConfig, Experiment, TrainConfig, TuneConfig
-from boneage.features import read_features
-from boneage.heads import Diverged, predict_head, reference_heads, train_head
+from boneage.config import AugmentConfig, ConfigError, Experiment, TrainConfig, TuneConfig
+from boneage.heads import Diverged
 from boneage.trials import divide
 from boneage.tuning import TuningFailed, tune
 from boneage.tuning_report import lay_out
@@ -27,12 +25,8 @@ TUNE = TuneConfig(
     optimizers=("adamw",),
     weight_decays=(0.01, 0.01),
     trial_epochs=9,
-    trial_batch_size=8,
-    fine_epochs=0,
 )
-EXPERIMENT = Experiment(
-    "tiny", TrainConfig(input_size=32, init="none", batch_size=8), AugmentConfig(flip_share=0.5), TUNE
-)
+EXPERIMENT = Experiment("tiny", TrainConfig(input_size=32, init="none", batch_size=8), AugmentConfig(), TUNE)
 
 
 def tiny_tower(name, *, input_size) -> keras.Model:
@@ -50,47 +44,51 @@ def _small():
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory):
-    """A folder in which the features are computed once for all tests."""
-    return tmp_path_factory.mktemp("tuning")
-
-
-@pytest.fixture(scope="module")
-def features(_small, prepared, workplace):
-    return read_features(EXPERIMENT, data=prepared.folder, folder=workplace / "features")
+def workplace(prepared, tmp_path_factory):
+    """A folder beside records that only the training split is left of."""
+    folder = tmp_path_factory.mktemp("tuning")
+    shutil.copytree(prepared.folder, folder / "records")
+    for split in ("validation", "test"):
+        for shard in (folder / "records").glob(f"{split}-*"):
+            shard.unlink()
+    return folder
 
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Stands for training: the heads that were trained, each of which answers as its learning rate says."""
-    heads = []
+    """Stands for training: what was trained; the network answers as its learning rate says."""
+    configs = []
 
-    def train(head, features, **_):
-        heads.append(head)
-        return head
-
-    def predict(head, features, *, rows):
-        return features.bone_age_months[rows, 0] + np.float32(100 * head.learning_rate)
+    def train(config, experiment, *, labels, **_):
+        configs.append(config)
+        return lambda rows: labels.bone_age_months[rows] + np.float32(100 * config.learning_rate)
 
     monkeypatch.setattr("boneage.trials.train_head", train)
-    monkeypatch.setattr("boneage.trials.predict_head", predict)
-    return heads
+    return configs
+
+
+def search(workplace, name, *, experiment=EXPERIMENT, **options):
+    settings = {"num_trials": 5, "tuner": "random", "tracking_uri": "none"} | options
+    return tune(experiment, data=workplace / "records", out=workplace / name, **settings)
+
+
+def change(**changes) -> Experiment:
+    return dataclasses.replace(EXPERIMENT, tune=dataclasses.replace(TUNE, **changes))
 
 
 @pytest.fixture(scope="module")
-def finished(_small, prepared, workplace):
+def finished(_small, workplace):
     """A search that truly trains, tracked in MLflow."""
-    small = dataclasses.replace(EXPERIMENT, tune=dataclasses.replace(TUNE, trial_epochs=1))
-    uri = f"sqlite:///{workplace / 'store' / 'mlflow.db'}"
-    told = []
-    options = {"num_trials": 3, "tuner": "random", "tracking_uri": uri, "progress": told.append}
-    return tune(small, data=prepared.folder, out=workplace / "finished", **options), uri, told
+    uri, told = f"sqlite:///{workplace / 'store' / 'mlflow.db'}", []
+    options = {"num_trials": 4, "tracking_uri": uri, "progress": told.append}
+    return search(workplace, "finished", experiment=change(trial_epochs=1), **options), uri, told
 
 
 def test_reports_every_trial_and_what_the_best_is_worth(finished, prepared):
     result, _, told = finished
-    assert result.trials["kind"].tolist() == ["16bit", "network", "search"]
-    assert (result.folder / "trials.csv").read_text().count("\n") == 4
+    assert result.trials["kind"].tolist() == ["16bit", "network", "search", "search"]
+    assert result.trials["val_mae_months"].between(1, 300).all()
+    assert (result.folder / "trials.csv").read_text().count("\n") == 5
     summary = json.loads((result.folder / "tune.json").read_text())
     assert summary == json.loads(json.dumps(result.summary))
     assert summary["data_digest"] == prepared.info["digest"]
@@ -99,8 +97,10 @@ def test_reports_every_trial_and_what_the_best_is_worth(finished, prepared):
     against = summary["best_against"]["16bit"]
     assert against["num_images"] == summary["num_compared"]
     assert against["mae_months"] == pytest.approx(summary["best"][0]["compared_mae_months"], abs=1e-3)
-    assert lay_out(summary).row_count == 3
-    assert len(told) == 3
+    table = lay_out(summary)
+    assert table.row_count == 4
+    assert "Best against 16bit when compared: " in table.caption
+    assert len(told) == 4
 
 
 def test_tracks_each_trial_below_the_search(finished):
@@ -113,22 +113,16 @@ def test_tracks_each_trial_below_the_search(finished):
     children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert sorted(run.data.metrics["val_mae"] for run in children) == sorted(result.trials["val_mae_months"])
     assert {run.data.params["kind"] for run in children} == {"16bit", "network", "search"}
+    assert {run.data.params["input_size"] for run in children} == {"32"}
     assert parent.data.metrics["val_mae_months"] == result.summary["best"][0]["val_mae_months"]
-
-
-def test_the_references_are_16bits_head_and_the_networks_own():
-    heads = reference_heads(TrainConfig(loss="huber"), TUNE)
-    assert heads["16bit"].head_units == (1000, 1000)
-    assert heads["network"].head_units == (256,)
-    assert all((head.sex_units, head.sex_joins, head.loss) == (32, "before", "huber") for head in heads.values())
 
 
 @pytest.mark.parametrize("tuner", ["hyperband", "bayesian", "random", "grid"])
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_a_killed_search_goes_on_and_repeats_nothing(tuner, prepared, workplace, trained, monkeypatch):
+def test_a_killed_search_goes_on_and_repeats_nothing(tuner, workplace, trained, monkeypatch):
     monkeypatch.setattr("boneage.oracles.NUM_INITIAL_TRIALS", 4)
-    options = {"data": prepared.folder, "num_trials": 10, "tuner": tuner, "tracking_uri": "none"}
-    whole = tune(EXPERIMENT, out=workplace / f"whole-{tuner}", **options)
+    options = {"num_trials": 10, "tuner": tuner}
+    whole = search(workplace, f"whole-{tuner}", **options)
     expected = list(trained)
     assert len(expected) == len(whole.trials) == 10
     trained.clear()
@@ -140,108 +134,77 @@ def test_a_killed_search_goes_on_and_repeats_nothing(tuner, prepared, workplace,
         if line.startswith("trial 6"):
             raise KeyboardInterrupt
 
-    out = workplace / f"killed-{tuner}"
+    name = f"killed-{tuner}"
     # Once when a trial was kept but the oracle did not know of it, once before a trial was kept.
     with pytest.raises(KeyboardInterrupt):
-        tune(EXPERIMENT, out=out, progress=tell, **options)
+        search(workplace, name, progress=tell, **options)
     assert trained == expected[:6]
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("boneage.trials.predict_head", killed)
-        tune(EXPERIMENT, out=out, **options)
-    assert trained.pop() == expected[6]
-    resumed = tune(EXPERIMENT, out=out, **options)
+        patch.setattr("boneage.trials.train_head", killed)
+        search(workplace, name, **options)
+    resumed = search(workplace, name, **options)
     assert trained == expected
     assert resumed.trials["val_mae_months"].tolist() == whole.trials["val_mae_months"].tolist()
     # A finished search trains nothing when it is asked for again, and goes on when asked for more.
-    tune(EXPERIMENT, out=out, **options)
+    search(workplace, name, **options)
     assert len(trained) == 10
-    tune(EXPERIMENT, out=out, **{**options, "num_trials": 11})
+    search(workplace, name, **{**options, "num_trials": 11})
     assert len(trained) == 11
 
 
-def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(prepared, workplace, trained, monkeypatch):
-    real = boneage.trials.predict_head
-
-    def predict(head, features, *, rows):
-        if len(trained) == 4:
-            raise Diverged("diverged: the head answers no finite numbers.")
-        if len(trained) == 5:
+def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(workplace, trained, monkeypatch):
+    def train(config, experiment, *, labels, **_):
+        trained.append(config)
+        if len(trained) == 1:
             raise MemoryError
-        return real(head, features, rows=rows)
+        if len(trained) == 4:
+            raise Diverged("diverged: the loss is no finite number.")
+        return lambda rows: labels.bone_age_months[rows] + np.float32(1)
 
-    monkeypatch.setattr("boneage.trials.predict_head", predict)
-    options = {"num_trials": 7, "tuner": "random", "tracking_uri": "none"}
-    result = tune(EXPERIMENT, data=prepared.folder, out=workplace / "failing", **options)
-    assert result.trials["status"].tolist() == ["completed"] * 3 + ["failed"] * 2 + ["completed"] * 2
-    assert result.trials["message"].tolist()[3:5] == ["diverged: the head answers no finite numbers.", "out of memory"]
+    monkeypatch.setattr("boneage.trials.train_head", train)
+    result = search(workplace, "failing", num_trials=6)
+    assert result.trials["status"].tolist() == ["failed", "completed", "completed", "failed", "completed", "completed"]
+    assert result.trials["message"].tolist()[0] == "out of memory"
+    assert result.trials["message"].tolist()[3] == "diverged: the loss is no finite number."
     assert result.summary["num_failed"] == 2
+    # 16Bit's head is the one that ran out of memory.
+    assert result.summary["best_against"].keys() == {"network"}
 
 
-def test_a_search_of_which_nothing_comes_says_so(prepared, workplace, trained, monkeypatch):
-    def diverge(*_, **__):
+def test_a_search_of_which_nothing_comes_says_so(workplace, trained, monkeypatch):
+    def diverge(config, *_, **__):
+        trained.append(config)
         raise Diverged("diverged: no numbers.")
 
-    monkeypatch.setattr("boneage.trials.predict_head", diverge)
-    options = {"num_trials": 6, "tuner": "hyperband", "tracking_uri": "none"}
+    monkeypatch.setattr("boneage.trials.train_head", diverge)
     with pytest.raises(TuningFailed, match="no head of the search could be trained; the last says: diverged"):
-        tune(EXPERIMENT, data=prepared.folder, out=workplace / "hopeless", **options)
+        search(workplace, "hopeless", num_trials=6, tuner="hyperband")
     assert len(trained) == 6
 
 
-def test_never_reads_the_validation_split_and_computes_features_once(prepared, tmp_path, trained, monkeypatch):
-    records = tmp_path / "records"
-    shutil.copytree(prepared.folder, records)
-    for split in ("validation", "test"):
-        for shard in records.glob(f"{split}-*"):
-            shard.unlink()
-    options = {"data": records, "num_trials": 3, "tuner": "random", "tracking_uri": "none"}
-    tune(EXPERIMENT, out=tmp_path / "first", **options)
-
-    def read(*_, **__):
-        raise AssertionError("the features were kept")
-
-    monkeypatch.setattr("boneage.features.read_records", read)
-    tune(EXPERIMENT, out=tmp_path / "second", **options)
-    assert len(list((tmp_path / "features").iterdir())) == 1
-    with pytest.raises(AssertionError):
-        tune(dataclasses.replace(EXPERIMENT, augment=AugmentConfig(flip_share=0)), out=tmp_path / "third", **options)
+def test_sizes_and_layers_may_be_searched_too(workplace, trained):
+    result = search(workplace, "sizes", experiment=change(input_sizes=(32, 48), trainables=("head", 1)), num_trials=30)
+    tried = {(config.input_size, config.trainable) for config in trained[2:]}
+    assert tried == {(32, "head"), (32, 1), (48, "head"), (48, 1)}
+    assert {*zip(result.trials["input_size"], result.trials["trainable"], strict=True)} == tried | {(32, "all")}
+    assert "the head and 1 layers learning" in str([*lay_out(result.summary).columns[1].cells])
+    with pytest.raises(ConfigError, match=r"`input_sizes` must be at least 32 for efficientnet_lite0\. Received: 16\."):
+        search(workplace, "small", experiment=change(input_sizes=(64, 16)))
 
 
-def test_features_are_of_both_views_and_a_damaged_file_is_made_anew(features, prepared, workplace, tmp_path):
-    assert features.average.shape == features.max.shape == (2, 32, 6)
-    assert features.average.dtype == np.float16
-    assert np.abs(features.max[0] - features.max[1]).max() > 0.01
-    (kept,) = (workplace / "features").iterdir()
-    damaged = bytearray(kept.read_bytes())
-    damaged[len(damaged) // 2] ^= 255
-    (tmp_path / kept.name).write_bytes(damaged)
-    again = read_features(EXPERIMENT, data=prepared.folder, folder=tmp_path)
-    np.testing.assert_allclose(again.average, features.average, atol=2e-3)
-    assert again.ids.tolist() == features.ids.tolist()
+def test_each_fold_is_judged_by_what_learnt_from_the_others(workplace, monkeypatch):
+    parts = []
 
+    def train(config, experiment, *, labels, learnt, judged, **_):
+        parts.append((set(learnt), set(judged)))
+        return lambda rows: labels.bone_age_months[rows] + np.float32(2)
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"pooling": "both", "sex_joins": "after", "optimizer": "sgd", "learning_rate": 1e-3, "head_units": (4,)},
-        {"pooling": "max", "optimizer": "adam", "dropout": 0.2, "loss": "log_cosh", "head_units": ()},
-    ],
-)
-def test_trains_any_head_and_repeats_it_by_its_seed(changes, features):
-    head = dataclasses.replace(reference_heads(EXPERIMENT.train, TUNE)["network"], epochs=1, **changes)
-    options = {"rows": np.arange(24), "use_sex": True, "batch_size": 8, "flip_share": 0.5, "seed": 3}
-    first, second = (
-        predict_head(train_head(head, features, **options), features, rows=np.arange(24, 32)) for _ in range(2)
-    )
-    np.testing.assert_array_equal(first, second)
-
-
-def test_a_head_that_diverges_says_so(features):
-    head = reference_heads(EXPERIMENT.train, TUNE)["network"]
-    hot = dataclasses.replace(head, optimizer="sgd", loss="mse", learning_rate=1e20, epochs=2)
-    model = train_head(hot, features, rows=np.arange(32), use_sex=False, batch_size=8, flip_share=0.0, seed=0)
-    with pytest.raises(Diverged):
-        predict_head(model, features, rows=np.arange(32))
+    monkeypatch.setattr("boneage.trials.train_head", train)
+    result = search(workplace, "folds", experiment=change(num_folds=3), num_trials=3)
+    assert len(parts) == 3 * 3
+    assert all(not learnt & judged for learnt, judged in parts)
+    assert sum(len(judged) for _, judged in parts[:3]) == result.summary["num_judged"]
+    assert result.trials["val_mae_months"].tolist() == [2.0] * 3
 
 
 @pytest.mark.parametrize("num_folds", [1, 3])
@@ -257,10 +220,9 @@ def test_divides_by_id_alone(num_folds):
         divide(ids[:2], seed=1, num_folds=num_folds)
 
 
-def test_refuses_the_folder_of_another_search(prepared, workplace, trained):
-    options = {"data": prepared.folder, "out": workplace / "taken", "num_trials": 3, "tracking_uri": "none"}
-    tune(EXPERIMENT, tuner="random", **options)
+def test_refuses_the_folder_of_another_search(workplace, trained):
+    search(workplace, "taken", num_trials=3)
     with pytest.raises(TuningFailed, match="a search with another tuner"):
-        tune(EXPERIMENT, tuner="grid", **options)
+        search(workplace, "taken", num_trials=3, tuner="grid")
     with pytest.raises(ValueError, match="Did you mean 'bayesian'"):
-        tune(EXPERIMENT, tuner="bayes", **options)
+        search(workplace, "taken", tuner="bayes")
