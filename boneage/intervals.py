@@ -5,6 +5,7 @@ errors did on validation, among those of the same sex whose predicted age lies i
 the young and the old are harder. The bands are of the predicted age, since no other is known.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -76,3 +77,18 @@ def find_half_width(widths: dict[str, dict[str, float]], *, sex: str | None, pre
     """Return how far the interval of a prediction reaches, in months; the wider one where the sex is not known."""
     band = find_band(predicted_months)
     return max(widths[each][band] for each in ([sex] if sex else SEXES))
+
+
+def span_interval(widths: dict[str, dict[str, float]], answers: Mapping[str | None, float]) -> tuple[float, float]:
+    """Return the interval that holds those of all sexes that a radiograph may be of.
+
+    Args:
+        widths: Half widths in months, by sex and by band of predicted age.
+        answers: The bone age in months, for each of these sexes; None is a sex that is not known.
+
+    Returns:
+        Its ends in months, the lower one never below 0.
+    """
+    reaches = {sex: find_half_width(widths, sex=sex, predicted_months=months) for sex, months in answers.items()}
+    low = min(months - reaches[sex] for sex, months in answers.items())
+    return max(low, 0.0), max(months + reaches[sex] for sex, months in answers.items())

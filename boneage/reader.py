@@ -9,14 +9,15 @@ from jaxtyping import UInt8
 
 from boneage.bundle import DEFAULT_BUNDLE, DEFAULT_SEX_BUNDLE, Bundle, BundleError, load_bundle, seal
 from boneage.config import build
-from boneage.intervals import find_half_width
+from boneage.intervals import span_interval
 from boneage.reference import Reference, load_reference
 from preprocessing.hand import Hand
 from preprocessing.pipeline import PreprocessingConfig, fingerprint, process
 from preprocessing.radiograph import Radiograph, UnreadableImage
-from tfrecords.schema import male_from_sex, sex_from_male
+from tfrecords.schema import SEXES, male_from_sex, sex_from_male
 
-# How sure the image must be of the other sex before the recorded one is called into question.
+# How sure the image must be of the other sex before the recorded one is called into question, and of a sex that nobody
+# recorded before the interval leaves out the other.
 SEX_DOUBT_SHARE = 0.95
 
 
@@ -26,7 +27,8 @@ class Reading:
 
     Args:
         bone_age_months: The bone age, in months.
-        low_months: Lower end of its interval, never below 0; NaN where the bundle knows none.
+        low_months: Lower end of its interval, never below 0; NaN where the bundle knows none. Where the sex is told by
+            the image, and not surely, the interval spans those of both sexes.
         high_months: Upper end.
         sex: The sex that it holds for, `"female"`, `"male"`, or None where the network asks for none.
         male_share: Probability of a boy by the image, in [0, 1]; NaN without a network that tells it.
@@ -98,6 +100,7 @@ class Reader:
             )
         prepared = process(radiograph, self.config, path=path)
         male_share, warnings = float("nan"), []
+        plausible: tuple[str | None, ...] = (sex,)
         if self.sex is not None:
             # A network without a sex input is never shown the value given here.
             look = self.sex.fit(prepared.image)[None]
@@ -105,17 +108,20 @@ class Reader:
             if sex is None:
                 sex = sex_from_male(male_share)
                 warnings.append("sex_from_image")
+                plausible = (sex,) if max(male_share, 1 - male_share) > SEX_DOUBT_SHARE else SEXES
             elif (1 - male_share if sex == "male" else male_share) > SEX_DOUBT_SHARE:
                 warnings.append("sex_looks_wrong")
-        male = np.array([[male_from_sex(sex) if sex else 0.0]], np.float32)
-        months = float(self.age.predict_batch(self.age.fit(prepared.image)[None], male, views=views)[0])
-        reach = float("nan")
+        looks = np.repeat(self.age.fit(prepared.image)[None], len(plausible), axis=0)
+        male = np.array([[male_from_sex(each) if each else 0.0] for each in plausible], np.float32)
+        answers = dict(zip(plausible, self.age.predict_batch(looks, male, views=views).tolist(), strict=True))
+        low, high = float("nan"), float("nan")
         if interval := self.age.metadata.get("interval"):
-            reach = find_half_width(interval["half_width_months"], sex=sex, predicted_months=months)
+            low, high = span_interval(interval["half_width_months"], answers)
+        months = answers[sex]
         return Reading(
             bone_age_months=months,
-            low_months=float(np.maximum(months - reach, 0)),  # NaN stays NaN
-            high_months=months + reach,
+            low_months=low,
+            high_months=high,
             sex=sex,
             male_share=male_share,
             sds=self.reference.score(months, chronological_age_months=chronological_age_months, sex=sex),

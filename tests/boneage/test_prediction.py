@@ -177,12 +177,12 @@ def test_interval_is_that_of_sex_and_band(bundle, radiographs, tmp_path):
         assert row["high_months"] == pytest.approx(row["bone_age_months"] + reach)
 
 
-def save_sex(folder, *, threshold, image_size_px=32):
-    """A bundle that takes bright images, of a mean grey above the threshold, for boys, and is sure of it."""
+def save_sex(folder, *, threshold, slope=100, image_size_px=32):
+    """A bundle that takes bright images, of a mean grey above the threshold, for boys, and is sure of it if steep."""
     image = keras.Input((32, 32, 1), name="image")
     dense = keras.layers.Dense(1, activation="sigmoid", name="male_share")
     model = keras.Model({"image": image}, dense(keras.layers.GlobalAveragePooling2D(name="pool")(image)))
-    dense.set_weights([np.float32([[100]]), np.float32([-100 * threshold])])
+    dense.set_weights([np.float32([[slope]]), np.float32([-slope * threshold])])
     config = PreprocessingConfig(segmenter="none", image_size_px=image_size_px)
     metadata = {"task": "sex", "input_size": 32, "use_sex": False, "views": "one"}
     described = {"preprocessing": dataclasses.asdict(config), "fingerprint": fingerprint(config)}
@@ -199,6 +199,21 @@ def test_sex_of_the_image_warns_and_fills_in(bundle, radiographs, tmp_path):
     unknown = predict(radiographs / "1.png", bundle=bundle, sex_bundle=girls)
     assert (unknown["warnings"][0], unknown["sex"][0], unknown["accepted"][0]) == ("sex_from_image", "female", True)
     assert unknown["bone_age_months"][0] == pytest.approx(recorded["bone_age_months"][0] - 10, abs=1e-3)
+
+
+def test_interval_spans_both_sexes_where_the_image_is_not_sure(bundle, radiographs, tmp_path):
+    bands = ("0-5", "5-10", "10-13", "13-16", "16+")
+    interval = {"half_width_months": {"female": dict.fromkeys(bands, 20.0), "male": dict.fromkeys(bands, 5.0)}}
+    known = copy_bundle(tmp_path / "known", bundle, interval=interval)
+    ends = {}
+    for name, slope in (("sure", 100), ("unsure", 1)):
+        sex = save_sex(tmp_path / name, threshold=0.2, slope=slope)
+        answer = predict(radiographs / "1.png", bundle=known, sex_bundle=sex).loc[0]
+        assert (answer["sex"], answer["bone_age_months"]) == ("male", pytest.approx(60, abs=0.5))
+        ends[name] = (answer["low_months"], answer["high_months"])
+    assert ends["sure"] == pytest.approx((55, 65), abs=0.5)
+    # A girl of this image would be 50 months old, by 20 to either side.
+    assert ends["unsure"] == pytest.approx((30, 70), abs=0.5)
 
 
 def test_bundles_that_do_not_belong_together_are_refused(bundle, radiographs, tmp_path):
