@@ -57,6 +57,7 @@ BENCHMARKS = {
     "clicking": ("clicking", ("files", "masks", "folds"), ()),
     "orienting": ("hands", ("source", "table", "split"), ()),
     "gating": ("hands", ("source",), ()),
+    "measuring": ("records", ("data",), ()),
     "staging": ("hands", ("files",), ()),
     "disturbing": ("disturbing", ("bundle", "other", "source", "split"), ()),
     "starting": ("serving", ("files",), ()),

@@ -259,6 +259,17 @@ def test_gating(load, hands):
         assert row["share"] > 0.7, row
 
 
+def test_measuring(load, drawn, records, tmp_path):
+    made = prepare(drawn, out=tmp_path / "hands", config=PreprocessingConfig(), workers=1)
+    rows = {row["threshold"]: row for row in load("records").measuring(made.folder)}
+    assert rows["min_area_share"]["number"] == NUM_DRAWN
+    assert rows["min_area_share"]["smallest"] <= rows["max_area_share"]["median"] <= rows["max_area_share"]["largest"]
+    rejected = (made.folder / "rejected.csv").read_text().count("unsure_orientation")
+    assert rows["max_landmark_doubt"]["beyond"] + rows["min_side_margin"]["beyond"] >= rejected
+    with pytest.raises(load("measure").BenchmarkFailed, match="segmenter 'none'"):
+        load("records").measuring(records)
+
+
 @pytest.mark.slow
 def test_staging(load, hands):
     reading, stage, *_ = load("hands").staging(hands / "radiographs", repeats=1)
