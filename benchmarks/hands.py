@@ -1,18 +1,17 @@
-"""The benchmarks of the hand stage: outlines, how hands lie, what the gate lets through, and how long it all takes."""
+"""The benchmarks of the hand stage: outlines, how hands lie, and how long it all takes."""
 
 import dataclasses
 import functools
 import importlib.util
 import resource
 import sys
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
-from measure import BenchmarkFailed, Row, alternate, clock, ratios, rounded, spread
+from measure import Row, alternate, clock, ratios, rounded, spread
 
 from preprocessing.contrast import find_percentiles, stretch_contrast
 from preprocessing.crop import thin
@@ -29,7 +28,6 @@ from preprocessing.read import read_radiograph
 from preprocessing.segmentation import Segmentation, Segmenter, segment_prompted
 from preprocessing.segmenters import get_segmenter
 from preprocessing.splits import read_split_file
-from preprocessing.synthetic import draw_radiograph
 
 LARGEST_PX = 4096
 
@@ -60,7 +58,7 @@ def segmenting(files: Path, masks: Path, folds: Path, *, num_folds: int = 5, see
             for pair in fold:
                 pixels, truth = look(pair)
                 for method, segmenter in methods.items():
-                    hand = _find(pixels, segmenter)
+                    hand = find(pixels, segmenter)
                     found.setdefault(method, []).append(score_mask(hand.segmentation.mask, truth=truth)["dice"])
         for method, dices in found.items():
             if change == "as they are" or method == "hand-SAM" or method.startswith("U-Net"):
@@ -77,7 +75,8 @@ def segmenting(files: Path, masks: Path, folds: Path, *, num_folds: int = 5, see
     return rows
 
 
-def _find(pixels: np.ndarray, segmenter: Segmenter) -> Hand:
+def find(pixels: np.ndarray, segmenter: Segmenter) -> Hand:
+    """Find the hand of a picture of any grey range, uint8 `(height, width)`, behind the gate as it comes."""
     low, high = find_percentiles(pixels, 1.0, 99.0)
     return find_hand(stretch_contrast(pixels), segmenter=segmenter, grey_levels=high - low, gate=Gate())
 
@@ -197,7 +196,7 @@ def _measure_pose(
         matrix, size = turn_matrix(pixels.shape, degrees)
         pixels = cv2.warpAffine(pixels, matrix, size, flags=cv2.INTER_LINEAR)
         points = points @ matrix[:, :2].T + matrix[:, 2]
-    hand = _find(pixels, get_segmenter(config.segmenter))
+    hand = find(pixels, get_segmenter(config.segmenter))
     true = find_pose(points)
     if hand.pose is None or hand.landmarks is None:
         return {"angle_error": 180.0, "side_right": False, "kept": np.nan, "accepted": False}
@@ -211,159 +210,6 @@ def _measure_pose(
         "kept": float((cut - points[WRIST]) @ true_downwards) / true.length_px,
         "accepted": not hand.reasons,
     }
-
-
-def gating(source: Path, *, num_files: int = 2000, num_drawn: int = 100, seed: int = 0) -> list[Row]:
-    """What the gate rejects: radiographs, of which it should reject hardly any, and all that is none.
-
-    Args:
-        source: Folder of radiographs, each with one hand.
-        num_files: How many of them to look at.
-        num_drawn: How many of each kind of picture without one whole hand to make.
-        seed: Seed of the sample and of what is made.
-    """
-    rng = np.random.default_rng(seed)
-    paths = sorted(source.glob("*.png"))
-    if not paths:
-        raise BenchmarkFailed(f"{source}: no PNG files here; name the folder that holds them.")
-    chosen = [paths[each] for each in rng.permutation(len(paths))[:num_files]]
-    kinds: dict[str, Iterator[np.ndarray]] = {
-        "radiographs": (read_radiograph(path).pixels for path in chosen),
-        "blank, noise, gradients, shapes": _draw_nothing(num_drawn, rng=rng),
-        "scikit-image's pictures": _scikit_image(),
-        "pydicom's files": _pydicom(),
-        "drawn: fingers cut off by the frame": _cut_fingers(num_drawn, rng=rng),
-        "drawn: half a hand": _halve(num_drawn, rng=rng),
-        "drawn: two hands": _two_drawn(num_drawn, rng=rng),
-        "radiographs: two hands": _two(chosen[:num_drawn]),
-        "radiographs: half a hand": (_half(read_radiograph(path).pixels) for path in chosen[:num_drawn]),
-    }
-    rows = []
-    for kind, pictures in kinds.items():
-        reasons = [_find(pixels, get_segmenter("hand_sam")).reasons for pixels in pictures]
-        counts = pd.Series([reason for each in reasons for reason in each], dtype=str).value_counts()
-        rejected = sum(bool(each) for each in reasons)
-        rows.append(
-            {
-                "kind": kind,
-                "number": len(reasons),
-                "rejected": rejected,
-                "share": rounded(rejected / max(1, len(reasons))),
-                "reasons": ", ".join(f"{reason} {count}" for reason, count in counts.items()),
-            }
-        )
-    return rows
-
-
-def _draw_nothing(number: int, *, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    for index in range(number):
-        height, width = rng.integers(100, 500, 2)
-        noise = rng.integers(0, 256, (height, width)).astype(np.uint8)
-        match index % 5:
-            case 0:
-                yield np.full((height, width), rng.integers(0, 256), np.uint8)
-            case 1:
-                yield noise
-            case 2:
-                yield cv2.normalize(cv2.GaussianBlur(noise, (0, 0), rng.uniform(2, 20)), None, 0, 255, cv2.NORM_MINMAX)
-            case 3:
-                yield np.tile(np.linspace(0, 255, width).astype(np.uint8), (height, 1))
-            case _:
-                frame = np.full((height, width), rng.integers(0, 60), np.uint8)
-                for _ in range(3):
-                    place = tuple(int(each) for each in rng.integers(0, (width, height)))
-                    cv2.circle(frame, place, int(rng.integers(10, 80)), (int(rng.integers(100, 256)),), -1)
-                yield frame
-
-
-def _scikit_image() -> Iterator[np.ndarray]:
-    import skimage.data
-
-    # Those that come with the package; the others would be fetched.
-    for name in (
-        "astronaut",
-        "binary_blobs",
-        "brick",
-        "camera",
-        "cat",
-        "cell",
-        "checkerboard",
-        "chelsea",
-        "clock",
-        "coffee",
-        "coins",
-        "grass",
-        "gravel",
-        "horse",
-        "hubble_deep_field",
-        "immunohistochemistry",
-        "microaneurysms",
-        "moon",
-        "page",
-        "retina",
-        "rocket",
-        "shepp_logan_phantom",
-        "text",
-    ):
-        try:
-            picture = np.asarray(getattr(skimage.data, name)(), np.float64)
-        except (ModuleNotFoundError, OSError):
-            continue  # it is not in this installation
-        grey = picture.mean(axis=-1) if picture.ndim == 3 else picture
-        yield cv2.normalize(grey, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
-
-
-def _pydicom() -> Iterator[np.ndarray]:
-    import pydicom
-
-    # Those that come with the package; the others would be fetched.
-    for path in sorted((Path(pydicom.__file__).parent / "data" / "test_files").rglob("*.dcm")):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                pixels = np.asarray(pydicom.dcmread(path).pixel_array, np.float64)
-            except Exception:  # many are damaged on purpose, in every way there is
-                continue
-        if pixels.ndim == 2 and min(pixels.shape) >= 32:
-            yield cv2.normalize(pixels, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
-
-
-def _draw(rng: np.random.Generator, **options: object):
-    age = float(rng.uniform(24, 216))
-    sex = str(rng.choice(["female", "male"]))
-    return draw_radiograph(age, sex=sex, seed=int(rng.integers(2**31)), size_px=(400, 320), **options)
-
-
-def _cut_fingers(number: int, *, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    for _ in range(number):
-        drawn = _draw(rng, angle_degrees=0.0)
-        tips, knuckles = drawn.landmarks[[8, 12, 16], 1].min(), drawn.landmarks[[5, 9, 13], 1].max()
-        yield drawn.pixels[round(tips + rng.uniform(0.35, 0.9) * (knuckles - tips)) :]
-
-
-def _half(pixels: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(pixels[:, : pixels.shape[1] // 2])
-
-
-def _halve(number: int, *, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    for _ in range(number):
-        drawn = _draw(rng, angle_degrees=0.0)
-        yield np.ascontiguousarray(drawn.pixels[:, : round(drawn.landmarks[9, 0])])
-
-
-def _two_drawn(number: int, *, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    for _ in range(number):
-        yield _beside_itself(_draw(rng, angle_degrees=0.0).pixels)
-
-
-def _beside_itself(pixels: np.ndarray) -> np.ndarray:
-    """Show both hands of a child, on one film, exposed alike."""
-    return np.hstack([pixels, pixels[:, ::-1]])
-
-
-def _two(paths: list[Path]) -> Iterator[np.ndarray]:
-    for path in paths:
-        yield _beside_itself(read_radiograph(path).pixels)
 
 
 def staging(files: Path, *, repeats: int = 3, seed: int = 0) -> list[Row]:

@@ -1,15 +1,12 @@
-"""The benchmarks of records: reading them, encoding their images, and what was measured of their hands."""
+"""The benchmarks of records: reading them, and encoding their images."""
 
-import csv
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 from measure import BenchmarkFailed, Row, Side, alternate, clock, ratios, rounded, speed_row, spread
 
@@ -19,61 +16,15 @@ from boneage.config import Experiment, build
 from boneage.evaluation import Comparison, compare
 from preprocessing.pipeline import PreprocessingConfig, process
 from preprocessing.prepare import PNG_COMPRESSION
-from preprocessing.quality import Gate
 from preprocessing.read import read_radiograph
 from preprocessing.sources import find_cases
 from tfrecords.framing import read_frames
 from tfrecords.info import read_info, split_info
 from tfrecords.read import read_records, resize
 from tfrecords.schema import Record, decode, male_from_sex
-from tfrecords.write import REJECTED_FILE
 
 PREDICTED_AT_ONCE = 64
 DEFAULTS = Experiment("defaults")
-QUANTILES = {
-    "smallest": 0.0,
-    "0.1%": 0.001,
-    "0.5%": 0.005,
-    "median": 0.5,
-    "99.5%": 0.995,
-    "99.9%": 0.999,
-    "largest": 1.0,
-}
-
-
-def measuring(data: Path) -> list[Row]:
-    """What the gate measured of all radiographs of a folder, the rejected ones too, beside its thresholds.
-
-    Args:
-        data: Record folder whose hands were found.
-
-    Raises:
-        BenchmarkFailed: If no hand was looked for.
-    """
-    described = read_info(data)["splits"].values()
-    shards = [Path(data) / shard["file"] for split in described for shard in split["shards"]]
-    decisions = [decode(frame).decisions for shard in shards for frame in read_frames(shard)]
-    with (Path(data) / REJECTED_FILE).open(newline="", encoding="utf-8") as file:
-        decisions += [row["decisions"] for row in csv.DictReader(file)]
-    measures = pd.DataFrame([json.loads(each).get("measures", {}) for each in decisions if each])
-    if measures.empty:
-        raise BenchmarkFailed(f"{data}: was prepared with the segmenter 'none'; name records of hands.")
-    rows = []
-    for name, threshold in dataclasses.asdict(Gate()).items():
-        side, _, measure = name.partition("_")
-        values = measures[measure].dropna()
-        beyond = values < threshold if side == "min" else values > threshold
-        quantiles = dict(zip(QUANTILES, values.quantile(list(QUANTILES.values())), strict=True))
-        rows.append(
-            {
-                "threshold": name,
-                "value": threshold,
-                **{each: rounded(value) for each, value in quantiles.items()},
-                "number": len(values),
-                "beyond": int(beyond.sum()),
-            }
-        )
-    return rows
 
 
 def reading(

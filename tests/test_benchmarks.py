@@ -253,21 +253,23 @@ def test_orienting(load, hands):
 @pytest.mark.slow
 def test_gating(load, hands):
     pytest.importorskip("skimage", reason="scikit-image lends its pictures")
-    rows = load("hands").gating(hands / "radiographs", num_drawn=5)
+    load("hands")
+    rows = load("gate").gating(hands / "radiographs", num_drawn=5)
     assert rows[0]["kind"] == "radiographs" and rows[0]["number"] == 2
     for row in rows[1:]:
         assert row["share"] > 0.7, row
 
 
 def test_measuring(load, drawn, records, tmp_path):
+    load("hands")
     made = prepare(drawn, out=tmp_path / "hands", config=PreprocessingConfig(), workers=1)
-    rows = {row["threshold"]: row for row in load("records").measuring(made.folder)}
+    rows = {row["threshold"]: row for row in load("gate").measuring(made.folder)}
     assert rows["min_area_share"]["number"] == NUM_DRAWN
     assert rows["min_area_share"]["smallest"] <= rows["max_area_share"]["median"] <= rows["max_area_share"]["largest"]
     rejected = (made.folder / "rejected.csv").read_text().count("unsure_orientation")
     assert rows["max_landmark_doubt"]["beyond"] + rows["min_side_margin"]["beyond"] >= rejected
     with pytest.raises(load("measure").BenchmarkFailed, match="segmenter 'none'"):
-        load("records").measuring(records)
+        load("gate").measuring(records)
 
 
 @pytest.mark.slow
