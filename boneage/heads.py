@@ -200,7 +200,7 @@ def train_head(
     labels: Labels,
     learnt: np.ndarray,
     judged: np.ndarray,
-) -> Callable[[np.ndarray], np.ndarray]:
+) -> tuple[dict[str, list[float]], Callable[[np.ndarray], np.ndarray]]:
     """Train a network on some radiographs of the training split.
 
     It begins with the tower that the experiment names and with a new head, also where `init` has a head to take over,
@@ -215,7 +215,8 @@ def train_head(
         judged: Numbers of those that each epoch is validated on, for whoever watches.
 
     Returns:
-        A function from numbers of radiographs to their bone age in months, float32 `(radiographs,)`.
+        What `boneage.loop.fit` tells of each epoch, and a function from numbers of radiographs to their bone age in
+        months, float32 `(radiographs,)`.
 
     Raises:
         Diverged: If a loss, or later an answer, is no finite number.
@@ -231,7 +232,7 @@ def train_head(
     strategy = tf.distribute.get_strategy()
     batches = training_batches(data, experiment, steps=steps, ids=labels.ids[learnt])
     validation = distribute(validation_batches(data, config, split="train", ids=labels.ids[judged]), strategy)
-    iterator = iter(distribute(batches, strategy))
+    iterator, history = iter(distribute(batches, strategy)), keras.callbacks.History()
     for epochs in begin_phases(trained, strategy, config=config, steps=steps):
         with name_damage(data):
             fit(
@@ -242,11 +243,11 @@ def train_head(
                 validation=validation,
                 steps=steps,
                 epochs=epochs,
-                callbacks=[keras.callbacks.TerminateOnNaN()],
+                callbacks=[history, keras.callbacks.TerminateOnNaN()],
             )
         if trained.stop_training:
             raise Diverged("diverged: the loss is no finite number.")
-    return lambda rows: _predict(trained, config, data=data, ids=labels.ids[rows])
+    return history.history, lambda rows: _predict(trained, config, data=data, ids=labels.ids[rows])
 
 
 def _predict(model: keras.Model, config: TrainConfig, *, data: str | Path, ids: np.ndarray) -> np.ndarray:

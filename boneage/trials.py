@@ -19,6 +19,8 @@ from tfrecords.write import write_json
 
 TRIALS_FOLDER = "trials"
 IDLE_SECONDS = 1.0
+# MAE in months, on what is learnt from and on what is judged by.
+EPOCH_METRICS = ("mae", "val_mae")
 
 
 def divide(ids: np.ndarray, *, seed: int, num_folds: int) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -124,20 +126,23 @@ class Search:
             brought = {"status": "completed", "message": "", **self._judge(config)}
         except (Diverged, MemoryError, tf.errors.ResourceExhaustedError) as error:
             message = str(error).splitlines()[0] if str(error) else "out of memory"
-            brought = {"status": "failed", "message": message, "val_mae_months": None, "compared_months": None}
+            nothing: dict[str, Any] = {"val_mae_months": None, "compared_months": None, "history": []}
+            brought = {"status": "failed", "message": message, **nothing}
         return {"seconds": round(time.perf_counter() - began, 2), **brought}
 
     def _judge(self, config: TrainConfig) -> dict[str, Any]:
-        """Train for each fold, and return the MAE on all that is judged by."""
-        errors, compared = [], []
+        """Train for each fold; return the MAE on all that is judged by, and what each epoch of each fold brought."""
+        errors, compared, histories = [], [], []
         for fold in self.folds:
             learnt, judged = np.flatnonzero(~fold & ~self.compared), np.flatnonzero(fold)
-            predict = train_head(
+            history, predict = train_head(
                 config, self.experiment, data=self.data, labels=self.labels, learnt=learnt, judged=judged
             )
             errors.append(np.abs(predict(judged) - self.labels.bone_age_months[judged]))
             compared.append(predict(np.flatnonzero(self.compared)))
+            histories.append({name: [round(float(value), 4) for value in history[name]] for name in EPOCH_METRICS})
         return {
             "val_mae_months": round(float(np.concatenate(errors).mean()), 4),
             "compared_months": np.mean(compared, axis=0).round(3).tolist(),
+            "history": histories,
         }

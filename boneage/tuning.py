@@ -8,6 +8,7 @@ is where it was chosen.
 
 import dataclasses
 import json
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from boneage.heads import build_tower, check_sizes, hash_weights, read_labels
 from boneage.oracles import TUNERS
 from boneage.relay import ALONE, CHIEF, Relay, TuningFailed, ask_chief, read_name, serve
 from boneage.tracking import TUNING_EXPERIMENT, Tracker, list_params, start_tracking
-from boneage.trials import Search
+from boneage.trials import EPOCH_METRICS, Search
 from boneage.tuning_report import summarise_search, tabulate_trials
 from tfrecords.errors import check_choice
 from tfrecords.info import RecordsError, read_info, split_info
@@ -146,7 +147,11 @@ def _report(brought: dict[str, Any], *, tracker: Tracker, progress: Callable[[st
     title = f"trial {brought['number']} ({brought['kind']})"
     with tracker.start_child(title) as child:
         child.log_params({name: brought[name] for name in ("kind", "worker", "status")} | brought["settings"])
-        child.log_metrics({"seconds": seconds, **({} if mae is None else {"val_mae": mae})})
+        for name in EPOCH_METRICS:
+            folds = [fold[name] for fold in brought["history"]]
+            for epoch, values in enumerate(zip(*folds, strict=True), start=1):
+                child.log_metrics({name: statistics.fmean(values)}, step=epoch)
+        child.log_metrics({"seconds": seconds, **({} if mae is None else {"val_mae_months": mae})})
     if progress:
         progress(f"{title}: {brought['message'] if mae is None else f'{mae:.2f} months'}, {seconds:.0f} s")
 

@@ -76,9 +76,11 @@ def test_labels_are_those_of_the_records(prepared, labels):
 
 
 def test_training_repeats_itself_by_its_seed_and_answers_by_id(options):
-    first, second = (train_head(BRIEF, EXPERIMENT, **options)(np.arange(24, 32)) for _ in range(2))
+    first, second = (train_head(BRIEF, EXPERIMENT, **options)[1](np.arange(24, 32)) for _ in range(2))
     np.testing.assert_array_equal(first, second)
-    predict = train_head(BRIEF, EXPERIMENT, **options)
+    history, predict = train_head(BRIEF, EXPERIMENT, **options)
+    error = np.abs(predict(np.arange(24, 28)) - options["labels"].bone_age_months[24:28]).mean()
+    assert history["val_mae"] == [pytest.approx(error, rel=1e-4)]
     np.testing.assert_allclose(predict(np.array([30, 25])), first[[6, 1]], rtol=1e-5)
 
 

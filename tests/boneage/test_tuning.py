@@ -26,6 +26,8 @@ TUNE = TuneConfig(
     weight_decays=(0.01, 0.01),
     trial_epochs=9,
 )
+# What a training that is only stood for tells of its epochs.
+HISTORY = {"mae": [3.0, 2.0], "val_mae": [4.0, 3.5]}
 EXPERIMENT = Experiment("tiny", TrainConfig(input_size=32, init="none", batch_size=8), AugmentConfig(), TUNE)
 
 
@@ -61,7 +63,7 @@ def trained(monkeypatch):
 
     def train(config, experiment, *, labels, **_):
         configs.append(config)
-        return lambda rows: labels.bone_age_months[rows] + np.float32(100 * config.learning_rate)
+        return HISTORY, lambda rows: labels.bone_age_months[rows] + np.float32(100 * config.learning_rate)
 
     monkeypatch.setattr("boneage.trials.train_head", train)
     return configs
@@ -111,7 +113,11 @@ def test_tracks_each_trial_below_the_search(finished):
     runs = client.search_runs([client.get_experiment_by_name("boneage-tune").experiment_id])
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
-    assert sorted(run.data.metrics["val_mae"] for run in children) == sorted(result.trials["val_mae_months"])
+    maes = sorted(result.trials["val_mae_months"])
+    assert sorted(run.data.metrics["val_mae_months"] for run in children) == maes
+    # Of one epoch, whose validation is by the same radiographs.
+    assert sorted(run.data.metrics["val_mae"] for run in children) == pytest.approx(maes, abs=1e-3)
+    assert all(run.data.metrics["mae"] > 1 for run in children)
     assert {run.data.params["kind"] for run in children} == {"16bit", "network", "search"}
     assert {run.data.params["input_size"] for run in children} == {"32"}
     assert parent.data.metrics["val_mae_months"] == result.summary["best"][0]["val_mae_months"]
@@ -159,7 +165,7 @@ def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(workplace, traine
             raise MemoryError
         if len(trained) == 4:
             raise Diverged("diverged: the loss is no finite number.")
-        return lambda rows: labels.bone_age_months[rows] + np.float32(1)
+        return HISTORY, lambda rows: labels.bone_age_months[rows] + np.float32(1)
 
     monkeypatch.setattr("boneage.trials.train_head", train)
     result = search(workplace, "failing", num_trials=6)
@@ -197,7 +203,7 @@ def test_each_fold_is_judged_by_what_learnt_from_the_others(workplace, monkeypat
 
     def train(config, experiment, *, labels, learnt, judged, **_):
         parts.append((set(learnt), set(judged)))
-        return lambda rows: labels.bone_age_months[rows] + np.float32(2)
+        return HISTORY, lambda rows: labels.bone_age_months[rows] + np.float32(2)
 
     monkeypatch.setattr("boneage.trials.train_head", train)
     result = search(workplace, "folds", experiment=change(num_folds=3), num_trials=3)
