@@ -247,16 +247,16 @@ def train_head(
             )
         if trained.stop_training:
             raise Diverged("diverged: the loss is no finite number.")
-    return history.history, lambda rows: _predict(trained, config, data=data, ids=labels.ids[rows])
-
-
-def _predict(model: keras.Model, config: TrainConfig, *, data: str | Path, ids: np.ndarray) -> np.ndarray:
-    """Predict bone age in months, in the order of the ids."""
 
     @tf.function(reduce_retracing=True)
     def answer(inputs: dict[str, tf.Tensor]) -> tf.Tensor:
-        return model(inputs, training=False)[:, 0]
+        return trained(inputs, training=False)[:, 0]
 
+    return history.history, lambda rows: _predict(answer, config, data=data, ids=labels.ids[rows])
+
+
+def _predict(answer: Callable, config: TrainConfig, *, data: str | Path, ids: np.ndarray) -> np.ndarray:
+    """Predict bone age in months, in the order of the ids."""
     found: dict[str, float] = {}
     with name_damage(data):
         for batch in read_records(
