@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -197,19 +197,21 @@ def train_head(
     experiment: Experiment,
     *,
     data: str | Path,
+    tower: Sequence[np.ndarray],
     labels: Labels,
     learnt: np.ndarray,
     judged: np.ndarray,
 ) -> tuple[dict[str, list[float]], Callable[[np.ndarray], np.ndarray]]:
     """Train a network on some radiographs of the training split.
 
-    It begins with the tower that the experiment names and with a new head, also where `init` has a head to take over,
+    It begins with the tower of the search and with a new head, also where `init` has a head to take over,
     which would favour the one head that is like it.
 
     Args:
         config: How, as `configure` says.
-        experiment: Gives the tower and the augmentation.
+        experiment: Gives the augmentation.
         data: The record folder.
+        tower: Weights of the tower that `build_tower` built.
         labels: Tells ids and ages of the radiographs.
         learnt: Numbers of the radiographs to learn from.
         judged: Numbers of those that each epoch is validated on, for whoever watches.
@@ -223,7 +225,6 @@ def train_head(
     """
     keras.backend.clear_session()
     ages, steps = labels.bone_age_months[learnt], len(learnt) // config.batch_size
-    tower = build_tower(experiment).get_weights()
     config = dataclasses.replace(config, init="none")
     model = build_to_train(config, mean_months=float(ages.mean()), std_months=float(ages.std()))
     assign_weights(model.get_layer(config.network), tower)

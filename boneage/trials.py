@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,18 @@ def divide(ids: np.ndarray, *, seed: int, num_folds: int) -> tuple[np.ndarray, l
 class Search:
     """Runs trials; what each brought is kept in a file of its own, so that none is run twice."""
 
-    def __init__(self, experiment: Experiment, labels: Labels, *, data: str | Path, folder: Path, seed: int, name: str):
-        self.experiment, self.labels, self.data = experiment, labels, data
+    def __init__(
+        self,
+        experiment: Experiment,
+        labels: Labels,
+        *,
+        tower: Sequence[np.ndarray],
+        data: str | Path,
+        folder: Path,
+        seed: int,
+        name: str,
+    ):
+        self.experiment, self.labels, self.tower, self.data = experiment, labels, tower, data
         self.folder, self.seed, self.name = folder, seed, name
         self.compared, self.folds = divide(labels.ids, seed=seed, num_folds=experiment.tune.num_folds)
         self.references = reference_heads(experiment, seed=seed)
@@ -133,13 +143,22 @@ class Search:
     def _judge(self, config: TrainConfig) -> dict[str, Any]:
         """Train for each fold; return the MAE on all that is judged by, and what each epoch of each fold brought."""
         errors, compared, histories = [], [], []
+        rest = np.flatnonzero(self.compared)
         for fold in self.folds:
             learnt, judged = np.flatnonzero(~fold & ~self.compared), np.flatnonzero(fold)
             history, predict = train_head(
-                config, self.experiment, data=self.data, labels=self.labels, learnt=learnt, judged=judged
+                config,
+                self.experiment,
+                data=self.data,
+                tower=self.tower,
+                labels=self.labels,
+                learnt=learnt,
+                judged=judged,
             )
-            errors.append(np.abs(predict(judged) - self.labels.bone_age_months[judged]))
-            compared.append(predict(np.flatnonzero(self.compared)))
+            # Asked once for both parts: each time, all records are read.
+            months = predict(np.concatenate([judged, rest]))
+            errors.append(np.abs(months[: len(judged)] - self.labels.bone_age_months[judged]))
+            compared.append(months[len(judged) :])
             histories.append({name: [round(float(value), 4) for value in history[name]] for name in EPOCH_METRICS})
         return {
             "val_mae_months": round(float(np.concatenate(errors).mean()), 4),

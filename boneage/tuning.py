@@ -101,9 +101,10 @@ def tune(
         raise RecordsError(f"{data}: split 'train' has records without bone age; a search needs every label.")
 
     def open_search() -> tuple[Search, dict[str, Any]]:
-        tower = hash_weights(build_tower(experiment))
-        state = _open(out, experiment, digest=info["digest"], tower=tower, tuner=tuner, seed=seed)
-        return Search(experiment, read_labels(data), data=data, folder=out, seed=seed, name=name), state
+        tower = build_tower(experiment)
+        state = _open(out, experiment, digest=info["digest"], tower=hash_weights(tower), tuner=tuner, seed=seed)
+        about = {"tower": tower.get_weights(), "data": data, "folder": out, "seed": seed, "name": name}
+        return Search(experiment, read_labels(data), **about), state
 
     if name not in (ALONE, CHIEF):
         with ask_chief() as oracle:

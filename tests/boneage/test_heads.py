@@ -39,7 +39,9 @@ def labels(prepared):
 
 @pytest.fixture
 def options(prepared, labels):
-    return {"data": prepared.folder, "labels": labels, "learnt": np.arange(24), "judged": np.arange(24, 28)}
+    tower = build_tower(EXPERIMENT).get_weights()
+    division = {"learnt": np.arange(24), "judged": np.arange(24, 28)}
+    return {"data": prepared.folder, "tower": tower, "labels": labels, **division}
 
 
 def test_the_references_are_16bits_head_and_the_networks_own():
@@ -91,6 +93,7 @@ def test_begins_with_the_tower_of_the_experiment_and_a_new_head(options, tmp_pat
     experiment = dataclasses.replace(EXPERIMENT, train=train)
     monkeypatch.setattr("boneage.heads.fit", lambda model, *_, **__: models.append(model))
     tower = build_tower(experiment).weights
+    options["tower"] = [np.array(weight) for weight in tower]
     # A file that fits one head alone gives its tower to all.
     for units in ((4,), TRAIN.hidden_units):
         train_head(dataclasses.replace(train, head_units=units, seed=3), experiment, **options)
