@@ -21,6 +21,8 @@ from tfrecords.errors import BoneAgeError
 
 # Radiographs are kept no larger than this; a network sees at most half of it.
 _KEPT_PX = 640
+# A rim's shade that takes less of the light than this hides no edge.
+_DEEP_SHADE = 0.25
 
 
 class MaskPairsError(BoneAgeError):
@@ -99,8 +101,9 @@ def augment_pair(
 ) -> tuple[UInt8[np.ndarray, "size size"], Bool[np.ndarray, "size size"]]:
     """Draw a new look of a radiograph: how it lies, what frames it, how it was exposed, how fine it is.
 
-    The whole frame or the hand alone, as it comes or in any turn, mirrored, wider or narrower, larger or smaller, film
-    edges and collimation, markers, inverted, dim, noisy, shrunk with and without aliasing.
+    On a grey film within a dark frame, the whole frame or the hand alone, as it comes or in any turn, mirrored, wider
+    or narrower, larger or smaller, film edges and collimation, markers, inverted, dim, noisy, shrunk with and without
+    aliasing.
 
     Args:
         pair: The radiograph and its mask.
@@ -110,6 +113,7 @@ def augment_pair(
     Returns:
         The radiograph, shape `(size, size)`, uint8, contrast-normalised again; and its mask, same shape.
     """
+    pair = _mount(pair, rng=rng) if rng.random() < 0.25 else pair
     pair = _come_closer(pair, rng=rng) if rng.random() < 0.4 else pair
     lay = _fit if rng.random() < 0.4 else _lay
     pixels, mask = lay(pair, size_px=size_px, rng=rng)
@@ -130,6 +134,50 @@ def change_film(
         image = image + rng.normal(0, rng.uniform(0.003, 0.03), image.shape).astype(np.float32)
     changed = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
     return stretch_contrast(changed)
+
+
+def _mount(pair: MaskPair, *, rng: np.random.Generator) -> MaskPair:
+    """Lay the hand on a grey film whose rim, shaded and then bright, crosses the forearm, with darkness around it.
+
+    Films that were scanned look so, and their hands are the hardest to outline: small, pale, with scattered light
+    between the fingers, and cut by the rim. Where its shade is deep, the film ends where that has half fallen.
+    """
+    space = np.rint(rng.uniform(0, 0.4, 4) * max(bounding_box(pair.mask)[2:])).astype(int).reshape(2, 2)
+    pixels, mask = np.pad(pair.pixels, space, mode="edge"), np.pad(pair.mask, space)
+    direction = _find_forearm(pair.mask)
+    direction = rng.normal(0, 1, 2) if direction is None else direction
+    angle = np.arctan2(*direction[::-1]) + np.radians(rng.normal(0, 10))
+    axes = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])  # along the forearm and across
+    places = np.argwhere(mask)[::7] @ axes.T
+    low, high = places.min(axis=0), places.max(axis=0)
+    length = float(high[0] - low[0])
+    low = low - rng.uniform(0.02, 0.4, 2) * length
+    high = np.array([np.quantile(places[:, 0], 1 - rng.uniform(0, 0.1)), high[1] + rng.uniform(0.02, 0.4) * length])
+    rows, columns = np.mgrid[: pixels.shape[0], : pixels.shape[1]].astype(np.float32)
+    beyond = np.full(pixels.shape, -np.inf, np.float32)  # how far beyond the film, in pixels
+    for (down, right), least, most in zip(axes.tolist(), low.tolist(), high.tolist(), strict=True):
+        reach = rows * down + columns * right
+        beyond = np.maximum(beyond, np.maximum(least - reach, reach - most))
+    rim_px, shade_px = (float(share) * length for share in rng.uniform((0.003, 0.001), (0.03, 0.04)))
+    edge_px = max(0.3, rng.uniform(0.001, 0.01) * length)
+    grey, shade, bright, dark = (float(share) for share in rng.uniform((0, 0, 0.5, 0), (0.6, 0.6, 1, 0.15)))
+    film = grey + (1 - grey) * pixels.astype(np.float32) / 255
+    veil = rng.uniform(0, 0.4)
+    spread_px = max(1, round(rng.uniform(0.03, 0.15) * length))
+    film = film * (1 - veil) + cv2.blur(film, (spread_px, spread_px)) * veil
+    film *= 1 - shade * np.clip((beyond + rim_px) / shade_px + 1, 0, 1)
+    for start, level in ((-rim_px, bright), (0.0, dark)):
+        share = np.clip((beyond - start) / edge_px + 0.5, 0, 1)
+        film = film * (1 - share) + level * share
+    end_px = rim_px + shade_px / 2 if shade > _DEEP_SHADE else rim_px
+    return MaskPair(pair.name, np.rint(film * 255).astype(np.uint8), mask & (beyond < -end_px))
+
+
+def _find_forearm(mask: Bool[np.ndarray, "height width"]) -> np.ndarray | None:
+    """Return where the forearm points, rows before columns: to where the frame cuts the mask; `None` if nowhere."""
+    edge = mask.copy()
+    edge[2:-2, 2:-2] = False
+    return np.argwhere(edge).mean(axis=0) - np.argwhere(mask).mean(axis=0) if edge.any() else None
 
 
 def _come_closer(pair: MaskPair, *, rng: np.random.Generator) -> MaskPair:
@@ -231,12 +279,10 @@ def _end_forearm(
     Beyond the film there is no hand; in the shadow of a collimator the hand goes on, though dimly.
     """
     size = pixels.shape[0]
-    edge = mask.copy()
-    edge[2:-2, 2:-2] = False
-    if not edge.any():
+    out = _find_forearm(mask)
+    if out is None:
         return pixels, mask
     places = np.argwhere(mask)
-    out = np.argwhere(edge).mean(axis=0) - places.mean(axis=0)
     angle = np.arctan2(*out[::-1]) + np.radians(rng.normal(0, 12))
     direction = np.array([np.cos(angle), np.sin(angle)])
     reach = places @ direction

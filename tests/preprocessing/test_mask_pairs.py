@@ -7,6 +7,7 @@ import pytest
 from preprocessing.mask_pairs import (
     MaskPair,
     MaskPairsError,
+    _mount,
     augment_pair,
     change_film,
     divide,
@@ -72,6 +73,22 @@ def test_looks_keep_radiograph_and_mask_together():
     assert np.quantile(alike, 0.75) > 0.9  # in the others an edge or a field covers a part of the film
     same = [augment_pair(pair, size_px=128, rng=np.random.default_rng(7))[0] for _ in range(2)]
     np.testing.assert_array_equal(*same)
+
+
+def test_a_rim_across_the_forearm_ends_the_hand_and_hardly_more_of_it():
+    drawn = draw_radiograph(120, sex="female", seed=1, size_px=(256, 208)).mask
+    hand = drawn[: np.flatnonzero(drawn.any(axis=1))[-1]]  # down to the frame's edge
+    for seed in range(20):
+        mounted = _mount(MaskPair("hand", hand.astype(np.uint8) * 200, hand), rng=np.random.default_rng(seed))
+        assert mounted.pixels.shape == mounted.mask.shape and mounted.pixels.dtype == np.uint8
+        found = cv2.matchTemplate(mounted.mask.astype(np.float32), hand.astype(np.float32), cv2.TM_CCORR)
+        top, left = np.unravel_index(int(found.argmax()), found.shape)
+        kept = mounted.mask[top : top + hand.shape[0], left : left + hand.shape[1]]
+        assert kept.sum() == mounted.mask.sum() and not (kept & ~hand).any()
+        tips, palm, forearm = (
+            kept[rows].sum() / hand[rows].sum() for rows in (slice(80), slice(80, 170), slice(170, None))
+        )
+        assert tips > 0.9 and palm > 0.99 and 0.2 < forearm < 0.99
 
 
 def test_no_look_moves_what_lies_on_the_film():
