@@ -47,6 +47,7 @@ class HandSamTraining:
         labelled_share: Share of a batch that has masks made by hand, where there are such.
         drawn_share: Share of a batch that is drawings.
         click_share: Share of a batch in which a place is clicked on where the first answer is wrong.
+        prompted: Whether the decoder learns to answer prompts; the image encoder alone learns otherwise.
         seed: Seed of everything random.
     """
 
@@ -57,6 +58,7 @@ class HandSamTraining:
     labelled_share: float = 0.5
     drawn_share: float = 0.15
     click_share: float = 0.3
+    prompted: bool = True
     seed: int = 0
 
     def __post_init__(self):
@@ -71,14 +73,12 @@ class HandSamTraining:
 
 @dataclasses.dataclass(frozen=True)
 class Phases:
-    """The trainings of hand-SAM: on masks of another segmenter and drawings, then twice on mostly handmade ones."""
+    """The trainings of hand-SAM: its encoder and then all of it on masks of a segmenter, last on those made by hand."""
 
-    base: HandSamTraining = HandSamTraining()
+    encoder: HandSamTraining = HandSamTraining(steps=1000, batch_size=32, prompted=False)
+    base: HandSamTraining = HandSamTraining(steps=450, batch_size=16, learning_rate=1e-3, seed=1)
     fine: HandSamTraining = HandSamTraining(
-        steps=1600, batch_size=16, learning_rate=8e-4, labelled_share=0.9, drawn_share=0.03, seed=1
-    )
-    last: HandSamTraining = HandSamTraining(
-        steps=400, batch_size=16, learning_rate=3e-4, labelled_share=0.9, drawn_share=0.03, seed=2
+        steps=500, batch_size=16, learning_rate=8e-4, labelled_share=0.9, drawn_share=0.03, seed=2
     )
 
 
@@ -213,15 +213,19 @@ def fit_hand_sam(
         chance = torch.Generator(device).manual_seed(config.seed + step)
         with torch.autocast(device, torch.bfloat16, enabled=has_bfloat16(device)):
             seen = model.look(images)
-            clicked = torch.rand(len(images), generator=chance, device=device) < config.click_share
-            if clicked.any():
-                with torch.no_grad():
-                    first, _ = model.answer(seen[clicked], points[clicked], labels[clicked])
-                points[clicked], labels[clicked] = add_corrections(
-                    points[clicked], labels[clicked], logits=first[:, 0], truth=truth[clicked], generator=chance
-                )
-            logits, quality = model.answer(seen, points, labels)
-        loss = hand_sam_loss(logits.float(), quality.float(), truth)
+            outline = model.outline(seen)
+        loss = compare_masks(outline[:, None].float(), truth).mean()
+        if config.prompted:
+            with torch.autocast(device, torch.bfloat16, enabled=has_bfloat16(device)):
+                clicked = torch.rand(len(images), generator=chance, device=device) < config.click_share
+                if clicked.any():
+                    with torch.no_grad():
+                        first, _ = model.answer(seen[clicked], points[clicked], labels[clicked])
+                    points[clicked], labels[clicked] = add_corrections(
+                        points[clicked], labels[clicked], logits=first[:, 0], truth=truth[clicked], generator=chance
+                    )
+                logits, quality = model.answer(seen, points, labels)
+            loss = loss + hand_sam_loss(logits.float(), quality.float(), truth)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -257,11 +261,7 @@ def hand_sam_loss(logits: torch.Tensor, quality: torch.Tensor, truth: torch.Tens
     Returns:
         The mean loss.
     """
-    target = truth.float()[:, None].expand_as(logits)
-    entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=(2, 3))
-    share = torch.sigmoid(logits)
-    dice = 1 - (2 * (share * target).sum(dim=(2, 3)) + 1) / ((share + target).sum(dim=(2, 3)) + 1)
-    each = entropy + dice
+    each = compare_masks(logits, truth)
     several = each[:, 1:]
     with torch.no_grad():
         found = logits > 0
@@ -269,6 +269,15 @@ def hand_sam_loss(logits: torch.Tensor, quality: torch.Tensor, truth: torch.Tens
         iou = ((found & true).sum(dim=(2, 3)) + 1) / ((found | true).sum(dim=(2, 3)) + 1)
     masks = each[:, 0] + 0.5 * several.mean(dim=1) + 0.5 * several.min(dim=1).values
     return (masks + functional.mse_loss(quality, iou, reduction="none").mean(dim=1)).mean()
+
+
+def compare_masks(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Return cross-entropy and Dice loss of each mask, `(batch, masks)`; arguments as of `hand_sam_loss`."""
+    target = truth.float()[:, None].expand_as(logits)
+    entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=(2, 3))
+    share = torch.sigmoid(logits)
+    dice = 1 - (2 * (share * target).sum(dim=(2, 3)) + 1) / ((share + target).sum(dim=(2, 3)) + 1)
+    return entropy + dice
 
 
 def export_hand_sam(model: Prompted, path: Path) -> None:
@@ -307,7 +316,7 @@ def train_hand_sam(
     phases: Phases,
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Train hand-SAM: once without the masks made by hand, then on all of them, and for measuring without each fifth.
+    """Train hand-SAM: without the masks made by hand, then on all of them, and for measuring without each fifth.
 
     Everything that is finished is kept: the same command goes on where a killed one stopped.
 
@@ -347,20 +356,16 @@ def train_hand_sam(
             progress=progress,
         )
 
-    base = fit("base", [], phases.base, None)
-
-    def refine(name: str, labelled: Sequence[MaskPair]) -> Prompted:
-        return fit(f"{name}/last", labelled, phases.last, fit(name, labelled, phases.fine, base))
-
-    export_hand_sam(refine("all", pairs), out / "hand_sam.onnx")
+    base = fit("base", [], phases.base, fit("encoder", [], phases.encoder, None))
     frames = []
     for number, unseen in enumerate(folds):
         names = {pair.name for pair in unseen}
         seen = [pair for pair in pairs if pair.name not in names]
         path = out / f"fold-{number}" / "hand_sam.onnx"
-        export_hand_sam(refine(f"fold-{number}", seen), path)
+        export_hand_sam(fit(f"fold-{number}", seen, phases.fine, base), path)
         frames.append(measure_hand_sam(load_hand_sam(path), unseen).assign(fold=number))
     measures = pd.concat(frames, ignore_index=True)
+    export_hand_sam(fit("all", pairs, phases.fine, base), out / "hand_sam.onnx")
     write_text(out / "hand_sam.csv", measures.to_csv(index=False, float_format="%.5f"))
     card = {
         "cross_validated": {

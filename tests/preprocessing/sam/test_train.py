@@ -51,6 +51,14 @@ def test_a_step_changes_weights_the_same_way_each_time(tmp_path):
         torch.testing.assert_close(first[name], second[name], rtol=1e-3, atol=1e-5)
 
 
+def test_the_encoder_can_learn_before_the_decoder(tmp_path):
+    torch.manual_seed(TINY.seed)
+    before = Prompted(build_hand_sam()).state_dict()
+    after = fit(tmp_path / "encoder", config=dataclasses.replace(TINY, prompted=False)).state_dict()
+    changed = {name.split(".")[1] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"image_encoder", "weight", "bias"}  # those of the outline
+
+
 def test_a_finished_training_is_kept_and_other_settings_are_refused(tmp_path):
     first = fit(tmp_path).state_dict()
     assert all(torch.equal(first[name], value) for name, value in fit(tmp_path).state_dict().items())
@@ -172,7 +180,7 @@ def test_the_command_measures_each_radiograph_unseen(radiographs):
     measured = pd.read_csv(radiographs / "out" / "hand_sam.csv")
     assert sorted(measured.file) == [f"{number}.png" for number in range(4)] and set(measured.fold) == {0, 1}
     assert 0 <= card["cross_validated"]["dice"] <= 1 and card["trained_on"]["by_segmenter"] == 2
-    assert lines[0].startswith("base: 0 masks made by hand, 2 by a segmenter")
+    assert lines[0].startswith("encoder: 0 masks made by hand, 2 by a segmenter")
     assert (radiographs / "out" / "fold-1" / "hand_sam.onnx").exists()
 
 
