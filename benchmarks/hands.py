@@ -46,7 +46,7 @@ def segmenting(files: Path, masks: Path, folds: Path, *, num_folds: int = 5, see
     divided = divide(pairs, num_folds=num_folds, seed=seed)
     rows = []
     for change, look in LOOKS.items():
-        found: dict[str, list[float]] = {}
+        found: dict[tuple[str, str], list[float]] = {}
         for number, fold in enumerate(divided):
             network = folds / f"fold-{number}" / "hand_sam.onnx"
             if not network.exists():
@@ -54,18 +54,23 @@ def segmenting(files: Path, masks: Path, folds: Path, *, num_folds: int = 5, see
             methods: dict[str, Segmenter] = {"hand-SAM": functools.partial(segment_prompted, load_hand_sam(network))}
             if number == 0:
                 methods["U-Net (shipped; one fold unseen)"] = get_segmenter("unet")
-            methods |= {"Otsu's threshold": _threshold, "film area, then Otsu": _film_area}
+            methods |= _PLAIN
             for pair in fold:
                 pixels, truth = look(pair)
                 for method, segmenter in methods.items():
                     hand = find(pixels, segmenter)
-                    found.setdefault(method, []).append(score_mask(hand.segmentation.mask, truth=truth)["dice"])
-        for method, dices in found.items():
-            if change == "as they are" or method == "hand-SAM" or method.startswith("U-Net"):
+                    parts = {change: np.ones_like(truth)}
+                    if change == "as they are" and method not in _PLAIN:
+                        parts["as they are, above the forearm's cut"] = _above_cut(hand)
+                    for part, kept in parts.items():
+                        dice = score_mask(hand.segmentation.mask & kept, truth=truth & kept)["dice"]
+                        found.setdefault((method, part), []).append(dice)
+        for (method, part), dices in found.items():
+            if part == "as they are" or method not in _PLAIN:
                 rows.append(
                     {
                         "method": method,
-                        "radiographs": change,
+                        "radiographs": part,
                         "number": len(dices),
                         "Dice, mean": rounded(float(np.mean(dices))),
                         "5% quantile": rounded(float(np.quantile(dices, 0.05))),
@@ -73,6 +78,17 @@ def segmenting(files: Path, masks: Path, folds: Path, *, num_folds: int = 5, see
                     }
                 )
     return rows
+
+
+def _above_cut(hand: Hand) -> np.ndarray:
+    """Return where the crop's cut leaves the forearm on, bool `(height, width)`."""
+    if hand.pose is None or hand.landmarks is None:
+        return np.ones(hand.pixels.shape, np.bool_)
+    turn = np.radians(hand.pose.angle_degrees)
+    down = np.array([np.sin(turn), np.cos(turn)])
+    rows, columns = np.indices(hand.pixels.shape)
+    cut = down @ hand.landmarks.points[WRIST] + PreprocessingConfig().forearm_share * hand.pose.length_px
+    return columns * down[0] + rows * down[1] <= cut
 
 
 def find(pixels: np.ndarray, segmenter: Segmenter) -> Hand:
@@ -91,6 +107,9 @@ def _film_area(pixels: np.ndarray) -> Segmentation:
     small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
     found = find_foreground(small, film=find_film(small)).astype(np.float32)
     return Segmentation(cv2.resize(found, pixels.shape[::-1], interpolation=cv2.INTER_LINEAR) > 0.5, None)
+
+
+_PLAIN: dict[str, Segmenter] = {"Otsu's threshold": _threshold, "film area, then Otsu": _film_area}
 
 
 def _small(pair: MaskPair) -> tuple[np.ndarray, np.ndarray]:

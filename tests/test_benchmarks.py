@@ -221,8 +221,8 @@ def test_segmenting(load, hands, tmp_path, monkeypatch):
     inputs = {"files": hands / "radiographs", "masks": hands / "masks", "folds": hands / "folds", "num_folds": 2}
     document = load("run").run("segmenting", inputs=inputs, out=tmp_path / "out")
     rows = {(row["method"], row["radiographs"]): row for row in document["rows"]}
-    assert rows["hand-SAM", "as they are"]["number"] == 2 and len(rows) == 8
-    for change in ("as they are", "mirrored", "inverted"):
+    assert rows["hand-SAM", "as they are"]["number"] == 2 and len(rows) == 10
+    for change in ("as they are", "as they are, above the forearm's cut", "mirrored", "inverted"):
         assert rows["hand-SAM", change]["Dice, mean"] > 0.9
     assert str(hands) not in json.dumps(document)
 
