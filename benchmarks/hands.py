@@ -28,6 +28,7 @@ from preprocessing.read import read_radiograph
 from preprocessing.segmentation import Segmentation, Segmenter, segment_prompted
 from preprocessing.segmenters import get_segmenter
 from preprocessing.splits import read_split_file
+from preprocessing.upright import place_cut
 
 LARGEST_PX = 4096
 
@@ -59,12 +60,12 @@ def segmenting(files: Path, masks: Path, folds: Path, *, num_folds: int = 5, see
                 pixels, truth = look(pair)
                 for method, segmenter in methods.items():
                     hand = find(pixels, segmenter)
-                    parts = {change: np.ones_like(truth)}
+                    parts = {change: (hand.segmentation.mask, truth)}
                     if change == "as they are" and method not in _PLAIN:
-                        parts["as they are, above the forearm's cut"] = _above_cut(hand)
-                    for part, kept in parts.items():
-                        dice = score_mask(hand.segmentation.mask & kept, truth=truth & kept)["dice"]
-                        found.setdefault((method, part), []).append(dice)
+                        kept = _above_cut(hand)
+                        parts["as they are, above the forearm's cut"] = (hand.segmentation.mask & kept, truth & kept)
+                    for part, (mask, true) in parts.items():
+                        found.setdefault((method, part), []).append(score_mask(mask, truth=true)["dice"])
         for (method, part), dices in found.items():
             if part == "as they are" or method not in _PLAIN:
                 rows.append(
@@ -84,10 +85,13 @@ def _above_cut(hand: Hand) -> np.ndarray:
     """Return where the crop's cut leaves the forearm on, bool `(height, width)`."""
     if hand.pose is None or hand.landmarks is None:
         return np.ones(hand.pixels.shape, np.bool_)
-    turn = np.radians(hand.pose.angle_degrees)
-    down = np.array([np.sin(turn), np.cos(turn)])
+    down, cut = place_cut(
+        hand.landmarks.points[WRIST],
+        angle_degrees=hand.pose.angle_degrees,
+        length_px=hand.pose.length_px,
+        forearm_share=PreprocessingConfig().forearm_share,
+    )
     rows, columns = np.indices(hand.pixels.shape)
-    cut = down @ hand.landmarks.points[WRIST] + PreprocessingConfig().forearm_share * hand.pose.length_px
     return columns * down[0] + rows * down[1] <= cut
 
 

@@ -61,14 +61,13 @@ def cut_upright(
     Returns:
         The crop; None if nothing of the mask lies above the cut.
     """
-    turn = np.radians(angle_degrees)
+    down, cut = place_cut(wrist, angle_degrees=angle_degrees, length_px=length_px, forearm_share=forearm_share)
     # Rows of the matrix: rightwards and downwards of the upright hand, in the frame's (x, y).
-    axes = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    axes = np.array([[down[1], -down[0]], down])
     if mirror:
         axes[0] *= -1
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     outline = np.concatenate([contour[:, 0] for contour in contours]).astype(np.float64) @ axes.T
-    cut = float(axes[1] @ wrist) + forearm_share * length_px
     kept = outline[outline[:, 1] <= cut]
     if not len(kept):
         return None
@@ -99,6 +98,19 @@ def cut_upright(
         box_px=(left, top, right, bottom),
         scale=scale,
     )
+
+
+def place_cut(
+    wrist: Float[np.ndarray, "2"], *, angle_degrees: float, length_px: float, forearm_share: float
+) -> tuple[Float[np.ndarray, "2"], float]:
+    """Return which way the forearm points, `(x, y)` of length 1, and how far along it the cut lies, in pixels.
+
+    Arguments as of `cut_upright`; what is kept of the frame are the places whose product with the direction is no
+    larger than the cut.
+    """
+    turn = np.radians(angle_degrees)
+    down = np.array([np.sin(turn), np.cos(turn)])
+    return down, float(down @ wrist) + forearm_share * length_px
 
 
 def _resample(
