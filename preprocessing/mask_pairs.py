@@ -9,7 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 from preprocessing.contrast import stretch_contrast
 from preprocessing.crop import bounding_box, thin
@@ -148,7 +148,7 @@ def _mount(pair: MaskPair, *, rng: np.random.Generator) -> MaskPair:
     direction = rng.normal(0, 1, 2) if direction is None else direction
     angle = np.arctan2(*direction[::-1]) + np.radians(rng.normal(0, 10))
     axes = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])  # along the forearm and across
-    places = np.argwhere(mask)[::7] @ axes.T
+    places = np.argwhere(mask)[::7] @ axes.T  # a seventh tells the extent as well
     low, high = places.min(axis=0), places.max(axis=0)
     length = float(high[0] - low[0])
     low = low - rng.uniform(0.02, 0.4, 2) * length
@@ -158,19 +158,31 @@ def _mount(pair: MaskPair, *, rng: np.random.Generator) -> MaskPair:
     for (down, right), least, most in zip(axes.tolist(), low.tolist(), high.tolist(), strict=True):
         reach = rows * down + columns * right
         beyond = np.maximum(beyond, np.maximum(least - reach, reach - most))
-    rim_px, shade_px = (float(share) * length for share in rng.uniform((0.003, 0.001), (0.03, 0.04)))
-    edge_px = max(0.3, rng.uniform(0.001, 0.01) * length)
+    film, end_px = _paint_rim(pixels, beyond, length_px=length, rng=rng)
+    return MaskPair(pair.name, film, mask & (beyond < -end_px))
+
+
+def _paint_rim(
+    pixels: UInt8[np.ndarray, "height width"],
+    beyond: Float32[np.ndarray, "height width"],
+    *,
+    length_px: float,
+    rng: np.random.Generator,
+) -> tuple[UInt8[np.ndarray, "height width"], float]:
+    """Paint film, rim and darkness by how far each pixel lies beyond the film; return how far inside the hand ends."""
+    rim_px, shade_px = (float(share) * length_px for share in rng.uniform((0.003, 0.001), (0.03, 0.04)))
+    edge_px = max(0.3, rng.uniform(0.001, 0.01) * length_px)
     grey, shade, bright, dark = (float(share) for share in rng.uniform((0, 0, 0.5, 0), (0.6, 0.6, 1, 0.15)))
     film = grey + (1 - grey) * pixels.astype(np.float32) / 255
     veil = rng.uniform(0, 0.4)
-    spread_px = max(1, round(rng.uniform(0.03, 0.15) * length))
+    spread_px = max(1, round(rng.uniform(0.03, 0.15) * length_px))
     film = film * (1 - veil) + cv2.blur(film, (spread_px, spread_px)) * veil
     film *= 1 - shade * np.clip((beyond + rim_px) / shade_px + 1, 0, 1)
     for start, level in ((-rim_px, bright), (0.0, dark)):
         share = np.clip((beyond - start) / edge_px + 0.5, 0, 1)
         film = film * (1 - share) + level * share
     end_px = rim_px + shade_px / 2 if shade > _DEEP_SHADE else rim_px
-    return MaskPair(pair.name, np.rint(film * 255).astype(np.uint8), mask & (beyond < -end_px))
+    return np.rint(film * 255).astype(np.uint8), end_px
 
 
 def _find_forearm(mask: Bool[np.ndarray, "height width"]) -> np.ndarray | None:

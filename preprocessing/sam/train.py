@@ -214,9 +214,7 @@ def fit_hand_sam(
         with torch.autocast(device, torch.bfloat16, enabled=has_bfloat16(device)):
             seen = model.look(images)
             outline = model.outline(seen)
-        loss = compare_masks(outline[:, None].float(), truth).mean()
-        if config.prompted:
-            with torch.autocast(device, torch.bfloat16, enabled=has_bfloat16(device)):
+            if config.prompted:
                 clicked = torch.rand(len(images), generator=chance, device=device) < config.click_share
                 if clicked.any():
                     with torch.no_grad():
@@ -225,6 +223,8 @@ def fit_hand_sam(
                         points[clicked], labels[clicked], logits=first[:, 0], truth=truth[clicked], generator=chance
                     )
                 logits, quality = model.answer(seen, points, labels)
+        loss = compare_masks(outline[:, None].float(), truth).mean()
+        if config.prompted:
             loss = loss + hand_sam_loss(logits.float(), quality.float(), truth)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
