@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32, UInt8
 
 from preprocessing.contrast import stretch_contrast
 from preprocessing.landmarks import LANDMARKS_SIZE_PX, MARGIN_SHARE
-from preprocessing.mask_pairs import change_film
+from preprocessing.looks import change_film
 from preprocessing.orient import NUM_LANDMARKS
 from preprocessing.read import read_radiograph
 from preprocessing.synthetic import draw_many

@@ -8,7 +8,8 @@ import pandas as pd
 import tensorflow as tf
 
 from boneage.hand.network import Batch, HandTraining, build_unet, train_hand_network
-from preprocessing.mask_pairs import MaskPair, augment_pair, score_mask
+from preprocessing.looks import augment_pair
+from preprocessing.mask_pairs import MaskPair, score_mask
 from preprocessing.unet import UNET_SIZE_PX, segment_with
 
 WIDTHS = (24, 48, 96, 160, 192)

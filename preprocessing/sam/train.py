@@ -17,7 +17,8 @@ from torch.nn import functional
 
 from preprocessing.contrast import stretch_contrast
 from preprocessing.hand_sam import HAND_SAM_SIZE_PX, MAX_POINTS, load_hand_sam
-from preprocessing.mask_pairs import MaskPair, augment_pair, divide, read_mask_pairs, score_mask
+from preprocessing.looks import augment_pair
+from preprocessing.mask_pairs import MaskPair, divide, read_mask_pairs, score_mask
 from preprocessing.read import read_radiograph
 from preprocessing.sam.network import Prompted, build_hand_sam
 from preprocessing.sam.official import has_bfloat16

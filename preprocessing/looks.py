@@ -1,0 +1,245 @@
+"""Looks of radiographs with hand masks to train on: how they lie, what frames them, how they were exposed, how fine."""
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float32, UInt8
+
+from preprocessing.contrast import stretch_contrast
+from preprocessing.crop import bounding_box, thin
+from preprocessing.letterbox import Letterbox
+from preprocessing.mask_pairs import MaskPair
+
+# A rim's shade that takes less of the light than this hides no edge.
+_DEEP_SHADE = 0.25
+
+
+def augment_pair(
+    pair: MaskPair, *, size_px: int, rng: np.random.Generator
+) -> tuple[UInt8[np.ndarray, "size size"], Bool[np.ndarray, "size size"]]:
+    """Draw a new look of a radiograph: how it lies, what frames it, how it was exposed, how fine it is.
+
+    On a grey film within a dark frame, the whole frame or the hand alone, as it comes or in any turn, mirrored, wider
+    or narrower, larger or smaller, film edges and collimation, markers, inverted, dim, noisy, shrunk with and without
+    aliasing.
+
+    Args:
+        pair: The radiograph and its mask.
+        size_px: Side of the result in pixels.
+        rng: Source of all chance.
+
+    Returns:
+        The radiograph, shape `(size, size)`, uint8, contrast-normalised again; and its mask, same shape.
+    """
+    pair = _mount(pair, rng=rng) if rng.random() < 0.25 else pair
+    pair = _come_closer(pair, rng=rng) if rng.random() < 0.4 else pair
+    lay = _fit if rng.random() < 0.4 else _lay
+    pixels, mask = lay(pair, size_px=size_px, rng=rng)
+    pixels, mask = _frame(pixels, mask, rng=rng)
+    return change_film(pixels, rng=rng), mask
+
+
+def change_film(
+    pixels: UInt8[np.ndarray, "height width"], *, rng: np.random.Generator
+) -> UInt8[np.ndarray, "height width"]:
+    """Draw a new look of a film as it lies: exposure, inversion, coarseness and noise, contrast-normalised again."""
+    image = _expose(pixels.astype(np.float32) / 255, rng=rng)
+    if rng.random() < 0.1:
+        image = 1 - image
+    if rng.random() < 0.35:
+        image = _coarsen(image, rng=rng)
+    if rng.random() < 0.5:
+        image = image + rng.normal(0, rng.uniform(0.003, 0.03), image.shape).astype(np.float32)
+    changed = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    return stretch_contrast(changed)
+
+
+def _mount(pair: MaskPair, *, rng: np.random.Generator) -> MaskPair:
+    """Lay the hand on a grey film whose rim, shaded and then bright, crosses the forearm, with darkness around it.
+
+    Films that were scanned look so, and their hands are the hardest to outline: small, pale, with scattered light
+    between the fingers, and cut by the rim. Where its shade is deep, the film ends where that has half fallen.
+    """
+    left, top, right, bottom = bounding_box(pair.mask)
+    space = np.rint(rng.uniform(0, 0.4, 4) * max(right - left, bottom - top)).astype(int).reshape(2, 2)
+    pixels, mask = np.pad(pair.pixels, space, mode="edge"), np.pad(pair.mask, space)
+    direction = _find_forearm(pair.mask)
+    direction = np.array([1.0, 0.0]) if direction is None else direction  # nearly all come upright
+    angle = np.arctan2(*direction[::-1]) + np.radians(rng.normal(0, 10))
+    axes = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])  # along the forearm and across
+    places = np.argwhere(mask)[::7] @ axes.T  # a seventh tells the extent as well
+    low, high = places.min(axis=0), places.max(axis=0)
+    length = float(high[0] - low[0])
+    low = low - rng.uniform(0.02, 0.4, 2) * length
+    high = np.array([np.quantile(places[:, 0], 1 - rng.uniform(0, 0.1)), high[1] + rng.uniform(0.02, 0.4) * length])
+    rows, columns = np.mgrid[: pixels.shape[0], : pixels.shape[1]].astype(np.float32)
+    beyond = np.full(pixels.shape, -np.inf, np.float32)  # how far beyond the film, in pixels
+    for (down, right), least, most in zip(axes.tolist(), low.tolist(), high.tolist(), strict=True):
+        reach = rows * down + columns * right
+        beyond = np.maximum(beyond, np.maximum(least - reach, reach - most))
+    film, end_px = _paint_rim(pixels, beyond, length_px=length, rng=rng)
+    return MaskPair(pair.name, film, mask & (beyond < -end_px))
+
+
+def _paint_rim(
+    pixels: UInt8[np.ndarray, "height width"],
+    beyond: Float32[np.ndarray, "height width"],
+    *,
+    length_px: float,
+    rng: np.random.Generator,
+) -> tuple[UInt8[np.ndarray, "height width"], float]:
+    """Paint film, rim and darkness by how far each pixel lies beyond the film; return how far inside the hand ends."""
+    rim_px, shade_px = (float(share) * length_px for share in rng.uniform((0.003, 0.001), (0.03, 0.04)))
+    edge_px = max(0.3, rng.uniform(0.001, 0.01) * length_px)
+    grey, shade, bright, dark = (float(share) for share in rng.uniform((0, 0, 0.5, 0), (0.6, 0.6, 1, 0.15)))
+    film = grey + (1 - grey) * pixels.astype(np.float32) / 255
+    veil = rng.uniform(0, 0.4)
+    spread_px = max(1, round(rng.uniform(0.03, 0.15) * length_px))
+    film = film * (1 - veil) + cv2.blur(film, (spread_px, spread_px)) * veil
+    film *= 1 - shade * np.clip((beyond + rim_px) / shade_px + 1, 0, 1)
+    for start, level in ((-rim_px, bright), (0.0, dark)):
+        share = np.clip((beyond - start) / edge_px + 0.5, 0, 1)
+        film = film * (1 - share) + level * share
+    end_px = rim_px + shade_px / 2 if shade > _DEEP_SHADE else rim_px
+    return np.rint(film * 255).astype(np.uint8), end_px
+
+
+def _find_forearm(mask: Bool[np.ndarray, "height width"]) -> np.ndarray | None:
+    """Return where the forearm points, rows before columns: to where the frame cuts the mask; `None` if nowhere."""
+    edge = mask.copy()
+    edge[2:-2, 2:-2] = False
+    return np.argwhere(edge).mean(axis=0) - np.argwhere(mask).mean(axis=0) if edge.any() else None
+
+
+def _come_closer(pair: MaskPair, *, rng: np.random.Generator) -> MaskPair:
+    """Cut the frame around the hand, as hand-SAM does where the hand is small."""
+    left, top, right, bottom = bounding_box(pair.mask)
+    low_x, low_y, high_x, high_y = rng.uniform(0.03, 0.2, 4) * max(right - left, bottom - top)
+    rows = slice(max(0, round(top - low_y)), round(bottom + high_y))
+    columns = slice(max(0, round(left - low_x)), round(right + high_x))
+    return MaskPair(pair.name, pair.pixels[rows, columns], pair.mask[rows, columns])
+
+
+def _fit(
+    pair: MaskPair, *, size_px: int, rng: np.random.Generator
+) -> tuple[UInt8[np.ndarray, "size size"], Bool[np.ndarray, "size size"]]:
+    """Put the frame into the square as in use, so that its edges are the square's; now and then on its side."""
+    turns, mirror = int(rng.choice(4, p=(0.7, 0.1, 0.1, 0.1))), int(rng.choice((-1, 1)))
+    pixels, mask = (
+        np.ascontiguousarray(np.rot90(each, turns)[:, ::mirror]) for each in (pair.pixels, pair.mask * np.uint8(255))
+    )
+    box = Letterbox(pixels.shape, size_px)
+    return np.rint(box.place(pixels)).astype(np.uint8), box.place(mask) > 127
+
+
+def _lay(
+    pair: MaskPair, *, size_px: int, rng: np.random.Generator
+) -> tuple[UInt8[np.ndarray, "size size"], Bool[np.ndarray, "size size"]]:
+    """Turn, mirror, stretch, scale and shift the frame onto the square."""
+    height, width = pair.pixels.shape
+    degrees = rng.uniform(-180, 180) if rng.random() < 0.5 else rng.normal(0, 12)
+    zoom = size_px / max(height, width) * np.exp(rng.uniform(-0.25, 0.3))
+    stretch = np.exp(rng.uniform(-0.15, 0.15))
+    scale_x, scale_y = zoom * stretch * rng.choice([-1, 1]), zoom / stretch
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    linear = np.array([[cosine, -sine], [sine, cosine]]) @ np.diag([scale_x, scale_y])
+    middle = np.array([(width - 1) / 2, (height - 1) / 2])
+    target = (size_px - 1) / 2 + rng.uniform(-0.12, 0.12, 2) * size_px
+    matrix = np.column_stack([linear, target - linear @ middle])
+    # Padding is black in use; other greys teach that the edge of a frame is no edge of a hand.
+    fill = 0.0 if rng.random() < 0.7 else float(rng.uniform(0, 255))
+    # The nearest neighbour keeps what area averaging loses, as the thumbnails of others do.
+    how = cv2.INTER_NEAREST if rng.random() < 0.15 else cv2.INTER_LINEAR
+    source = pair.pixels if how == cv2.INTER_NEAREST else cv2.GaussianBlur(pair.pixels, (0, 0), max(0.3, 0.4 / zoom))
+    pixels = cv2.warpAffine(source, matrix, (size_px, size_px), flags=how, borderValue=(fill,))
+    soft = cv2.GaussianBlur(pair.mask.astype(np.uint8) * 255, (0, 0), max(0.3, 0.4 / zoom))
+    mask = cv2.warpAffine(soft, matrix, (size_px, size_px), flags=cv2.INTER_LINEAR) > 127
+    return pixels, mask
+
+
+def _expose(image: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
+    """Change gamma and contrast, and lay a slow gradient of brightness over the film."""
+    image = image ** np.exp(rng.uniform(-0.7, 0.7))
+    image = image * rng.uniform(0.25, 1.0) + rng.uniform(0, 0.3)
+    if rng.random() < 0.4:
+        slope = rng.uniform(-0.3, 0.3, 2)
+        axis = np.linspace(-0.5, 0.5, image.shape[0], dtype=np.float32)
+        image = image + slope[0] * axis[:, None] + slope[1] * axis[None]
+    return image.astype(np.float32)
+
+
+def _frame(
+    pixels: UInt8[np.ndarray, "size size"], mask: Bool[np.ndarray, "size size"], *, rng: np.random.Generator
+) -> tuple[UInt8[np.ndarray, "size size"], Bool[np.ndarray, "size size"]]:
+    """Add collimation, bright film edges and a marker; what they cover is no hand any more."""
+    size = pixels.shape[0]
+    if rng.random() < 0.4:
+        pixels, mask = _end_forearm(pixels, mask, rng=rng)
+    if rng.random() < 0.35:  # collimation: a turned rectangle beyond which the film is black, dark or glaring
+        box = ((size / 2, size / 2), tuple(rng.uniform(0.75, 1.25, 2) * size), rng.uniform(-25, 25))
+        field = np.zeros((size, size), np.uint8)
+        cv2.fillConvexPoly(field, cv2.boxPoints(box).astype(np.int32), (1,))
+        beyond = (0, rng.integers(0, 80), rng.integers(180, 256))[int(rng.integers(3))]
+        pixels, mask = np.where(field == 1, pixels, np.uint8(beyond)), mask & (field == 1)
+    if rng.random() < 0.35:  # bright edges of the film
+        for turn in range(4):
+            if rng.random() < 0.4:
+                start, end = rng.uniform(0, 0.08, 2) * size
+                corners = np.array([[0, 0], [size, 0], [size, end], [0, start]], np.int32)
+                edge = np.zeros((size, size), np.uint8)
+                cv2.fillConvexPoly(edge, corners, (1,))
+                covered = np.rot90(edge, turn) == 1
+                pixels, mask = np.where(covered, np.uint8(rng.integers(160, 256)), pixels), mask & ~covered
+    if rng.random() < 0.3:  # a lead letter, beside the hand
+        free = np.argwhere(cv2.dilate(mask.astype(np.uint8), np.ones((size // 8, size // 8))) == 0)
+        if len(free):
+            row, column = (int(each) for each in free[rng.integers(len(free))])
+            letter = str(rng.choice(["L", "R", "AB", "12"]))
+            pixels = np.ascontiguousarray(pixels)
+            place = (column - size // 32, row + size // 32)
+            level = int(rng.integers(200, 256))
+            cv2.putText(pixels, letter, place, cv2.FONT_HERSHEY_SIMPLEX, size / 400, (level,), max(1, size // 100))
+    return pixels, mask
+
+
+def _end_forearm(
+    pixels: UInt8[np.ndarray, "size size"], mask: Bool[np.ndarray, "size size"], *, rng: np.random.Generator
+) -> tuple[UInt8[np.ndarray, "size size"], Bool[np.ndarray, "size size"]]:
+    """End the film across the forearm, where outlines are most often wrong: a bar, the table, or a shadow.
+
+    Beyond the film there is no hand; in the shadow of a collimator the hand goes on, though dimly.
+    """
+    size = pixels.shape[0]
+    out = _find_forearm(mask)
+    if out is None:
+        return pixels, mask
+    places = np.argwhere(mask)
+    angle = np.arctan2(*out[::-1]) + np.radians(rng.normal(0, 12))
+    direction = np.array([np.cos(angle), np.sin(angle)])
+    reach = places @ direction
+    end = np.quantile(reach, 1 - rng.uniform(0.01, 0.15))
+    rows, columns = np.mgrid[:size, :size]
+    beyond = (rows * direction[0] + columns * direction[1] - end).astype(np.float32)  # in pixels
+    edge_px = rng.uniform(0.3, 2.5)
+    covered = np.clip(beyond / edge_px + 0.5, 0, 1)
+    film = pixels.astype(np.float32)
+    if rng.random() < 0.3:
+        shade = rng.uniform(0.25, 0.7)
+        return (film * (1 - covered * (1 - shade))).astype(np.uint8), mask
+    table = np.full_like(film, rng.choice([0.0, rng.uniform(0, 90), rng.uniform(90, 255)]))
+    if rng.random() < 0.6:
+        bar_px = rng.uniform(0.01, 0.06) * size
+        table = np.where(beyond < bar_px, np.float32(rng.uniform(170, 255)), table)
+    table += rng.normal(0, rng.uniform(0, 8), table.shape)
+    ended = film * (1 - covered) + np.clip(table, 0, 255) * covered
+    return ended.astype(np.uint8), mask & (beyond < 0)
+
+
+def _coarsen(image: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
+    """Shrink and enlarge again: averaged or aliased, as small copies come."""
+    size = image.shape[0]
+    small = int(rng.uniform(0.25, 0.7) * size)
+    if rng.random() < 0.5:
+        down = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
+    else:  # OpenCV's nearest neighbour takes a corner of each coarse pixel, and moves the hand off its mask
+        down = thin(image, shape=(small, small))
+    return cv2.resize(down, (size, size), interpolation=cv2.INTER_LINEAR)
