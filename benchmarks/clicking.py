@@ -11,16 +11,14 @@ from measure import Row, rounded
 from preprocessing.contrast import stretch_contrast
 from preprocessing.correct import Click, ask_with_clicks, correct_mask
 from preprocessing.hand_sam import load_hand_sam
-from preprocessing.mask_pairs import divide, read_mask_pairs, score_mask
+from preprocessing.mask_pairs import read_folds, read_mask_pairs, score_mask
 
 # What a person sees to be wrong, and clicks on: half as deep as this share of the frame's longest side, or deeper.
 _SEEN_SHARE = 0.01
 _SHOWN = ("as they are", "turned by 45 degrees", "framed, dark and bright")
 
 
-def clicking(
-    files: Path, masks: Path, folds: Path, *, num_clicks: int = 3, num_folds: int = 5, seed: int = 0
-) -> list[Row]:
+def clicking(files: Path, masks: Path, folds: Path, *, num_clicks: int = 3) -> list[Row]:
     """What up to three clicks, each in the middle of what is most wrong, make of masks of unseen radiographs.
 
     Args:
@@ -28,14 +26,12 @@ def clicking(
         masks: Their masks, made by hand.
         folds: What `boneage train-sam` wrote: a network for each fold that has not seen it.
         num_clicks: Most clicks on one radiograph.
-        num_folds: Number of folds.
-        seed: Seed by which they were divided.
     """
     pairs = read_mask_pairs(files, masks=masks, max_size_px=LARGEST_PX)
     rows = []
     for change in _SHOWN:
         before, after, seconds, heeded = [], [], [], []
-        for number, fold in enumerate(divide(pairs, num_folds=num_folds, seed=seed)):
+        for number, fold in enumerate(read_folds(folds, pairs)):
             predict = load_hand_sam(folds / f"fold-{number}" / "hand_sam.onnx")
             for pair in fold:
                 pixels, truth = LOOKS[change](pair)

@@ -19,7 +19,7 @@ from preprocessing.film import find_film, find_foreground
 from preprocessing.hand import Hand, find_hand
 from preprocessing.hand_sam import load_hand_sam
 from preprocessing.landmark_examples import LandmarkExample, read_landmark_examples
-from preprocessing.mask_pairs import MaskPair, divide, read_mask_pairs, score_mask
+from preprocessing.mask_pairs import MaskPair, divide, read_folds, read_mask_pairs, score_mask
 from preprocessing.morphology import fill_holes, largest_component
 from preprocessing.orient import MIDDLE_TIP, WRIST, find_pose, turn_between
 from preprocessing.pipeline import PreprocessingConfig, process
@@ -33,30 +33,30 @@ from preprocessing.upright import place_cut
 LARGEST_PX = 4096
 
 
-def segmenting(files: Path, masks: Path, folds: Path, *, num_folds: int = 5, seed: int = 0) -> list[Row]:
+def segmenting(files: Path, masks: Path, folds: Path) -> list[Row]:
     """Dice of outlines on radiographs that the network was not trained on, as they come and changed.
 
     Args:
         files: Folder of radiographs.
         masks: Their masks, made by hand.
         folds: What `boneage train-sam` wrote: a network for each fold that has not seen it.
-        num_folds: Number of folds.
-        seed: Seed by which they were divided.
     """
     pairs = read_mask_pairs(files, masks=masks, max_size_px=LARGEST_PX)
-    divided = divide(pairs, num_folds=num_folds, seed=seed)
+    # As `boneage train-masks` divided them when it made the U-Net that ships.
+    unseen_by_unet = {pair.name for pair in divide(pairs, num_folds=min(5, len(pairs)), seed=0)[0]}
+    unet = get_segmenter("unet")
     rows = []
     for change, look in LOOKS.items():
         found: dict[tuple[str, str], list[float]] = {}
-        for number, fold in enumerate(divided):
+        for number, fold in enumerate(read_folds(folds, pairs)):
             network = folds / f"fold-{number}" / "hand_sam.onnx"
             if not network.exists():
                 continue  # the training goes on with it; `number` tells how many radiographs were measured
-            methods: dict[str, Segmenter] = {"hand-SAM": functools.partial(segment_prompted, load_hand_sam(network))}
-            if number == 0:
-                methods["U-Net (shipped; one fold unseen)"] = get_segmenter("unet")
-            methods |= _PLAIN
+            hand_sam = functools.partial(segment_prompted, load_hand_sam(network))
             for pair in fold:
+                methods: dict[str, Segmenter] = {"hand-SAM": hand_sam, **_PLAIN}
+                if pair.name in unseen_by_unet:
+                    methods["U-Net (shipped; unseen ones)"] = unet
                 pixels, truth = look(pair)
                 for method, segmenter in methods.items():
                     hand = find(pixels, segmenter)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, UInt8
 
 from preprocessing.contrast import stretch_contrast
@@ -16,9 +17,11 @@ from preprocessing.listing import list_files
 from preprocessing.radiograph import UnreadableImage
 from preprocessing.read import read_radiograph
 from tfrecords.errors import BoneAgeError
+from tfrecords.write import write_text
 
 # Radiographs are kept no larger than this; a network sees at most half of it.
 _KEPT_PX = 640
+_FOLDS_FILE = "folds.csv"
 
 
 class MaskPairsError(BoneAgeError):
@@ -90,6 +93,24 @@ def divide(pairs: list[MaskPair], *, num_folds: int, seed: int) -> list[list[Mas
         raise ValueError(f"`num_folds` must lie in [2, {len(pairs)}]. Received: num_folds={num_folds}.")
     order = np.random.default_rng(seed).permutation(len(pairs))
     return [[pairs[index] for index in sorted(order[fold::num_folds])] for fold in range(num_folds)]
+
+
+def write_folds(folds: list[list[MaskPair]], out: Path) -> None:
+    """Write `folds.csv`: which fold each radiograph belongs to, so that nobody measures a network on what it saw."""
+    rows = [{"file": pair.name, "fold": number} for number, fold in enumerate(folds) for pair in fold]
+    write_text(out / _FOLDS_FILE, pd.DataFrame(rows).to_csv(index=False))
+
+
+def read_folds(folder: Path, pairs: list[MaskPair]) -> list[list[MaskPair]]:
+    """Divide pairs into the folds that `write_folds` wrote.
+
+    Raises:
+        MaskPairsError: If a pair is in no fold.
+    """
+    numbers = pd.read_csv(folder / _FOLDS_FILE, dtype={"file": str}).set_index("file").fold
+    if missing := [pair.name for pair in pairs if pair.name not in numbers.index]:
+        raise MaskPairsError(f"{folder / _FOLDS_FILE}: {missing[0]} is in no fold; give the masks that were divided.")
+    return [[pair for pair in pairs if numbers[pair.name] == fold] for fold in range(numbers.max() + 1)]
 
 
 def score_mask(mask: Bool[np.ndarray, "height width"], *, truth: Bool[np.ndarray, "height width"]) -> dict[str, float]:

@@ -209,6 +209,7 @@ def hands(tmp_path):
         rows.append([number, 160, 200, *shares.ravel()])
     for fold in (0, 1):
         shutil.copy(HAND_SAM_FILE, folds / f"fold-{fold}" / "hand_sam.onnx")
+    (folds / "folds.csv").write_text("file,fold\n0.png,0\n1.png,1\n")
     header = ["id", "width_px", "height_px", *(f"p{each}_{axis}" for each in range(21) for axis in "xy")]
     pd.DataFrame(rows, columns=header).to_csv(tmp_path / "landmarks.csv", index=False)
     (tmp_path / "split.csv").write_text("id,split\n0,train\n1,validation\n")
@@ -218,7 +219,7 @@ def hands(tmp_path):
 def test_segmenting(load, hands, tmp_path, monkeypatch):
     module = load("hands")
     monkeypatch.setattr(module, "LOOKS", {name: module.LOOKS[name] for name in ("as they are", "mirrored", "inverted")})
-    inputs = {"files": hands / "radiographs", "masks": hands / "masks", "folds": hands / "folds", "num_folds": 2}
+    inputs = {"files": hands / "radiographs", "masks": hands / "masks", "folds": hands / "folds"}
     document = load("run").run("segmenting", inputs=inputs, out=tmp_path / "out")
     rows = {(row["method"], row["radiographs"]): row for row in document["rows"]}
     assert rows["hand-SAM", "as they are"]["number"] == 2 and len(rows) == 10
@@ -234,7 +235,7 @@ def test_clicking(load, hands):
         mask = np.array(Image.open(path))
         mask[: mask.shape[0] // 4] = 0
         Image.fromarray(mask).save(path)
-    rows = load("clicking").clicking(hands / "radiographs", hands / "masks", hands / "folds", num_folds=2)
+    rows = load("clicking").clicking(hands / "radiographs", hands / "masks", hands / "folds")
     assert [row["radiographs"] for row in rows] == ["as they are", "turned by 45 degrees", "framed, dark and bright"]
     for row in rows:
         assert row["clicked on"] == 2 and 2 <= row["clicks"] <= 6 and 0 <= row["heeded by hand-SAM"] <= 1

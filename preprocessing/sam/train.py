@@ -18,7 +18,7 @@ from torch.nn import functional
 from preprocessing.contrast import stretch_contrast
 from preprocessing.hand_sam import HAND_SAM_SIZE_PX, MAX_POINTS, load_hand_sam
 from preprocessing.looks import augment_pair
-from preprocessing.mask_pairs import MaskPair, divide, read_mask_pairs, score_mask
+from preprocessing.mask_pairs import MaskPair, divide, read_mask_pairs, score_mask, write_folds
 from preprocessing.read import read_radiograph
 from preprocessing.sam.network import Prompted, build_hand_sam
 from preprocessing.sam.official import has_bfloat16
@@ -352,7 +352,7 @@ def train_hand_sam(
         segments: What `boneage segment` wrote of them; what it did not accept is left out.
         split: CSV with `id,split` of the latter; only `train` is learnt from.
         out: Folder for `hand_sam.onnx`, its card `hand_sam.json`, `hand_sam.csv` with one row for each radiograph with
-            a mask, and a folder for each training.
+            a mask, `folds.csv`, and a folder for each training.
         num_folds: Number of folds of the masks made by hand; they are divided before anything is augmented.
         phases: How to train.
         progress: Called with a line of text now and then.
@@ -366,6 +366,8 @@ def train_hand_sam(
     out = Path(out)
     pairs = read_mask_pairs(Path(radiographs), masks=Path(masks))
     folds = divide(pairs, num_folds=num_folds, seed=phases.base.seed)
+    out.mkdir(parents=True, exist_ok=True)
+    write_folds(folds, out)
     others = read_accepted_masks(Path(segments), radiographs=Path(unlabelled), split=Path(split))
     drawn = draw_pairs(NUM_DRAWN, seed=phases.base.seed)
     began = time.perf_counter()

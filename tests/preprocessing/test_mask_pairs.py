@@ -8,8 +8,10 @@ from preprocessing.mask_pairs import (
     MaskPair,
     MaskPairsError,
     divide,
+    read_folds,
     read_mask_pairs,
     score_mask,
+    write_folds,
 )
 from preprocessing.synthetic import draw_radiograph
 
@@ -56,6 +58,16 @@ def test_folds_share_no_image_and_lose_none():
     assert sorted(pair.name for fold in folds for pair in fold) == sorted(pair.name for pair in pairs)
     with pytest.raises(ValueError, match=r"must lie in \[2, 11\]"):
         divide(pairs, num_folds=12, seed=0)
+
+
+def test_folds_are_found_again(tmp_path):
+    pairs = [MaskPair(str(number), np.zeros((1, 1), np.uint8), np.ones((1, 1), np.bool_)) for number in range(7)]
+    folds = divide(pairs, num_folds=3, seed=0)
+    write_folds(folds, tmp_path)
+    assert read_folds(tmp_path, pairs) == folds
+    other = MaskPair("other", pairs[0].pixels, pairs[0].mask)
+    with pytest.raises(MaskPairsError, match="other is in no fold"):
+        read_folds(tmp_path, [*pairs, other])
 
 
 def test_measures_of_a_mask():

@@ -180,6 +180,8 @@ def test_the_command_measures_each_radiograph_unseen(radiographs):
     measured = pd.read_csv(radiographs / "out" / "hand_sam.csv")
     assert sorted(measured.file) == [f"{number}.png" for number in range(4)] and set(measured.fold) == {0, 1}
     assert 0 <= card["cross_validated"]["dice"] <= 1 and card["trained_on"]["by_segmenter"] == 2
+    folds = pd.read_csv(radiographs / "out" / "folds.csv")
+    assert folds.merge(measured, on=["file", "fold"]).shape[0] == 4
     assert lines[0].startswith("encoder: 0 masks made by hand, 2 by a segmenter")
     assert (radiographs / "out" / "fold-1" / "hand_sam.onnx").exists()
     assert (radiographs / "out" / "all" / "rough" / "checkpoint.pt").exists()
