@@ -96,9 +96,12 @@ def _paint_rim(
     spread_px = max(1, round(rng.uniform(0.03, 0.15) * length_px))
     film = film * (1 - veil) + cv2.blur(film, (spread_px, spread_px)) * veil
     film *= 1 - shade * np.clip((beyond + rim_px) / shade_px + 1, 0, 1)
-    for start, level in ((-rim_px, bright), (0.0, dark)):
+    # Forearms often shine through the rim, and faintly through what lies beyond it.
+    clear = rng.uniform(0, 0.7) if rng.random() < 0.5 else 0.0
+    below = film
+    for start, level, through in ((-rim_px, bright, clear), (0.0, dark, clear**2)):
         share = np.clip((beyond - start) / edge_px + 0.5, 0, 1)
-        film = film * (1 - share) + level * share
+        film = film * (1 - share) + (level * (1 - through) + below * through) * share
     end_px = rim_px + shade_px / 2 if shade > _DEEP_SHADE else rim_px
     return np.rint(film * 255).astype(np.uint8), end_px
 

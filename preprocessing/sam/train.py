@@ -34,6 +34,7 @@ from tfrecords.write import write_json, write_text
 NUM_DRAWN = 300
 _DRAWN_SIZE_PX = (400, 320)
 _CHECKPOINT_STEPS = 200
+_FOLDS_SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Phases:
     encoder: HandSamTraining = HandSamTraining(steps=1000, size_px=128, answered_share=0.0)
     base: HandSamTraining = HandSamTraining(steps=500, batch_size=16, learning_rate=1e-3, size_px=128, seed=1)
     rough: HandSamTraining = HandSamTraining(
-        steps=600,
+        steps=500,
         batch_size=16,
         learning_rate=1e-3,
         labelled_share=0.8,
@@ -94,7 +95,7 @@ class Phases:
         seed=2,
     )
     fine: HandSamTraining = HandSamTraining(
-        steps=450,
+        steps=420,
         batch_size=16,
         learning_rate=8e-4,
         labelled_share=0.9,
@@ -365,7 +366,7 @@ def train_hand_sam(
     """
     out = Path(out)
     pairs = read_mask_pairs(Path(radiographs), masks=Path(masks))
-    folds = divide(pairs, num_folds=num_folds, seed=phases.base.seed)
+    folds = divide(pairs, num_folds=num_folds, seed=_FOLDS_SEED)
     out.mkdir(parents=True, exist_ok=True)
     write_folds(folds, out)
     others = read_accepted_masks(Path(segments), radiographs=Path(unlabelled), split=Path(split))
