@@ -115,7 +115,7 @@ class Prompted(nn.Module):
         sam: The model.
 
     Input shape:
-        `image`: `(batch, 1, side, side)`, float32 in [0, 255], bright bone; it learns from smaller ones too.
+        `image`: `(batch, 1, side, side)`, float32 in [0, 255], bright bone.
         `points`: `(batch, points, 2)`, float32, `(x, y)` in pixels of the input.
         `labels`: `(batch, points)`, float32: 1 on the hand, 0 not, 2 and 3 upper left and lower right corner of a
         box, -1 no point.
@@ -137,15 +137,14 @@ class Prompted(nn.Module):
         return self.answer(self.look(image), points, labels)
 
     def look(self, image: torch.Tensor) -> torch.Tensor:
-        """Return the image embeddings, which hold for all prompts, `(batch, 96, side / 4, side / 4)`."""
+        """Return the image embeddings, which hold for all prompts, `(batch, 96, 64, 64)`."""
         grey = (image - self.sam.pixel_mean[:1]) / self.sam.pixel_std[:1]
         return self.sam.image_encoder(grey.expand(-1, 3, -1, -1))
 
     def outline(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Return logits of one mask, `(batch, side, side)`, read off the embeddings without prompts or decoder.
 
-        Only to train with: the encoder learns from each of a batch so, while the decoder, which takes as much time
-        again, answers prompts about some.
+        Only to train with: a step of the encoder alone takes two fifths of the time of a step with the decoder.
         """
         return functional.pixel_shuffle(self.sketch(embeddings), STRIDE)[:, 0]
 
@@ -154,11 +153,11 @@ class Prompted(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the masks and their predicted quality to prompts about images that were looked at before."""
         decoder = self.sam.mask_decoder
-        batch, channels, height, width = (int(size) for size in embeddings.shape)  # traced ones are no numbers
+        batch, channels, height, width = embeddings.shape
         source = embeddings + self.sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
         own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])[None].expand(batch, -1, -1)
-        tokens = torch.cat([own, self._embed(points, labels, side_px=height * STRIDE)], dim=1)
-        places = self.sam.prompt_encoder.pe_layer((height, width)).expand(batch, -1, -1, -1)
+        tokens = torch.cat([own, self._embed(points, labels)], dim=1)
+        places = self.sam.prompt_encoder.get_dense_pe().expand(batch, -1, -1, -1)
         heard, source = decoder.transformer(source, places, tokens)
         fine = decoder.output_upscaling(source.transpose(1, 2).reshape(batch, channels, height, width))
         weights = torch.stack(
@@ -167,9 +166,9 @@ class Prompted(nn.Module):
         masks = (weights @ fine.flatten(2)).unflatten(2, (fine.shape[2], fine.shape[3]))
         return masks, decoder.iou_prediction_head(heard[:, 0])
 
-    def _embed(self, points: torch.Tensor, labels: torch.Tensor, *, side_px: int) -> torch.Tensor:
+    def _embed(self, points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         encoder = self.sam.prompt_encoder
-        shares = (points + 0.5) / side_px
+        shares = (points + 0.5) / HAND_SAM_SIZE_PX
         embedded = encoder.pe_layer._pe_encoding(shares) * (labels >= 0)[..., None]
         kinds = [encoder.not_a_point_embed, *encoder.point_embeddings]
         for label, kind in enumerate(kinds, start=-1):

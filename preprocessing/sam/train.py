@@ -49,9 +49,7 @@ class HandSamTraining:
         labelled_share: Share of a batch that has masks made by hand, where there are such.
         drawn_share: Share of a batch that is drawings.
         click_share: Share of a batch in which a place is clicked on where the first answer is wrong.
-        size_px: Side of the radiographs, a multiple of 32; those of half the side take a quarter of the time.
-        answered_share: Share of a batch about which the decoder answers prompts; from the others the image encoder
-            learns outlines alone.
+        prompted: Whether the decoder learns to answer prompts; the image encoder alone learns otherwise.
         seed: Seed of everything random.
     """
 
@@ -62,8 +60,7 @@ class HandSamTraining:
     labelled_share: float = 0.5
     drawn_share: float = 0.15
     click_share: float = 0.3
-    size_px: int = HAND_SAM_SIZE_PX
-    answered_share: float = 0.5
+    prompted: bool = True
     seed: int = 0
 
     def __post_init__(self):
@@ -71,37 +68,19 @@ class HandSamTraining:
         for name in ("steps", "batch_size", "learning_rate"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"`{name}` must be positive. Received: {getattr(self, name)}.")
-        for name in ("labelled_share", "drawn_share", "click_share", "answered_share"):
+        for name in ("labelled_share", "drawn_share", "click_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must lie in [0, 1]. Received: {getattr(self, name)}.")
-        if self.size_px <= 0 or self.size_px % 32:
-            raise ValueError(f"`size_px` must be a multiple of 32. Received: {self.size_px}.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Phases:
-    """The trainings of hand-SAM: two on masks of a segmenter, encoder first; then two on those made by hand."""
+    """The trainings of hand-SAM: its encoder and then all of it on masks of a segmenter, last on those made by hand."""
 
-    encoder: HandSamTraining = HandSamTraining(steps=1000, size_px=128, answered_share=0.0)
-    base: HandSamTraining = HandSamTraining(steps=500, batch_size=16, learning_rate=1e-3, size_px=128, seed=1)
-    rough: HandSamTraining = HandSamTraining(
-        steps=500,
-        batch_size=16,
-        learning_rate=1e-3,
-        labelled_share=0.8,
-        drawn_share=0.05,
-        size_px=128,
-        answered_share=0.25,
-        seed=2,
-    )
+    encoder: HandSamTraining = HandSamTraining(steps=1000, batch_size=32, prompted=False)
+    base: HandSamTraining = HandSamTraining(steps=450, batch_size=16, learning_rate=1e-3, seed=1)
     fine: HandSamTraining = HandSamTraining(
-        steps=420,
-        batch_size=16,
-        learning_rate=8e-4,
-        labelled_share=0.9,
-        drawn_share=0.03,
-        answered_share=0.4,
-        seed=3,
+        steps=500, batch_size=16, learning_rate=8e-4, labelled_share=0.9, drawn_share=0.03, seed=2
     )
 
 
@@ -168,7 +147,7 @@ class _Batches(torch.utils.data.Dataset):
         rng = np.random.default_rng((self.config.seed, step))
         looks = []
         for _ in range(self.config.batch_size):
-            pixels, mask = augment_pair(self.matter.choose(self.config, rng=rng), size_px=self.config.size_px, rng=rng)
+            pixels, mask = augment_pair(self.matter.choose(self.config, rng=rng), size_px=HAND_SAM_SIZE_PX, rng=rng)
             looks.append((pixels[None].astype(np.float32), mask, *draw_prompts(mask, rng=rng)))
         return tuple(np.stack(each) for each in zip(*looks, strict=True))
 
@@ -234,24 +213,21 @@ def fit_hand_sam(
     for step, batch in enumerate(batches, start=start):
         images, truth, points, labels = (each.to(device, non_blocking=True) for each in batch)
         chance = torch.Generator(device).manual_seed(config.seed + step)
-        num_answered = round(config.answered_share * len(images))
-        points, labels, told = points[:num_answered], labels[:num_answered], truth[:num_answered]
         with torch.autocast(device, torch.bfloat16, enabled=has_bfloat16(device)):
             seen = model.look(images)
             outline = model.outline(seen)
-            if num_answered:
-                seen = seen[:num_answered]
-                clicked = torch.rand(num_answered, generator=chance, device=device) < config.click_share
+            if config.prompted:
+                clicked = torch.rand(len(images), generator=chance, device=device) < config.click_share
                 if clicked.any():
                     with torch.no_grad():
                         first, _ = model.answer(seen[clicked], points[clicked], labels[clicked])
                     points[clicked], labels[clicked] = add_corrections(
-                        points[clicked], labels[clicked], logits=first[:, 0], truth=told[clicked], generator=chance
+                        points[clicked], labels[clicked], logits=first[:, 0], truth=truth[clicked], generator=chance
                     )
                 logits, quality = model.answer(seen, points, labels)
         loss = compare_masks(outline[:, None].float(), truth).mean()
-        if num_answered:
-            loss = loss + hand_sam_loss(logits.float(), quality.float(), told)
+        if config.prompted:
+            loss = loss + hand_sam_loss(logits.float(), quality.float(), truth)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -384,19 +360,16 @@ def train_hand_sam(
             progress=progress,
         )
 
-    def learn_by_hand(name: str, labelled: Sequence[MaskPair]) -> Prompted:
-        return fit(name, labelled, phases.fine, fit(f"{name}/rough", labelled, phases.rough, base))
-
     base = fit("base", [], phases.base, fit("encoder", [], phases.encoder, None))
     frames = []
     for number, unseen in enumerate(folds):
         names = {pair.name for pair in unseen}
         seen = [pair for pair in pairs if pair.name not in names]
         path = out / f"fold-{number}" / "hand_sam.onnx"
-        export_hand_sam(learn_by_hand(f"fold-{number}", seen), path)
+        export_hand_sam(fit(f"fold-{number}", seen, phases.fine, base), path)
         frames.append(measure_hand_sam(load_hand_sam(path), unseen).assign(fold=number))
     measures = pd.concat(frames, ignore_index=True)
-    export_hand_sam(learn_by_hand("all", pairs), out / "hand_sam.onnx")
+    export_hand_sam(fit("all", pairs, phases.fine, base), out / "hand_sam.onnx")
     write_text(out / "hand_sam.csv", measures.to_csv(index=False, float_format="%.5f"))
     card = {
         "cross_validated": {

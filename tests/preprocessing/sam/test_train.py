@@ -30,7 +30,7 @@ from preprocessing.sam.train import (  # noqa: E402
 )
 from tfrecords.errors import BoneAgeError  # noqa: E402
 
-TINY = HandSamTraining(steps=2, batch_size=2, answered_share=1.0)
+TINY = HandSamTraining(steps=2, batch_size=2)
 DRAWN = draw_pairs(3, seed=0)
 
 
@@ -54,7 +54,7 @@ def test_a_step_changes_weights_the_same_way_each_time(tmp_path):
 def test_the_encoder_can_learn_before_the_decoder(tmp_path):
     torch.manual_seed(TINY.seed)
     before = Prompted(build_hand_sam()).state_dict()
-    after = fit(tmp_path / "encoder", config=dataclasses.replace(TINY, answered_share=0.0, size_px=64)).state_dict()
+    after = fit(tmp_path / "encoder", config=dataclasses.replace(TINY, prompted=False)).state_dict()
     changed = {name.split(".")[1] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"image_encoder", "weight", "bias"}  # those of the outline
 
@@ -174,7 +174,7 @@ def test_the_command_measures_each_radiograph_unseen(radiographs):
         split=radiographs / "split.csv",
         out=radiographs / "out",
         num_folds=2,
-        phases=Phases(*[HandSamTraining(steps=1, batch_size=2, size_px=64)] * 4),
+        phases=Phases(*[HandSamTraining(steps=1, batch_size=1)] * 3),
         progress=lines.append,
     )
     measured = pd.read_csv(radiographs / "out" / "hand_sam.csv")
@@ -184,7 +184,6 @@ def test_the_command_measures_each_radiograph_unseen(radiographs):
     assert folds.merge(measured, on=["file", "fold"]).shape[0] == 4
     assert lines[0].startswith("encoder: 0 masks made by hand, 2 by a segmenter")
     assert (radiographs / "out" / "fold-1" / "hand_sam.onnx").exists()
-    assert (radiographs / "out" / "all" / "rough" / "checkpoint.pt").exists()
 
 
 def test_what_is_set_of_a_phase_leaves_the_rest_of_it(monkeypatch, tmp_path):
