@@ -27,11 +27,11 @@ def clicking(files: Path, masks: Path, folds: Path, *, num_clicks: int = 3) -> l
         folds: What `boneage train-sam` wrote: a network for each fold that has not seen it.
         num_clicks: Most clicks on one radiograph.
     """
-    pairs = read_mask_pairs(files, masks=masks, max_size_px=LARGEST_PX)
+    divided = read_folds(folds, read_mask_pairs(files, masks=masks, max_size_px=LARGEST_PX))
     rows = []
     for change in _SHOWN:
         before, after, seconds, heeded = [], [], [], []
-        for number, fold in enumerate(read_folds(folds, pairs)):
+        for number, fold in enumerate(divided):
             predict = load_hand_sam(folds / f"fold-{number}" / "hand_sam.onnx")
             for pair in fold:
                 pixels, truth = LOOKS[change](pair)

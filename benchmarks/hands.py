@@ -42,13 +42,14 @@ def segmenting(files: Path, masks: Path, folds: Path) -> list[Row]:
         folds: What `boneage train-sam` wrote: a network for each fold that has not seen it.
     """
     pairs = read_mask_pairs(files, masks=masks, max_size_px=LARGEST_PX)
+    divided = read_folds(folds, pairs)
     # As `boneage train-masks` divided them when it made the U-Net that ships.
     unseen_by_unet = {pair.name for pair in divide(pairs, num_folds=min(5, len(pairs)), seed=0)[0]}
     unet = get_segmenter("unet")
     rows = []
     for change, look in LOOKS.items():
         found: dict[tuple[str, str], list[float]] = {}
-        for number, fold in enumerate(read_folds(folds, pairs)):
+        for number, fold in enumerate(divided):
             network = folds / f"fold-{number}" / "hand_sam.onnx"
             if not network.exists():
                 continue  # the training goes on with it; `number` tells how many radiographs were measured
