@@ -19,7 +19,7 @@ from preprocessing.film import find_film, find_foreground
 from preprocessing.hand import Hand, find_hand
 from preprocessing.hand_sam import load_hand_sam
 from preprocessing.landmark_examples import LandmarkExample, read_landmark_examples
-from preprocessing.mask_pairs import MaskPair, divide, read_folds, read_mask_pairs, score_mask
+from preprocessing.mask_pairs import MaskPair, read_folds, read_mask_pairs, score_mask
 from preprocessing.morphology import fill_holes, largest_component
 from preprocessing.orient import MIDDLE_TIP, WRIST, find_pose, turn_between
 from preprocessing.pipeline import PreprocessingConfig, process
@@ -31,6 +31,8 @@ from preprocessing.splits import read_split_file
 from preprocessing.upright import place_cut
 
 LARGEST_PX = 4096
+# What `boneage train-masks` wrote when it made the U-Net that ships: the radiographs that it was kept from.
+UNET_MEASURES = Path(__file__).parents[1] / "experiments" / "results" / "hand" / "unet.csv"
 
 
 def segmenting(files: Path, masks: Path, folds: Path) -> list[Row]:
@@ -43,8 +45,7 @@ def segmenting(files: Path, masks: Path, folds: Path) -> list[Row]:
     """
     pairs = read_mask_pairs(files, masks=masks, max_size_px=LARGEST_PX)
     divided = read_folds(folds, pairs)
-    # As `boneage train-masks` divided them when it made the U-Net that ships.
-    unseen_by_unet = {pair.name for pair in divide(pairs, num_folds=min(5, len(pairs)), seed=0)[0]}
+    unseen_by_unet = set(pd.read_csv(UNET_MEASURES, dtype={"file": str}).file)
     unet = get_segmenter("unet")
     rows = []
     for change, look in LOOKS.items():

@@ -219,10 +219,13 @@ def hands(tmp_path):
 def test_segmenting(load, hands, tmp_path, monkeypatch):
     module = load("hands")
     monkeypatch.setattr(module, "LOOKS", {name: module.LOOKS[name] for name in ("as they are", "mirrored", "inverted")})
+    (tmp_path / "unet.csv").write_text("file,dice\n1.png,0.9\n")
+    monkeypatch.setattr(module, "UNET_MEASURES", tmp_path / "unet.csv")
     inputs = {"files": hands / "radiographs", "masks": hands / "masks", "folds": hands / "folds"}
     document = load("run").run("segmenting", inputs=inputs, out=tmp_path / "out")
     rows = {(row["method"], row["radiographs"]): row for row in document["rows"]}
     assert rows["hand-SAM", "as they are"]["number"] == 2 and len(rows) == 10
+    assert rows["U-Net (shipped; unseen ones)", "as they are"]["number"] == 1
     for change in ("as they are", "as they are, above the forearm's cut", "mirrored", "inverted"):
         assert rows["hand-SAM", change]["Dice, mean"] > 0.9
     assert str(hands) not in json.dumps(document)
