@@ -96,9 +96,17 @@ def divide(pairs: list[MaskPair], *, num_folds: int, seed: int) -> list[list[Mas
 
 
 def write_folds(folds: list[list[MaskPair]], out: Path) -> None:
-    """Write `folds.csv`: which fold each radiograph belongs to, so that nobody measures a network on what it saw."""
+    """Write `folds.csv`: which fold each radiograph belongs to, so that nobody measures a network on what it saw.
+
+    Raises:
+        MaskPairsError: If another division is there already: networks that belong to it lie beside it.
+    """
     rows = [{"file": pair.name, "fold": number} for number, fold in enumerate(folds) for pair in fold]
-    write_text(out / _FOLDS_FILE, pd.DataFrame(rows).to_csv(index=False))
+    text = pd.DataFrame(rows).to_csv(index=False)
+    path = out / _FOLDS_FILE
+    if path.exists() and path.read_text() != text:
+        raise MaskPairsError(f"{path}: of other masks or another number of folds; choose another folder by --out.")
+    write_text(path, text)
 
 
 def read_folds(folder: Path, pairs: list[MaskPair]) -> list[list[MaskPair]]:

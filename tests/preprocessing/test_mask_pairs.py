@@ -70,6 +70,17 @@ def test_folds_are_found_again(tmp_path):
         read_folds(tmp_path, [*pairs, other])
 
 
+def test_folds_are_not_divided_anew_beside_their_networks(tmp_path):
+    pairs = [MaskPair(str(number), np.zeros((1, 1), np.uint8), np.ones((1, 1), np.bool_)) for number in range(7)]
+    folds = divide(pairs, num_folds=3, seed=0)
+    write_folds(folds, tmp_path)
+    write_folds(folds, tmp_path)
+    for others in (divide(pairs, num_folds=2, seed=0), divide(pairs[:6], num_folds=3, seed=0)):
+        with pytest.raises(MaskPairsError, match=r"folds\.csv: of other masks or another number of folds; choose"):
+            write_folds(others, tmp_path)
+    assert read_folds(tmp_path, pairs) == folds
+
+
 def test_measures_of_a_mask():
     truth, mask = np.zeros((2, 5), np.bool_), np.zeros((2, 5), np.bool_)
     truth[0, :4] = True
