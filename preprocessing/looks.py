@@ -162,7 +162,7 @@ def _lay(
 
 def _expose(image: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
     """Change gamma and contrast, and lay a slow gradient of brightness over the film."""
-    image = image ** np.exp(rng.uniform(-0.7, 0.7))
+    image = image ** float(np.exp(rng.uniform(-0.7, 0.7)))  # not of NumPy: it would make float64 of the image
     image = image * rng.uniform(0.25, 1.0) + rng.uniform(0, 0.3)
     if rng.random() < 0.4:
         slope = rng.uniform(-0.3, 0.3, 2)

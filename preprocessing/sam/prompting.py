@@ -37,9 +37,10 @@ def draw_prompts(
     for index in range(2, 2 + int(rng.integers(0, MAX_POINTS - 1))):
         positive = rng.random() < 0.7
         # One point in twenty-five lies on the wrong side: what is found in an image is sometimes wrong too.
-        region = np.argwhere(inner if positive != (rng.random() < 0.04) else outer)
+        region = np.flatnonzero(inner if positive != (rng.random() < 0.04) else outer)
         if len(region):
-            points[index] = region[rng.integers(len(region))][::-1]
+            row, column = divmod(int(region[rng.integers(len(region))]), side)
+            points[index] = column, row
             labels[index] = float(positive)
     return points, labels
 
