@@ -162,7 +162,7 @@ def train_sam(
 ) -> None:
     """Train hand-SAM, the small Segment Anything model for hands, measured by cross-validation; needs torch."""
     from boneage.config import build
-    from preprocessing.sam.train import Phases
+    from preprocessing.sam.fit import Phases
     from preprocessing.sam.train import train_hand_sam as run
 
     given = read_settings(settings)

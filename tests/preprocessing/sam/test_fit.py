@@ -1,0 +1,136 @@
+"""How hand-SAM learns: one step, what it keeps, what it exports, and the prompts that it is shown."""
+
+import dataclasses
+import importlib.util
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch: run `make test-sam`")
+if importlib.util.find_spec("segment_anything") is None:
+    pytest.skip("needs segment-anything: run `make test-sam`", allow_module_level=True)
+
+from preprocessing.hand_sam import HAND_SAM_SIZE_PX, MAX_POINTS, load_hand_sam, predict_with  # noqa: E402
+from preprocessing.prompts import find_prompts  # noqa: E402
+from preprocessing.sam.fit import (  # noqa: E402
+    HandSamTraining,
+    Matter,
+    export_hand_sam,
+    fit_hand_sam,
+    hand_sam_loss,
+)
+from preprocessing.sam.network import Prompted, build_hand_sam  # noqa: E402
+from preprocessing.sam.prompting import add_corrections, draw_prompts  # noqa: E402
+from preprocessing.sam.train import draw_pairs  # noqa: E402
+from tfrecords.errors import BoneAgeError  # noqa: E402
+
+TINY = HandSamTraining(steps=2, batch_size=2)
+DRAWN = draw_pairs(3, seed=0)
+
+
+def fit(out, *, config=TINY, matter=None, init=None):
+    out.mkdir(exist_ok=True)
+    lines = []
+    matter = matter or Matter([], [], DRAWN)
+    return fit_hand_sam(matter, config=config, init=init, out=out, progress=lines.append)
+
+
+def test_a_step_changes_weights_the_same_way_each_time(tmp_path):
+    torch.manual_seed(TINY.seed)
+    before = Prompted(build_hand_sam()).state_dict()
+    first, second = (fit(tmp_path / name).state_dict() for name in ("first", "second"))
+    changed = [name for name in before if not torch.equal(before[name], first[name])]
+    assert any("image_encoder" in name for name in changed) and any("mask_decoder" in name for name in changed)
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=1e-3, atol=1e-5)
+
+
+def test_the_encoder_can_learn_before_the_decoder(tmp_path):
+    torch.manual_seed(TINY.seed)
+    before = Prompted(build_hand_sam()).state_dict()
+    after = fit(tmp_path / "encoder", config=dataclasses.replace(TINY, answered_share=0.0)).state_dict()
+    changed = {name.split(".")[1] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"image_encoder", "weight", "bias"}  # those of the outline
+
+
+def test_a_finished_training_is_kept_and_other_settings_are_refused(tmp_path):
+    first = fit(tmp_path).state_dict()
+    assert all(torch.equal(first[name], value) for name, value in fit(tmp_path).state_dict().items())
+    with pytest.raises(BoneAgeError, match="of a training with other settings; choose another folder by --out"):
+        fit(tmp_path, config=dataclasses.replace(TINY, seed=5))
+
+
+def test_onnx_answers_as_torch_does(tmp_path):
+    model = fit(tmp_path)
+    export_hand_sam(model, tmp_path / "hand_sam.onnx")
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".onnx", ".pt"]
+    pixels = DRAWN[0].pixels
+    prompts = find_prompts(pixels)
+
+    def forward(image, points, labels):
+        with torch.no_grad():
+            return tuple(each.numpy() for each in model(*map(torch.from_numpy, (image, points, labels))))
+
+    expected = predict_with(forward, pixels, prompts)
+    found = load_hand_sam(tmp_path / "hand_sam.onnx")(pixels, prompts)
+    for one, other in zip(found, expected, strict=True):
+        spread = float(other.logits.std())
+        assert np.abs(one.logits - other.logits).mean() < 0.02 * max(spread, 0.1)  # weights are halved
+        assert one.predicted_iou == pytest.approx(other.predicted_iou, abs=0.02)
+
+
+def test_the_loss_is_least_for_the_truth():
+    truth = torch.zeros(2, 64, 64, dtype=torch.bool)
+    truth[:, 16:48, 16:48] = True
+    right = torch.where(truth, 9.0, -9.0)[:, None].expand(-1, 4, -1, -1)
+    perfect, doubted = torch.ones(2, 4), torch.zeros(2, 4)
+    least = hand_sam_loss(right, perfect, truth)
+    assert float(least) < 0.01
+    assert float(hand_sam_loss(right, doubted, truth)) > float(least) + 0.9
+    assert float(hand_sam_loss(-right, perfect, truth)) > float(least) + 5
+
+
+def test_prompts_are_on_the_hand_but_for_a_few():
+    mask = np.zeros((HAND_SAM_SIZE_PX,) * 2, np.bool_)
+    mask[60:200, 80:170] = True
+    rng = np.random.default_rng(0)
+    right = boxes = points = 0
+    for _ in range(300):
+        places, labels = draw_prompts(mask, rng=rng)
+        assert places.shape == (MAX_POINTS, 2) and set(labels) <= {-1, 0, 1, 2, 3}
+        boxes += labels[0] == 2
+        for (x, y), label in zip(places[2:], labels[2:], strict=True):
+            if label >= 0:
+                points += 1
+                right += mask[int(y), int(x)] == (label == 1)
+    assert 0.75 < boxes / 300 < 0.95
+    assert 0.9 < right / points < 1
+
+
+def test_corrections_click_on_what_is_wrong_and_say_what_is_there():
+    truth = torch.zeros(200, 16, 16, dtype=torch.bool)
+    truth[:, 4:12, 4:12] = True
+    logits = torch.where(truth, 5.0, -5.0)
+    logits[:, 5, 6] = -5.0  # missed
+    logits[:, 14, 2] = 5.0  # added
+    logits[0] = torch.where(truth[0], 5.0, -5.0)  # nothing is wrong
+    points, labels = torch.zeros(200, MAX_POINTS, 2), torch.full((200, MAX_POINTS), -1.0)
+    told = {"logits": logits, "truth": truth, "generator": torch.Generator().manual_seed(0)}
+    places, said = add_corrections(points, labels, **told)
+    assert torch.equal(places[0], points[0]) and torch.equal(said[0], labels[0])
+    clicks = {(*map(int, place), int(label)) for place, label in zip(places[1:, -1], said[1:, -1], strict=True)}
+    assert clicks == {(6, 5, 1), (2, 14, 0)}
+    assert torch.equal(said[:, :-1], labels[:, :-1]) and (labels == -1).all()
+
+
+@pytest.mark.parametrize(("share", "low", "high"), [(0.0, 0, 0), (0.25, 1, 15), (1.0, 24, 24)])
+def test_a_share_of_the_radiographs_is_clicked_on(tmp_path, monkeypatch, share, low, high):
+    clicked = []
+
+    def count(points, labels, **_):
+        clicked.extend(points)
+        return points, labels
+
+    monkeypatch.setattr("preprocessing.sam.fit.add_corrections", count)
+    fit(tmp_path / "out", config=dataclasses.replace(TINY, batch_size=12, click_share=share))
+    assert low <= len(clicked) <= high
