@@ -36,8 +36,7 @@ class HandSamTraining:
         labelled_share: Share of a batch that has masks made by hand, where there are such.
         drawn_share: Share of a batch that is drawings.
         click_share: Share of a batch in which a place is clicked on where the first answer is wrong.
-        answered_share: Share of a batch about which the decoder answers prompts; from the others the image encoder
-            learns outlines alone.
+        prompted: Whether the decoder learns to answer prompts; the image encoder alone learns otherwise.
         seed: Seed of everything random.
     """
 
@@ -48,7 +47,7 @@ class HandSamTraining:
     labelled_share: float = 0.5
     drawn_share: float = 0.15
     click_share: float = 0.3
-    answered_share: float = 1.0
+    prompted: bool = True
     seed: int = 0
 
     def __post_init__(self):
@@ -56,7 +55,7 @@ class HandSamTraining:
         for name in ("steps", "batch_size", "learning_rate"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"`{name}` must be positive. Received: {getattr(self, name)}.")
-        for name in ("labelled_share", "drawn_share", "click_share", "answered_share"):
+        for name in ("labelled_share", "drawn_share", "click_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must lie in [0, 1]. Received: {getattr(self, name)}.")
 
@@ -65,16 +64,10 @@ class HandSamTraining:
 class Phases:
     """The trainings of hand-SAM: its encoder and then all of it on masks of a segmenter, last on those made by hand."""
 
-    encoder: HandSamTraining = HandSamTraining(steps=1000, batch_size=32, answered_share=0.0)
+    encoder: HandSamTraining = HandSamTraining(steps=1000, batch_size=32, prompted=False)
     base: HandSamTraining = HandSamTraining(steps=450, batch_size=16, learning_rate=1e-3, seed=1)
     fine: HandSamTraining = HandSamTraining(
-        steps=500,
-        batch_size=16,
-        learning_rate=8e-4,
-        labelled_share=0.9,
-        drawn_share=0.03,
-        answered_share=0.4,
-        seed=2,
+        steps=500, batch_size=16, learning_rate=8e-4, labelled_share=0.9, drawn_share=0.03, seed=2
     )
 
 
@@ -180,24 +173,21 @@ def fit_hand_sam(
     for step, batch in enumerate(batches, start=start):
         images, truth, points, labels = (each.to(device, non_blocking=True) for each in batch)
         chance = torch.Generator(device).manual_seed(config.seed + step)
-        num_answered = round(config.answered_share * len(images))
-        points, labels, told = points[:num_answered], labels[:num_answered], truth[:num_answered]
         with torch.autocast(device, torch.bfloat16, enabled=has_bfloat16(device)):
             seen = model.look(images)
             outline = model.outline(seen)
-            if num_answered:
-                seen = seen[:num_answered]
-                clicked = torch.rand(num_answered, generator=chance, device=device) < config.click_share
+            if config.prompted:
+                clicked = torch.rand(len(images), generator=chance, device=device) < config.click_share
                 if clicked.any():
                     with torch.no_grad():
                         first, _ = model.answer(seen[clicked], points[clicked], labels[clicked])
                     points[clicked], labels[clicked] = add_corrections(
-                        points[clicked], labels[clicked], logits=first[:, 0], truth=told[clicked], generator=chance
+                        points[clicked], labels[clicked], logits=first[:, 0], truth=truth[clicked], generator=chance
                     )
                 logits, quality = model.answer(seen, points, labels)
         loss = compare_masks(outline[:, None].float(), truth).mean()
-        if num_answered:
-            loss = loss + hand_sam_loss(logits.float(), quality.float(), told)
+        if config.prompted:
+            loss = loss + hand_sam_loss(logits.float(), quality.float(), truth)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -144,8 +144,7 @@ class Prompted(nn.Module):
     def outline(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Return logits of one mask, `(batch, side, side)`, read off the embeddings without prompts or decoder.
 
-        Only to train with: the encoder learns from each of a batch so, while the decoder, which takes more time than
-        that again, answers prompts about some.
+        Only to train with: a step of the encoder alone takes two fifths of the time of a step with the decoder.
         """
         return functional.pixel_shuffle(self.sketch(embeddings), STRIDE)[:, 0]
 

@@ -48,7 +48,7 @@ def test_a_step_changes_weights_the_same_way_each_time(tmp_path):
 def test_the_encoder_can_learn_before_the_decoder(tmp_path):
     torch.manual_seed(TINY.seed)
     before = Prompted(build_hand_sam()).state_dict()
-    after = fit(tmp_path / "encoder", config=dataclasses.replace(TINY, answered_share=0.0)).state_dict()
+    after = fit(tmp_path / "encoder", config=dataclasses.replace(TINY, prompted=False)).state_dict()
     changed = {name.split(".")[1] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"image_encoder", "weight", "bias"}  # those of the outline
 
