@@ -11,7 +11,7 @@ import pydantic
 
 from boneage.models.networks import NETWORKS, SEX_UNITS, TASKS
 from boneage.views import VIEWS
-from tfrecords.errors import BoneAgeError, check_choice, closest
+from tfrecords.errors import BoneAgeError, check_choice, check_positive, closest
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 LOSSES = ("mae", "mse", "huber", "log_cosh")
@@ -106,9 +106,7 @@ class TrainConfig:
         check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("sex_joins", self.sex_joins, SEX_JOINS)
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
-        for name in ("input_size", "epochs", "batch_size", "learning_rate", "sex_units"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"`{name}` must be positive. Received: {getattr(self, name)}.")
+        check_positive(self, "input_size", "epochs", "batch_size", "learning_rate", "sex_units")
         for name in ("warmup_epochs", "weight_decay", "patience_epochs", "head_epochs", "seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must not be negative. Received: {getattr(self, name)}.")
@@ -252,9 +250,7 @@ class TuneConfig:
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise ValueError(f"`{name}` must be a positive lowest and highest value. Received: {[low, high]}.")
-        for name in ("trial_epochs", "num_folds", "best_k"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be positive. Received: {getattr(self, name)}.")
+        check_positive(self, "trial_epochs", "num_folds", "best_k")
         if any(size < 1 for size in self.input_sizes):
             raise ValueError(f"`input_sizes` must be positive. Received: {list(self.input_sizes)}.")
         for trainable in self.trainables:

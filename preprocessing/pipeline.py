@@ -21,6 +21,7 @@ from preprocessing.review import UNREVIEWED, Review
 from preprocessing.segmentation import Segmentation
 from preprocessing.segmenters import DEFAULT_SAM_MODEL, LANDMARKS_FILE, get_segmenter, weights_sha256
 from preprocessing.upright import cut_upright
+from tfrecords.errors import check_shares
 
 # Raised whenever the same configuration would give other pixels than before, so that no model meets what it never saw.
 FRAME_VERSION, HAND_VERSION = 1, 6
@@ -94,9 +95,7 @@ class PreprocessingConfig:
             )
         if self.thinned_frame_px and not 16 <= self.thinned_frame_px <= 4096:
             raise ValueError(f"`thinned_frame_px` must be 0 or lie in [16, 4096]. Received: {self.thinned_frame_px}.")
-        for name in ("forearm_share", "margin_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"`{name}` must lie in [0, 1]. Received: {getattr(self, name)}.")
+        check_shares(self, "forearm_share", "margin_share")
 
 
 class Untrusted(UnreadableImage):

@@ -26,3 +26,25 @@ def check_choice(name: str, value: str, choices: Collection[str]) -> None:
     if value not in choices:
         listed = ", ".join(choices)
         raise ValueError(f"`{name}` must be one of {listed}. Received: {value!r}.{closest(str(value), choices)}")
+
+
+def check_positive(settings: object, *names: str) -> None:
+    """Check that the settings of these names are above zero.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    for name in names:
+        if getattr(settings, name) <= 0:
+            raise ValueError(f"`{name}` must be positive. Received: {getattr(settings, name)}.")
+
+
+def check_shares(settings: object, *names: str) -> None:
+    """Check that the settings of these names are shares of a whole.
+
+    Raises:
+        ValueError: If one is below 0 or above 1.
+    """
+    for name in names:
+        if not 0 <= getattr(settings, name) <= 1:
+            raise ValueError(f"`{name}` must lie in [0, 1]. Received: {getattr(settings, name)}.")

@@ -12,6 +12,7 @@ import numpy as np
 from boneage.models.fused import fuse
 from boneage.optimizer import build_optimizer
 from preprocessing.shipping import halve_weights
+from tfrecords.errors import check_positive
 
 Batch = tuple[np.ndarray, np.ndarray]
 
@@ -36,9 +37,7 @@ class HandTraining:
 
     def __post_init__(self):
         """Check every value."""
-        for name in ("steps", "batch_size", "learning_rate"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"`{name}` must be positive. Received: {getattr(self, name)}.")
+        check_positive(self, "steps", "batch_size", "learning_rate")
 
 
 def build_unet(*, size_px: int, widths: Sequence[int], num_maps: int, stride: int, name: str) -> keras.Model:

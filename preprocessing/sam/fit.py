@@ -19,7 +19,7 @@ from preprocessing.sam.network import Prompted, build_hand_sam
 from preprocessing.sam.official import has_bfloat16
 from preprocessing.sam.prompting import add_corrections, draw_prompts
 from preprocessing.shipping import halve_weights
-from tfrecords.errors import BoneAgeError
+from tfrecords.errors import BoneAgeError, check_positive, check_shares
 
 _CHECKPOINT_STEPS = 200
 
@@ -52,12 +52,8 @@ class HandSamTraining:
 
     def __post_init__(self):
         """Check every value."""
-        for name in ("steps", "batch_size", "learning_rate"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"`{name}` must be positive. Received: {getattr(self, name)}.")
-        for name in ("labelled_share", "drawn_share", "click_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"`{name}` must lie in [0, 1]. Received: {getattr(self, name)}.")
+        check_positive(self, "steps", "batch_size", "learning_rate")
+        check_shares(self, "labelled_share", "drawn_share", "click_share")
 
 
 @dataclasses.dataclass(frozen=True)
