@@ -59,11 +59,10 @@ def _mount(pair: MaskPair, *, rng: np.random.Generator) -> MaskPair:
     Films that were scanned look so, and their hands are the hardest to outline: small, pale, with scattered light
     between the fingers, and cut by the rim. Where its shade is deep, the film ends where that has half fallen.
     """
-    left, top, right, bottom = bounding_box(pair.mask)
-    space = np.rint(rng.uniform(0, 0.4, 4) * max(right - left, bottom - top)).astype(int).reshape(2, 2)
+    space = np.rint(rng.uniform(0, 0.4, 4) * max(pair.mask.shape)).astype(int).reshape(2, 2)
     pixels, mask = np.pad(pair.pixels, space, mode="edge"), np.pad(pair.mask, space)
     direction = _find_forearm(pair.mask)
-    direction = np.array([1.0, 0.0]) if direction is None else direction  # nearly all come upright
+    direction = rng.normal(0, 1, 2) if direction is None else direction
     angle = np.arctan2(*direction[::-1]) + np.radians(rng.normal(0, 10))
     axes = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])  # along the forearm and across
     places = np.argwhere(mask)[::7] @ axes.T  # a seventh tells the extent as well
@@ -90,20 +89,16 @@ def _paint_rim(
     """Paint film, rim and darkness by how far each pixel lies beyond the film; return how far inside the hand ends."""
     rim_px, shade_px = (float(share) * length_px for share in rng.uniform((0.003, 0.001), (0.03, 0.04)))
     edge_px = max(0.3, rng.uniform(0.001, 0.01) * length_px)
-    grey, shade, bright, dark = (float(share) for share in rng.uniform((0, 0, 0.2, 0), (0.6, 0.6, 1, 0.15)))
-    steepness = float(np.exp(rng.uniform(0, 2.5)))  # from a slow shade to a strip as dark as it gets
+    grey, shade, bright, dark = (float(share) for share in rng.uniform((0, 0, 0.5, 0), (0.6, 0.6, 1, 0.15)))
     film = grey + (1 - grey) * pixels.astype(np.float32) / 255
     veil = rng.uniform(0, 0.4)
     spread_px = max(1, round(rng.uniform(0.03, 0.15) * length_px))
     film = film * (1 - veil) + cv2.blur(film, (spread_px, spread_px)) * veil
-    film *= 1 - shade * np.clip(((beyond + rim_px) / shade_px + 1) * steepness, 0, 1)
-    # Forearms often shine through the rim, and faintly through what lies beyond it.
-    clear = rng.uniform(0, 0.7) if rng.random() < 0.5 else 0.0
-    below = film
-    for start, level, through in ((-rim_px, bright, clear), (0.0, dark, clear**2)):
+    film *= 1 - shade * np.clip((beyond + rim_px) / shade_px + 1, 0, 1)
+    for start, level in ((-rim_px, bright), (0.0, dark)):
         share = np.clip((beyond - start) / edge_px + 0.5, 0, 1)
-        film = film * (1 - share) + (level * (1 - through) + below * through) * share
-    end_px = rim_px + shade_px * (1 - 0.5 / steepness) if shade > _DEEP_SHADE else rim_px
+        film = film * (1 - share) + level * share
+    end_px = rim_px + shade_px / 2 if shade > _DEEP_SHADE else rim_px
     return np.rint(film * 255).astype(np.uint8), end_px
 
 

@@ -60,10 +60,10 @@ class HandSamTraining:
 class Phases:
     """The trainings of hand-SAM: its encoder and then all of it on masks of a segmenter, last on those made by hand."""
 
-    encoder: HandSamTraining = HandSamTraining(steps=1000, batch_size=32, prompted=False)
-    base: HandSamTraining = HandSamTraining(steps=450, batch_size=16, learning_rate=1e-3, seed=1)
+    encoder: HandSamTraining = HandSamTraining(steps=1300, batch_size=32, prompted=False)
+    base: HandSamTraining = HandSamTraining(steps=900, batch_size=16, learning_rate=1e-3, seed=1)
     fine: HandSamTraining = HandSamTraining(
-        steps=500, batch_size=16, learning_rate=8e-4, labelled_share=0.9, drawn_share=0.03, seed=2
+        steps=300, batch_size=16, learning_rate=8e-4, labelled_share=0.9, drawn_share=0.03, seed=2
     )
 
 
