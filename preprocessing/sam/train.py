@@ -107,16 +107,19 @@ def train_hand_sam(
             progress=progress,
         )
 
+    def fit_by_hand(name: str, labelled: Sequence[MaskPair]) -> Prompted:
+        return fit(name, labelled, phases.fine, fit(f"{name}-outlines", labelled, phases.outlines, base))
+
     base = fit("base", [], phases.base, fit("encoder", [], phases.encoder, None))
     frames = []
     for number, unseen in enumerate(folds):
         names = {pair.name for pair in unseen}
         seen = [pair for pair in pairs if pair.name not in names]
         path = out / f"fold-{number}" / "hand_sam.onnx"
-        export_hand_sam(fit(f"fold-{number}", seen, phases.fine, base), path)
+        export_hand_sam(fit_by_hand(f"fold-{number}", seen), path)
         frames.append(measure_hand_sam(load_hand_sam(path), unseen).assign(fold=number))
     measures = pd.concat(frames, ignore_index=True)
-    export_hand_sam(fit("all", pairs, phases.fine, base), out / "hand_sam.onnx")
+    export_hand_sam(fit_by_hand("all", pairs), out / "hand_sam.onnx")
     write_text(out / "hand_sam.csv", measures.to_csv(index=False, float_format="%.5f"))
     card = {
         "cross_validated": {

@@ -50,7 +50,7 @@ def test_the_command_measures_each_radiograph_unseen(radiographs):
         split=radiographs / "split.csv",
         out=radiographs / "out",
         num_folds=2,
-        phases=Phases(*[HandSamTraining(steps=1, batch_size=1)] * 3),
+        phases=Phases(*[HandSamTraining(steps=1, batch_size=1)] * 4),
         progress=lines.append,
     )
     measured = pd.read_csv(radiographs / "out" / "hand_sam.csv")
@@ -59,6 +59,7 @@ def test_the_command_measures_each_radiograph_unseen(radiographs):
     folds = pd.read_csv(radiographs / "out" / "folds.csv")
     assert folds.merge(measured, on=["file", "fold"]).shape[0] == 4
     assert lines[0].startswith("encoder: 0 masks made by hand, 2 by a segmenter")
+    assert "fold-0: 2 masks made by hand, 2 by a segmenter, 3 drawings" in lines
     assert (radiographs / "out" / "fold-1" / "hand_sam.onnx").exists()
 
 
