@@ -37,7 +37,7 @@ Forward = Callable[
 
 
 def predict_with(forward: Forward, pixels: UInt8[np.ndarray, "height width"], prompts: Prompts) -> list[Candidate]:
-    """Ask the model for masks; where the hand fills little of the frame, ask again closer to it.
+    """Ask the model for masks; where the hand fills little of the frame, ask again closer to it and take the mean.
 
     Args:
         forward: The network.
@@ -47,7 +47,8 @@ def predict_with(forward: Forward, pixels: UInt8[np.ndarray, "height width"], pr
     Returns:
         Four candidates: the answer to clear prompts, then the three to ambiguous ones.
     """
-    candidates = [weigh(each, predicted_iou=iou) for each, iou in _ask(forward, pixels, prompts)]
+    first = _ask(forward, pixels, prompts)
+    candidates = [weigh(each, predicted_iou=iou) for each, iou in first]
     hand = choose(candidates)[0].logits > 0
     if not hand.any():
         return candidates
@@ -66,7 +67,10 @@ def predict_with(forward: Forward, pixels: UInt8[np.ndarray, "height width"], pr
         points_outside=move(prompts.points_outside),
     )
     closer = _ask(forward, np.ascontiguousarray(pixels[top:bottom, left:right]), told)
-    return [weigh(_put_back(each, box, shape=pixels.shape), predicted_iou=iou) for each, iou in closer]
+    return [
+        weigh(_put_back(near, box, shape=pixels.shape, far=far), predicted_iou=iou)
+        for (near, iou), (far, _) in zip(closer, first, strict=True)
+    ]
 
 
 def _ask(
@@ -105,17 +109,26 @@ def _surround(box: Box, *, shape: Shape) -> Box:
 
 
 def _put_back(
-    logits: Float32[np.ndarray, "rows columns"], box: Box, *, shape: Shape
+    near: Float32[np.ndarray, "near_rows near_columns"],
+    box: Box,
+    *,
+    shape: Shape,
+    far: Float32[np.ndarray, "rows columns"],
 ) -> Float32[np.ndarray, "more_rows more_columns"]:
-    """Lay what was seen in a box into a map over the whole frame of `shape`, as fine as it was seen."""
+    """Lay what was seen in a box into a map over the whole frame of `shape`, as fine as it was seen.
+
+    The logits there are the mean of it and of what was seen from afar: the two looks err apart from each other, most of
+    all about where the film ends.
+    """
     left, top, right, bottom = box
-    fine = np.array([logits.shape[1] / (right - left), logits.shape[0] / (bottom - top)])  # coarse pixels per pixel
+    fine = np.array([near.shape[1] / (right - left), near.shape[0] / (bottom - top)])  # coarse pixels per pixel
     size = np.rint(fine * (shape[1], shape[0])).astype(int)
     step = np.array([shape[1], shape[0]]) / size
     start = (step / 2 - (left, top)) * fine - 0.5
     matrix = np.column_stack([np.diag(step * fine), start])
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    whole = cv2.warpAffine(logits, matrix, size.tolist(), flags=how, borderMode=cv2.BORDER_REPLICATE)
+    whole = cv2.warpAffine(near, matrix, size.tolist(), flags=how, borderMode=cv2.BORDER_REPLICATE)
+    whole = (whole + cv2.resize(far, size.tolist(), interpolation=cv2.INTER_LINEAR)) / 2
     columns, rows = ((np.arange(count) + 0.5) * each for count, each in zip(size, step, strict=True))
     whole[(rows < top) | (rows > bottom)] = _NO_HAND_LOGIT
     whole[:, (columns < left) | (columns > right)] = _NO_HAND_LOGIT

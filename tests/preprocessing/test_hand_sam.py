@@ -70,6 +70,29 @@ def test_a_hand_that_fills_little_of_the_frame_is_looked_at_again_closer(corner)
     assert (mask & (pixels > 0)).sum() / (mask | (pixels > 0)).sum() > 0.98
 
 
+def test_what_one_look_is_surer_of_than_the_other_is_what_counts():
+    """Seen closer the lower half is no hand: a little less surely than it is one from afar, or a little more."""
+    pixels = np.zeros((500, 400), np.uint8)
+    pixels[100:250, 100:220] = 255
+    kept = {}
+    for doubt in (-3.0, -5.0):
+        shown = []
+
+        def change_mind(image, points, labels, doubt=doubt, shown=shown):
+            shown.append(image)
+            lit = image[0, 0] > 127
+            logits = np.where(lit, np.float32(4), np.float32(-4))
+            if len(shown) == 2:
+                rows = np.flatnonzero(lit.any(axis=1))
+                logits[rows[len(rows) // 2] :][lit[rows[len(rows) // 2] :]] = doubt
+            return np.stack([logits] * 4)[None], np.full((1, 4), 0.9, np.float32)
+
+        candidates = predict_with(change_mind, pixels, Prompts((0, 0, 400, 500)))
+        assert len(shown) == 2
+        kept[doubt] = finish_mask(candidates[0].logits, shape=pixels.shape)[:, 160]
+    assert kept[-3.0].sum() == pytest.approx(150, abs=3) and kept[-5.0].sum() == pytest.approx(75, abs=3)
+
+
 def test_a_hand_that_fills_the_frame_and_two_hands_are_looked_at_once():
     pixels = np.zeros((500, 400), np.uint8)
     pixels[20:470, 90:300] = 255
