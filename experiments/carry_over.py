@@ -4,7 +4,7 @@ python experiments/carry_over.py boneage/models/default --data records/crops
 
 Its networks stay as they are. They are measured on the validation split of the new records; where they err hardly more
 than on the crops that they learnt from, the bundle's metadata take over the new fingerprint and tell the new measures.
-`training_data` goes on to tell the records that they learnt from.
+`training_data` goes on to tell the records that they learnt from, `carried_over_to` those that they were measured on.
 """
 
 import argparse
@@ -14,11 +14,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from ship import measure
+
 from boneage.bundle import load_bundle, read_metadata
-from boneage.evaluation import summarise
-from boneage.intervals import measure_intervals
+from boneage.reader import preprocessing_of
 from boneage.saving import copy_bundle
-from boneage.sex import summarise_sex
 from tfrecords.read import read_info
 
 # Months, or share of the sexes told wrong: a hundredth or so of what the networks err.
@@ -38,15 +38,12 @@ def main() -> None:
     new = {"fingerprint": info["fingerprint"], "carried_over_to": info["digest"]}
     with tempfile.TemporaryDirectory() as folder:
         carried = load_bundle(copy_bundle(Path(folder) / "bundle", options.bundle, **new))
+        preprocessing_of(carried)  # raises where not the stage alone, but its settings are others
         answers = carried.predict_records(options.data, split="validation")
-    sex = before["task"] == "sex"
-    evaluation = summarise_sex(answers) if sex else summarise(answers)
+    evaluation, measured = measure(answers, task=before["task"])
     worse = evaluation.error - before["validation_error"]
     if worse > MAX_WORSE[before["task"]]:
         sys.exit(f"{options.bundle}: errs by {evaluation.error:.4f}, {worse:.4f} more than before; train it again.")
-    measured = {"validation_error": round(evaluation.error, 4)}
-    if not sex:
-        measured["interval"] = measure_intervals(answers)
     copy_bundle(options.bundle, options.bundle, **new, **measured)
     sys.stdout.write(json.dumps(dataclasses.asdict(evaluation), indent=2) + "\n")
 
