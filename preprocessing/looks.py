@@ -203,10 +203,7 @@ def _frame(
 def _end_forearm(
     pixels: UInt8[np.ndarray, "size size"], mask: Bool[np.ndarray, "size size"], *, rng: np.random.Generator
 ) -> tuple[UInt8[np.ndarray, "size size"], Bool[np.ndarray, "size size"]]:
-    """End the film across the forearm, where outlines are most often wrong: a bar, the table, or a shadow.
-
-    Beyond the film there is no hand; in the shadow of a collimator the hand goes on, though dimly.
-    """
+    """End the film across the forearm, where outlines are most often wrong: beyond it there is a bar, or the table."""
     size = pixels.shape[0]
     out = _find_forearm(mask)
     if out is None:
@@ -221,9 +218,6 @@ def _end_forearm(
     edge_px = rng.uniform(0.3, 2.5)
     covered = np.clip(beyond / edge_px + 0.5, 0, 1)
     film = pixels.astype(np.float32)
-    if rng.random() < 0.3:
-        shade = rng.uniform(0.25, 0.7)
-        return (film * (1 - covered * (1 - shade))).astype(np.uint8), mask
     table = np.full_like(film, rng.choice([0.0, rng.uniform(0, 90), rng.uniform(90, 255)]))
     if rng.random() < 0.6:
         bar_px = rng.uniform(0.01, 0.06) * size

@@ -2,28 +2,34 @@
 
 import dataclasses
 import hashlib
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import torch
 
 from preprocessing.contrast import stretch_contrast
 from preprocessing.hand_sam import load_hand_sam
 from preprocessing.mask_pairs import MaskPair, divide, read_mask_pairs, score_mask, write_folds
 from preprocessing.read import read_radiograph
 from preprocessing.sam.fit import HandSamTraining, Matter, Phases, export_hand_sam, fit_hand_sam
-from preprocessing.sam.network import Prompted
+from preprocessing.sam.network import Prompted, build_hand_sam
 from preprocessing.segment import SEGMENTS_FILE
 from preprocessing.segmentation import Predictor, segment_prompted
 from preprocessing.splits import read_split_file
 from preprocessing.synthetic import draw_many
-from tfrecords.write import write_json, write_text
+from tfrecords.errors import BoneAgeError
+from tfrecords.write import write_json, write_text, write_whole
 
 NUM_DRAWN = 300
 _DRAWN_SIZE_PX = (400, 320)
 _FOLDS_SEED = 0
+BASE_FILE = "base.npz"
+_TRAINING = "training"  # beside the weights: what phases they come from
 
 
 def read_accepted_masks(segments: Path, *, radiographs: Path, split: Path) -> list[MaskPair]:
@@ -67,7 +73,8 @@ def train_hand_sam(
 ) -> dict[str, Any]:
     """Train hand-SAM: without the masks made by hand, then on all of them, and for measuring without each fifth.
 
-    Everything that is finished is kept: the same command goes on where a killed one stopped.
+    Everything that is finished is kept: the same command goes on where a killed one stopped, and from the `base.npz` of
+    another folder, what was learnt without masks made by hand, where that lies in `out`.
 
     Args:
         radiographs: Folder of radiographs.
@@ -110,7 +117,9 @@ def train_hand_sam(
     def fit_by_hand(name: str, labelled: Sequence[MaskPair]) -> Prompted:
         return fit(name, labelled, phases.fine, fit(f"{name}-outlines", labelled, phases.outlines, base))
 
-    base = fit("base", [], phases.base, fit("encoder", [], phases.encoder, None))
+    if not (out / BASE_FILE).exists():
+        write_base(fit("base", [], phases.base, fit("encoder", [], phases.encoder, None)), out, phases=phases)
+    base = read_base(out, phases=phases)
     frames = []
     for number, unseen in enumerate(folds):
         names = {pair.name for pair in unseen}
@@ -139,6 +148,35 @@ def train_hand_sam(
     }
     write_json(out / "hand_sam.json", card)
     return card
+
+
+def write_base(model: Prompted, folder: Path, *, phases: Phases) -> None:
+    """Write what was learnt without masks made by hand to `base.npz`, kernels in half precision."""
+    values = {name: each.numpy() for name, each in model.state_dict().items()}
+    halved = {name: each.astype(np.float16) if each.ndim > 1 else each for name, each in values.items()}
+    with write_whole(folder / BASE_FILE) as file:
+        np.savez(file, allow_pickle=False, **halved, **{_TRAINING: np.array(_describe_base(phases))})
+
+
+def read_base(folder: Path, *, phases: Phases) -> Prompted:
+    """Read what `write_base` wrote.
+
+    Raises:
+        BoneAgeError: If it was trained with other settings.
+    """
+    with np.load(folder / BASE_FILE, allow_pickle=False) as file:
+        values = {name: torch.from_numpy(file[name]) for name in file.files if name != _TRAINING}
+        if str(file[_TRAINING]) != _describe_base(phases):
+            raise BoneAgeError(
+                f"{folder / BASE_FILE}: of a training with other settings; choose another folder by --out."
+            )
+    model = Prompted(build_hand_sam())
+    model.load_state_dict(values)
+    return model
+
+
+def _describe_base(phases: Phases) -> str:
+    return json.dumps([dataclasses.asdict(each) for each in (phases.encoder, phases.base)], sort_keys=True)
 
 
 def measure_hand_sam(predict: Predictor, pairs: Sequence[MaskPair]) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import shutil
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ if importlib.util.find_spec("segment_anything") is None:
 from boneage.cli import main
 from preprocessing.sam.fit import HandSamTraining, Phases
 from preprocessing.sam.train import draw_pairs, read_accepted_masks, train_hand_sam
+from tfrecords.errors import BoneAgeError
 
 
 @pytest.fixture
@@ -40,7 +42,8 @@ def test_only_accepted_masks_of_the_train_split_are_learnt_from(radiographs):
     assert [pair.name for pair in pairs] == ["0.png", "1.png"]
 
 
-def test_the_command_measures_each_radiograph_unseen(radiographs):
+def run(radiographs, *, out="out", steps=1):
+    """Train in two folds; return the card and the lines that tell of it."""
     lines = []
     card = train_hand_sam(
         radiographs / "labelled",
@@ -48,11 +51,16 @@ def test_the_command_measures_each_radiograph_unseen(radiographs):
         unlabelled=radiographs / "unlabelled",
         segments=radiographs / "segments",
         split=radiographs / "split.csv",
-        out=radiographs / "out",
+        out=radiographs / out,
         num_folds=2,
-        phases=Phases(*[HandSamTraining(steps=1, batch_size=1)] * 4),
+        phases=Phases(*[HandSamTraining(steps=steps, batch_size=1)] * 4),
         progress=lines.append,
     )
+    return card, lines
+
+
+def test_the_command_measures_each_radiograph_unseen(radiographs):
+    card, lines = run(radiographs)
     measured = pd.read_csv(radiographs / "out" / "hand_sam.csv")
     assert sorted(measured.file) == [f"{number}.png" for number in range(4)] and set(measured.fold) == {0, 1}
     assert 0 <= card["cross_validated"]["dice"] <= 1 and card["trained_on"]["by_segmenter"] == 2
@@ -61,6 +69,18 @@ def test_the_command_measures_each_radiograph_unseen(radiographs):
     assert lines[0].startswith("encoder: 0 masks made by hand, 2 by a segmenter")
     assert "fold-0: 2 masks made by hand, 2 by a segmenter, 3 drawings" in lines
     assert (radiographs / "out" / "fold-1" / "hand_sam.onnx").exists()
+
+
+def test_the_base_of_another_folder_is_gone_on_from(radiographs):
+    run(radiographs)
+    (radiographs / "again").mkdir()
+    shutil.copy(radiographs / "out" / "base.npz", radiographs / "again")
+    _, lines = run(radiographs, out="again")
+    assert lines[0].startswith("fold-0-outlines")
+    first, again = (pd.read_csv(radiographs / folder / "hand_sam.csv") for folder in ("out", "again"))
+    pd.testing.assert_frame_equal(first, again)
+    with pytest.raises(BoneAgeError, match=r"base\.npz: of a training with other settings"):
+        run(radiographs, out="again", steps=2)
 
 
 def test_what_is_set_of_a_phase_leaves_the_rest_of_it(monkeypatch, tmp_path):
