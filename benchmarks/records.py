@@ -14,8 +14,8 @@ from boneage.batches import training_batches
 from boneage.bundle import Bundle, load_bundle
 from boneage.config import Experiment, build
 from boneage.evaluation import Comparison, compare
+from preprocessing.parts import PNG_COMPRESSION
 from preprocessing.pipeline import PreprocessingConfig, process
-from preprocessing.prepare import PNG_COMPRESSION
 from preprocessing.read import read_radiograph
 from preprocessing.sources import find_cases
 from tfrecords.framing import read_frames

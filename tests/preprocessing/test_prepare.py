@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 import pytest
 
-import preprocessing.prepare
+import preprocessing.parts
+from preprocessing.parts import make_record, process_part
 from preprocessing.pipeline import PreprocessingConfig, fingerprint, process
-from preprocessing.prepare import PreparationFailed, make_record, prepare, process_part
+from preprocessing.prepare import PreparationFailed, prepare
 from preprocessing.read import pixel_hash, read_radiograph
 from preprocessing.sources import SourceNotFound
 from tfrecords.framing import read_frames
@@ -200,14 +201,14 @@ class TestResume:
     ):
         out = tmp_path / "records"
         with monkeypatch.context() as patch:
-            patch.setattr("preprocessing.prepare.process", fail_at(19, process, error))
+            patch.setattr("preprocessing.parts.process", fail_at(19, process, error))
             with pytest.raises(raised):
                 run(source, out)
         assert not out.exists()
         assert len(list((tmp_path / "records.partial" / "parts").glob("*.json"))) == 2
         reports = []
         # The two finished parts must not be worked on again.
-        monkeypatch.setattr("preprocessing.prepare.process", fail_at(24, process, AssertionError()))
+        monkeypatch.setattr("preprocessing.parts.process", fail_at(24, process, AssertionError()))
         prepared = run(source, out, progress=lambda *report: reports.append(report))
         assert reports == [(finished, 40) for finished in (16, 24, 32, 40)]
         assert content(prepared.folder) == whole
@@ -227,7 +228,7 @@ class TestResume:
                 return make_record(*arguments, **keywords)
 
             with monkeypatch.context() as patch:
-                patch.setattr("preprocessing.prepare.make_record", make)
+                patch.setattr("preprocessing.parts.make_record", make)
                 process_part(cases, note, **options)
             assert not list(note.parent.glob("*.part"))
 
@@ -238,7 +239,7 @@ class TestResume:
     def test_parts_of_another_job_are_cleared_away(self, source, tmp_path, whole, small_parts, monkeypatch):
         out = tmp_path / "records"
         with monkeypatch.context() as patch:
-            patch.setattr("preprocessing.prepare.process", fail_at(19, process, KeyboardInterrupt()))
+            patch.setattr("preprocessing.parts.process", fail_at(19, process, KeyboardInterrupt()))
             with pytest.raises(KeyboardInterrupt):
                 run(source, out, config=PreprocessingConfig(segmenter="none", image_size_px=20))
         assert content(run(source, out).folder) == whole
@@ -246,7 +247,7 @@ class TestResume:
     def test_parts_of_another_size_are_cleared_away(self, source, tmp_path, whole, small_parts, monkeypatch):
         out = tmp_path / "records"
         with monkeypatch.context() as patch:
-            patch.setattr("preprocessing.prepare.process", fail_at(19, process, KeyboardInterrupt()))
+            patch.setattr("preprocessing.parts.process", fail_at(19, process, KeyboardInterrupt()))
             with pytest.raises(KeyboardInterrupt):
                 run(source, out)
         monkeypatch.setattr("preprocessing.prepare.PART_CASES", 5)
@@ -254,7 +255,7 @@ class TestResume:
 
     def test_damaged_part_is_named(self, source, tmp_path, small_parts, monkeypatch):
         with monkeypatch.context() as patch:
-            patch.setattr("preprocessing.prepare.process", fail_at(19, process, KeyboardInterrupt()))
+            patch.setattr("preprocessing.parts.process", fail_at(19, process, KeyboardInterrupt()))
             with pytest.raises(KeyboardInterrupt):
                 run(source, tmp_path / "records")
         part = tmp_path / "records.partial" / "parts" / "part-00000.tfrecord"
@@ -265,7 +266,7 @@ class TestResume:
     def test_done_folder_is_returned_without_work(self, source, tmp_path, monkeypatch):
         first = run(source, tmp_path / "records")
         before = {path: path.stat().st_mtime_ns for path in first.folder.iterdir()}
-        monkeypatch.setattr("preprocessing.prepare.make_record", fail_at(0, None, AssertionError()))
+        monkeypatch.setattr("preprocessing.parts.make_record", fail_at(0, None, AssertionError()))
         assert run(source, tmp_path / "records") == first
         assert {path: path.stat().st_mtime_ns for path in first.folder.iterdir()} == before
 
@@ -320,7 +321,7 @@ READ_ONLY = OSError(errno.EROFS, os.strerror(errno.EROFS))
 class TestDisk:
     @pytest.mark.parametrize(
         ("function", "number", "num_parts"),
-        [("preprocessing.prepare.frame", 19, 2), ("tfrecords.write.frame", 33, 5)],
+        [("preprocessing.parts.frame", 19, 2), ("tfrecords.write.frame", 33, 5)],
         ids=["in the parts", "in the shards"],
     )
     def test_full_disk_is_one_line_and_keeps_what_is_finished(
@@ -328,7 +329,7 @@ class TestDisk:
     ):
         out, partial = tmp_path / "records", tmp_path / "records.partial"
         with monkeypatch.context() as patch:
-            patch.setattr(function, fail_at(number, preprocessing.prepare.frame, FULL))
+            patch.setattr(function, fail_at(number, preprocessing.parts.frame, FULL))
             with pytest.raises(PreparationFailed) as caught:
                 run(source, out)
         assert str(caught.value) == (
@@ -338,7 +339,7 @@ class TestDisk:
         assert not out.exists()
         assert len(list((partial / "parts").glob("*.json"))) == num_parts
         num_waiting = 40 - 8 * num_parts
-        monkeypatch.setattr("preprocessing.prepare.process", fail_at(num_waiting, process, AssertionError()))
+        monkeypatch.setattr("preprocessing.parts.process", fail_at(num_waiting, process, AssertionError()))
         assert content(run(source, out).folder) == whole
 
     def test_read_only_place_is_one_line(self, source, tmp_path, monkeypatch):
@@ -358,7 +359,7 @@ class TestDisk:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             return read_radiograph(path)
 
-        monkeypatch.setattr("preprocessing.prepare.read_radiograph", read)
+        monkeypatch.setattr("preprocessing.parts.read_radiograph", read)
         prepared = run(source, tmp_path / "records")
         assert prepared.rejected[0] == {
             "id": "7",
