@@ -16,7 +16,7 @@ def ui(
     port: Annotated[int, typer.Option(help="Port on this machine.", min=1, max=65535)] = 5000,
 ) -> None:
     """Open MLflow on the runs that `boneage train` tracked."""
-    from boneage.delivery import find_experiment_page, is_server, show_uri
+    from boneage.mlflow_store import find_experiment_page, is_server, show_uri
     from boneage.tracking import resolve_uri
 
     uri = resolve_uri(tracking_uri)

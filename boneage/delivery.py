@@ -6,13 +6,10 @@ metrics carry the time of the journal, and a model belongs to its run. So a stor
 
 import json
 import logging
-import os
-import re
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from hashlib import sha256
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -20,14 +17,13 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, Metric, Param, RunStatus
 from mlflow.exceptions import MlflowException
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import SQLAlchemyError
 
 from boneage.bundle import BundleError, seal
 from boneage.journal import Entry, Journal, hide_folders
 from boneage.mlflow_model import write_model
-from boneage.tracking import TRAINING_EXPERIMENT, resolve_uri
-from tfrecords.errors import BoneAgeError
+from boneage.mlflow_store import StoreError, artifacts_beside, explain, name_store, open_store, show_uri, sqlite_path
+from boneage.tracking import resolve_uri
 
 PATIENCE_SECONDS = 10.0
 """How long a training that has ended waits for a store on another machine to take what is left."""
@@ -41,86 +37,6 @@ _REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STAT
 _log = logging.getLogger("boneage.tracking")
 
 
-class StoreError(BoneAgeError):
-    """A store of MLflow's that cannot be reached, or not be used."""
-
-
-def open_store(uri: str) -> MlflowClient:
-    """Open a store; a SQLite file is made with its folder.
-
-    Raises:
-        StoreError: If it is none, or cannot be made.
-    """
-    # Answers are waited for, and asked for again, here; MLflow would do it for up to a quarter of an hour.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    # MLflow would tell its makers of each model, and copy what pyproject.toml lies in the working folder.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")
-    # Each start of a SQLite store tells of every migration of its empty database; what goes wrong is raised.
-    for name in ("alembic", "mlflow.store.db.utils", "mlflow.store.tracking.sqlalchemy_store", "mlflow.pyfunc"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        if (path := _sqlite_path(uri)) is not None and not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # MLflow would note down the working folder, as where the files of its own first experiment go.
-            SqlAlchemyStore(uri, _artifacts_beside(path))
-        return MlflowClient(uri, registry_uri=uri)
-    except (MlflowException, OSError, SQLAlchemyError, ImportError) as error:
-        raise explain(error, uri=uri) from error
-
-
-def explain(error: Exception, *, uri: str) -> StoreError:
-    """Say in one line what is wrong with a store; passwords are left out."""
-    said = re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__
-    if "failed with exception" in said:  # a chain of errors around the one that tells
-        said = said.rsplit(": ", maxsplit=1)[-1].strip("'\")")
-    return StoreError(f"MLflow at {show_uri(uri)}: {_without_secrets(said)[:300]}")
-
-
-def show_uri(uri: str) -> str:
-    """Return the address of a store as it may be shown, without user and password."""
-    return _without_secrets(uri)
-
-
-def is_server(uri: str) -> bool:
-    """Tell whether a store is a server of MLflow's, which has pages of its own."""
-    return uri.startswith(("http://", "https://"))
-
-
-def find_experiment_page(uri: str) -> str:
-    """Return where in MLflow's pages the training runs are; empty where there are none yet.
-
-    Raises:
-        StoreError: If the store cannot be reached.
-    """
-    try:
-        found = open_store(uri).get_experiment_by_name(TRAINING_EXPERIMENT)
-    except (MlflowException, OSError, SQLAlchemyError) as error:
-        raise explain(error, uri=uri) from error
-    return "" if found is None else f"#/experiments/{found.experiment_id}/runs?workflowType=machine_learning"
-
-
-def _without_secrets(text: str) -> str:
-    return re.sub(r"//[^/@\s]*@", "//", text)
-
-
-def _sqlite_path(uri: str) -> Path | None:
-    match = re.fullmatch(r"sqlite:///(.+)", uri)
-    return Path(match[1]) if match else None
-
-
-def _artifacts_beside(path: Path) -> str:
-    """Return where the files of a SQLite store go."""
-    return (path.parent / "artifacts").resolve().as_uri()
-
-
-def _name_store(uri: str) -> str:
-    """Name a store in the file of what was sent, wherever it is asked from; the address may hold a password."""
-    path = _sqlite_path(uri)
-    return sha256((uri if path is None else f"sqlite:///{path.resolve()}").encode()).hexdigest()[:16]
-
-
 class Delivery:
     """Sends what a store has not been sent of a journal yet, in order.
 
@@ -130,7 +46,7 @@ class Delivery:
     """
 
     def __init__(self, journal: Journal, uri: str):
-        self._journal, self._uri, self._store = journal, uri, _name_store(uri)
+        self._journal, self._uri, self._store = journal, uri, name_store(uri)
         self._opened: MlflowClient | None = None
         self._experiments: dict[str, str] = {}
         self.refusals: list[str] = []
@@ -221,8 +137,8 @@ class Delivery:
         if name not in self._experiments:
             found = self._client.get_experiment_by_name(name)
             if found is None:
-                path = _sqlite_path(self._uri)
-                location = None if path is None else _artifacts_beside(path)
+                path = sqlite_path(self._uri)
+                location = None if path is None else artifacts_beside(path)
                 self._experiments[name] = self._client.create_experiment(name, artifact_location=location)
             else:
                 self._experiments[name] = found.experiment_id
@@ -302,7 +218,7 @@ class Sender(threading.Thread):
         self._over.set()
         self._journal.changed.set()
         # A file on this machine may take what time it needs: nothing else keeps what was trained.
-        self.join(None if _sqlite_path(self._uri) else PATIENCE_SECONDS)
+        self.join(None if sqlite_path(self._uri) else PATIENCE_SECONDS)
         if self.is_alive() or self._delivery.num_waiting:
             self._tell(f"MLflow at {show_uri(self._uri)}: does not answer in time")
 

@@ -18,8 +18,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
-from boneage.delivery import MODEL_NAME, StoreError, explain, open_store
+from boneage.delivery import MODEL_NAME
 from boneage.mlflow_model import find_bundle_in
+from boneage.mlflow_store import StoreError, explain, open_store
 from boneage.tracking import TRAINING_EXPERIMENT, resolve_uri
 from tfrecords.errors import check_choice
 

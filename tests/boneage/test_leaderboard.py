@@ -9,8 +9,8 @@ from PIL import Image
 
 from boneage.bundle import find_bundle, load_bundle, read_metadata
 from boneage.cli import main
-from boneage.delivery import StoreError, open_store
 from boneage.leaderboard import best, fetch_bundle, tabulate
+from boneage.mlflow_store import StoreError, open_store
 from boneage.tracking import TRAINING_EXPERIMENT, start_tracking
 
 RUNS = {"good": ("aaaa", 8.5), "better": ("aaaa", 8.0), "elsewhere": ("bbbb", 1.0), "worst": ("aaaa", 20.0)}

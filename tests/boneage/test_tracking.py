@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from boneage import delivery
-from boneage.delivery import StoreError, sync
+from boneage.delivery import sync
 from boneage.journal import JOURNAL_FILE, SENT_FILE, Journal, hide_folders
+from boneage.mlflow_store import StoreError, open_store
 from boneage.tracking import start_tracking
 from preprocessing.pipeline import PreprocessingConfig
 from preprocessing.prepare import prepare
@@ -23,7 +24,7 @@ from preprocessing.prepare import prepare
 def uri(tmp_path_factory):
     """A SQLite store; MLflow needs seconds to make one."""
     uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
-    delivery.open_store(uri)
+    open_store(uri)
     return uri
 
 
@@ -167,12 +168,12 @@ def test_a_store_that_does_not_answer_costs_moments_and_no_metric(
 
 def test_a_store_that_comes_back_gets_what_it_missed(tmp_path, uri, monkeypatch, caplog):
     monkeypatch.setattr(delivery, "RETRY_SECONDS", 0.05)
-    opened, failures = delivery.open_store, iter([True, True])
+    failures = iter([True, True])
 
     def fail_twice(uri):
         if next(failures, False):
             raise StoreError("down")
-        return opened(uri)
+        return open_store(uri)
 
     monkeypatch.setattr(delivery, "open_store", fail_twice)
     with start_tracking(uri, folder=tmp_path, experiment="e", run_name="r") as tracker:
