@@ -27,7 +27,7 @@ def clicking(files: Path, masks: Path, folds: Path, *, num_clicks: int = 3) -> l
         folds: What `boneage train-sam` wrote: a network for each fold that has not seen it.
         num_clicks: Most clicks on one radiograph.
     """
-    divided = read_folds(folds, read_mask_pairs(files, masks=masks, max_size_px=LARGEST_PX))
+    divided = read_folds(folds, read_mask_pairs(files, masks=masks, max_hand_px=LARGEST_PX))
     rows = []
     for change in _SHOWN:
         before, after, seconds, heeded = [], [], [], []

@@ -43,7 +43,7 @@ def segmenting(files: Path, masks: Path, folds: Path) -> list[Row]:
         masks: Their masks, made by hand.
         folds: What `boneage train-sam` wrote: a network for each fold that has not seen it.
     """
-    pairs = read_mask_pairs(files, masks=masks, max_size_px=LARGEST_PX)
+    pairs = read_mask_pairs(files, masks=masks, max_hand_px=LARGEST_PX)
     divided = read_folds(folds, pairs)
     unseen_by_unet = set(pd.read_csv(UNET_MEASURES, dtype={"file": str}).file)
     unet = get_segmenter("unet")

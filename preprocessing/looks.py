@@ -15,7 +15,7 @@ _DEEP_SHADE = 0.25
 
 def augment_pair(
     pair: MaskPair, *, size_px: int, rng: np.random.Generator
-) -> tuple[UInt8[np.ndarray, "size size"], Bool[np.ndarray, "size size"]]:
+) -> tuple[UInt8[np.ndarray, "size size"], Float32[np.ndarray, "size size"]]:
     """Draw a new look of a radiograph: how it lies, what frames it, how it was exposed, how fine it is.
 
     On a grey film within a dark frame, the whole frame or the hand alone, as it comes or in any turn, mirrored, wider
@@ -28,7 +28,8 @@ def augment_pair(
         rng: Source of all chance.
 
     Returns:
-        The radiograph, shape `(size, size)`, uint8, contrast-normalised again; and its mask, same shape.
+        The radiograph, shape `(size, size)`, uint8, contrast-normalised again; and how much of each pixel is hand, in
+        [0, 1], same shape, float32. Whoever learnt whole pixels alone would draw an outline in steps.
     """
     pair = _mount(pair, rng=rng) if rng.random() < 0.25 else pair
     pair = _come_closer(pair, rng=rng) if rng.random() < 0.4 else pair
@@ -120,19 +121,19 @@ def _come_closer(pair: MaskPair, *, rng: np.random.Generator) -> MaskPair:
 
 def _fit(
     pair: MaskPair, *, size_px: int, rng: np.random.Generator
-) -> tuple[UInt8[np.ndarray, "size size"], Bool[np.ndarray, "size size"]]:
+) -> tuple[UInt8[np.ndarray, "size size"], Float32[np.ndarray, "size size"]]:
     """Put the frame into the square as in use, so that its edges are the square's; now and then on its side."""
     turns, mirror = int(rng.choice(4, p=(0.7, 0.1, 0.1, 0.1))), int(rng.choice((-1, 1)))
     pixels, mask = (
         np.ascontiguousarray(np.rot90(each, turns)[:, ::mirror]) for each in (pair.pixels, pair.mask * np.uint8(255))
     )
     box = Letterbox(pixels.shape, size_px)
-    return np.rint(box.place(pixels)).astype(np.uint8), box.place(mask) > 127
+    return np.rint(box.place(pixels)).astype(np.uint8), box.place(mask) / 255
 
 
 def _lay(
     pair: MaskPair, *, size_px: int, rng: np.random.Generator
-) -> tuple[UInt8[np.ndarray, "size size"], Bool[np.ndarray, "size size"]]:
+) -> tuple[UInt8[np.ndarray, "size size"], Float32[np.ndarray, "size size"]]:
     """Turn, mirror, stretch, scale and shift the frame onto the square."""
     height, width = pair.pixels.shape
     degrees = rng.uniform(-180, 180) if rng.random() < 0.5 else rng.normal(0, 12)
@@ -151,8 +152,8 @@ def _lay(
     source = pair.pixels if how == cv2.INTER_NEAREST else cv2.GaussianBlur(pair.pixels, (0, 0), max(0.3, 0.4 / zoom))
     pixels = cv2.warpAffine(source, matrix, (size_px, size_px), flags=how, borderValue=(fill,))
     soft = cv2.GaussianBlur(pair.mask.astype(np.uint8) * 255, (0, 0), max(0.3, 0.4 / zoom))
-    mask = cv2.warpAffine(soft, matrix, (size_px, size_px), flags=cv2.INTER_LINEAR) > 127
-    return pixels, mask
+    mask = cv2.warpAffine(soft, matrix, (size_px, size_px), flags=cv2.INTER_LINEAR)
+    return pixels, mask.astype(np.float32) / 255
 
 
 def _expose(image: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
@@ -167,8 +168,8 @@ def _expose(image: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
 
 
 def _frame(
-    pixels: UInt8[np.ndarray, "size size"], mask: Bool[np.ndarray, "size size"], *, rng: np.random.Generator
-) -> tuple[UInt8[np.ndarray, "size size"], Bool[np.ndarray, "size size"]]:
+    pixels: UInt8[np.ndarray, "size size"], mask: Float32[np.ndarray, "size size"], *, rng: np.random.Generator
+) -> tuple[UInt8[np.ndarray, "size size"], Float32[np.ndarray, "size size"]]:
     """Add collimation, bright film edges and a marker; what they cover is no hand any more."""
     size = pixels.shape[0]
     if rng.random() < 0.4:
@@ -178,7 +179,7 @@ def _frame(
         field = np.zeros((size, size), np.uint8)
         cv2.fillConvexPoly(field, cv2.boxPoints(box).astype(np.int32), (1,))
         beyond = (0, rng.integers(0, 80), rng.integers(180, 256))[int(rng.integers(3))]
-        pixels, mask = np.where(field == 1, pixels, np.uint8(beyond)), mask & (field == 1)
+        pixels, mask = np.where(field == 1, pixels, np.uint8(beyond)), mask * field
     if rng.random() < 0.35:  # bright edges of the film
         for turn in range(4):
             if rng.random() < 0.4:
@@ -187,9 +188,9 @@ def _frame(
                 edge = np.zeros((size, size), np.uint8)
                 cv2.fillConvexPoly(edge, corners, (1,))
                 covered = np.rot90(edge, turn) == 1
-                pixels, mask = np.where(covered, np.uint8(rng.integers(160, 256)), pixels), mask & ~covered
+                pixels, mask = np.where(covered, np.uint8(rng.integers(160, 256)), pixels), mask * ~covered
     if rng.random() < 0.3:  # a lead letter, beside the hand
-        free = np.argwhere(cv2.dilate(mask.astype(np.uint8), np.ones((size // 8, size // 8))) == 0)
+        free = np.argwhere(cv2.dilate(mask, np.ones((size // 8, size // 8))) == 0)
         if len(free):
             row, column = (int(each) for each in free[rng.integers(len(free))])
             letter = str(rng.choice(["L", "R", "AB", "12"]))
@@ -201,14 +202,15 @@ def _frame(
 
 
 def _end_forearm(
-    pixels: UInt8[np.ndarray, "size size"], mask: Bool[np.ndarray, "size size"], *, rng: np.random.Generator
-) -> tuple[UInt8[np.ndarray, "size size"], Bool[np.ndarray, "size size"]]:
+    pixels: UInt8[np.ndarray, "size size"], mask: Float32[np.ndarray, "size size"], *, rng: np.random.Generator
+) -> tuple[UInt8[np.ndarray, "size size"], Float32[np.ndarray, "size size"]]:
     """End the film across the forearm, where outlines are most often wrong: beyond it there is a bar, or the table."""
     size = pixels.shape[0]
-    out = _find_forearm(mask)
+    hand = mask > 0.5
+    out = _find_forearm(hand)
     if out is None:
         return pixels, mask
-    places = np.argwhere(mask)
+    places = np.argwhere(hand)
     angle = np.arctan2(*out[::-1]) + np.radians(rng.normal(0, 12))
     direction = np.array([np.cos(angle), np.sin(angle)])
     reach = places @ direction
@@ -224,7 +226,7 @@ def _end_forearm(
         table = np.where(beyond < bar_px, np.float32(rng.uniform(170, 255)), table)
     table += rng.normal(0, rng.uniform(0, 8), table.shape)
     ended = film * (1 - covered) + np.clip(table, 0, 255) * covered
-    return ended.astype(np.uint8), mask & (beyond < 0)
+    return ended.astype(np.uint8), mask * np.clip(0.5 - beyond, 0, 1)
 
 
 def _coarsen(image: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:

@@ -13,14 +13,15 @@ import pandas as pd
 from jaxtyping import Bool, UInt8
 
 from preprocessing.contrast import stretch_contrast
+from preprocessing.crop import bounding_box
 from preprocessing.listing import list_files
 from preprocessing.radiograph import UnreadableImage
 from preprocessing.read import read_radiograph
 from tfrecords.errors import BoneAgeError
 from tfrecords.write import write_text
 
-# Radiographs are kept no larger than this; a network sees at most half of it.
-_KEPT_PX = 640
+# Hands are kept no longer than this, in pixels; a network, which looks at small hands closer, sees at most half of it.
+_KEPT_HAND_PX = 512
 _FOLDS_FILE = "folds.csv"
 
 
@@ -43,13 +44,13 @@ class MaskPair:
     mask: Bool[np.ndarray, "height width"]
 
 
-def read_mask_pairs(radiographs: Path, *, masks: Path, max_size_px: int = _KEPT_PX) -> list[MaskPair]:
+def read_mask_pairs(radiographs: Path, *, masks: Path, max_hand_px: int = _KEPT_HAND_PX) -> list[MaskPair]:
     """Read all masks of a folder and the radiographs of the same names.
 
     Args:
         radiographs: Folder of radiographs; those without a mask are passed over.
         masks: Folder of masks with the same relative file names; 255 is hand, 0 is not.
-        max_size_px: Longest side to shrink both to, in pixels.
+        max_hand_px: Longer side of the hand to shrink both to, in pixels.
 
     Returns:
         The pairs, in the order of their names.
@@ -72,7 +73,8 @@ def read_mask_pairs(radiographs: Path, *, masks: Path, max_size_px: int = _KEPT_
             raise MaskPairsError(f"{path}: {mask.shape} pixels, its radiograph {pixels.shape}; draw the mask again.")
         if not mask.any():
             raise MaskPairsError(f"{path}: shows no hand; a mask is 255 on the hand and 0 elsewhere.")
-        scale = min(1.0, max_size_px / max(pixels.shape))
+        left, top, right, bottom = bounding_box(mask)
+        scale = min(1.0, max_hand_px / max(right - left, bottom - top))
         if scale < 1:
             size = (round(pixels.shape[1] * scale), round(pixels.shape[0] * scale))
             pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)

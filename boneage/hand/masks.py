@@ -18,20 +18,19 @@ WIDTHS = (24, 48, 96, 160, 192)
 def cross_entropy_and_dice(truth: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Loss of each image: mean binary cross-entropy plus one minus soft Dice.
 
-    Soft Dice is that of Milletari et al. 2016, doi:10.1109/3DV.2016.79, without squares.
+    Soft Dice is that of Milletari et al. 2016, doi:10.1109/3DV.2016.79.
 
     Args:
-        truth: Shape `(batch, height, width, 1)`, float32, 1 on the hand.
+        truth: How much of each pixel is hand, shape `(batch, height, width, 1)`, float32.
         logits: Same shape, float32.
 
     Returns:
         Shape `(batch,)`, float32.
     """
-    truth = tf.cast(truth, tf.float32)
     entropy = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(truth, logits), axis=(1, 2, 3))
     share = tf.sigmoid(logits)
     overlap = tf.reduce_sum(share * truth, axis=(1, 2, 3))
-    area = tf.reduce_sum(share + truth, axis=(1, 2, 3))
+    area = tf.reduce_sum(share**2 + truth**2, axis=(1, 2, 3))
     return entropy + 1 - (2 * overlap + 1) / (area + 1)
 
 
@@ -50,7 +49,7 @@ def fit_unet(pairs: Sequence[MaskPair], *, config: HandTraining) -> keras.Model:
         chosen = rng.integers(len(pairs), size=config.batch_size)
         looks = [augment_pair(pairs[each], size_px=UNET_SIZE_PX, rng=rng) for each in chosen]
         images = np.stack([pixels for pixels, _ in looks])[..., None].astype(np.float32) / 255
-        return images, np.stack([mask for _, mask in looks])[..., None].astype(np.float32)
+        return images, np.stack([mask for _, mask in looks])[..., None]
 
     def build() -> keras.Model:
         return build_unet(size_px=UNET_SIZE_PX, widths=WIDTHS, num_maps=1, stride=1, name="unet")

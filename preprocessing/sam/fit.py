@@ -105,12 +105,12 @@ class _Batches(torch.utils.data.Dataset):
     config: HandSamTraining
 
     def __getitem__(self, step: int) -> tuple[np.ndarray, ...]:
-        """Return radiographs, their true masks, points, and labels of the points."""
+        """Return radiographs, how much of each pixel is hand, points, and labels of the points."""
         rng = np.random.default_rng((self.config.seed, step))
         looks = []
         for _ in range(self.config.batch_size):
             pixels, mask = augment_pair(self.matter.choose(self.config, rng=rng), size_px=HAND_SAM_SIZE_PX, rng=rng)
-            looks.append((pixels[None].astype(np.float32), mask, *draw_prompts(mask, rng=rng)))
+            looks.append((pixels[None].astype(np.float32), mask, *draw_prompts(mask > 0.5, rng=rng)))
         return tuple(np.stack(each) for each in zip(*looks, strict=True))
 
 
@@ -184,7 +184,11 @@ def fit_hand_sam(
                     with torch.no_grad():
                         first, _ = model.answer(seen[clicked], points[clicked], labels[clicked])
                     points[clicked], labels[clicked] = add_corrections(
-                        points[clicked], labels[clicked], logits=first[:, 0], truth=truth[clicked], generator=chance
+                        points[clicked],
+                        labels[clicked],
+                        logits=first[:, 0],
+                        truth=truth[clicked] > 0.5,
+                        generator=chance,
                     )
                 logits, quality = model.answer(seen, points, labels)
         loss = compare_masks(outline[:, None].float(), truth).mean()
@@ -220,7 +224,7 @@ def hand_sam_loss(logits: torch.Tensor, quality: torch.Tensor, truth: torch.Tens
     Args:
         logits: Shape `(batch, 4, height, width)`.
         quality: Predicted intersection over union, `(batch, 4)`.
-        truth: True masks, `(batch, height, width)`.
+        truth: How much of each pixel is hand, in [0, 1], `(batch, height, width)`.
 
     Returns:
         The mean loss.
@@ -229,18 +233,22 @@ def hand_sam_loss(logits: torch.Tensor, quality: torch.Tensor, truth: torch.Tens
     several = each[:, 1:]
     with torch.no_grad():
         found = logits > 0
-        true = truth[:, None]
+        true = truth[:, None] > 0.5
         iou = ((found & true).sum(dim=(2, 3)) + 1) / ((found | true).sum(dim=(2, 3)) + 1)
     masks = each[:, 0] + 0.5 * several.mean(dim=1) + 0.5 * several.min(dim=1).values
     return (masks + functional.mse_loss(quality, iou, reduction="none").mean(dim=1)).mean()
 
 
 def compare_masks(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Return cross-entropy and Dice loss of each mask, `(batch, masks)`; arguments as of `hand_sam_loss`."""
-    target = truth.float()[:, None].expand_as(logits)
+    """Return cross-entropy and Dice loss of each mask, `(batch, masks)`; arguments as of `hand_sam_loss`.
+
+    Dice with squares (Milletari et al. 2016, doi:10.1109/3DV.2016.79) is smallest where the answer is the share itself;
+    without them it would be where each pixel is hand or not, and outlines would go in steps.
+    """
+    target = truth[:, None].expand_as(logits)
     entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=(2, 3))
     share = torch.sigmoid(logits)
-    dice = 1 - (2 * (share * target).sum(dim=(2, 3)) + 1) / ((share + target).sum(dim=(2, 3)) + 1)
+    dice = 1 - (2 * (share * target).sum(dim=(2, 3)) + 1) / ((share**2 + target**2).sum(dim=(2, 3)) + 1)
     return entropy + dice
 
 

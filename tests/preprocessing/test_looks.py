@@ -3,7 +3,8 @@
 import cv2
 import numpy as np
 
-from preprocessing.looks import _mount, augment_pair, change_film
+from preprocessing.letterbox import resize_map
+from preprocessing.looks import _fit, _mount, augment_pair, change_film
 from preprocessing.mask_pairs import MaskPair, score_mask
 from preprocessing.synthetic import draw_radiograph
 
@@ -16,10 +17,23 @@ def test_looks_keep_radiograph_and_mask_together():
     for seed in range(30):
         pixels, mask = augment_pair(pair, size_px=128, rng=np.random.default_rng(seed))
         assert pixels.shape == mask.shape == (128, 128) and pixels.dtype == np.uint8
+        assert mask.dtype == np.float32 and mask.min() >= 0 and mask.max() <= 1
         alike.append(abs(np.corrcoef(pixels.ravel(), mask.ravel())[0, 1]))
     assert np.quantile(alike, 0.75) > 0.9  # in the others an edge or a field covers a part of the film
     same = [augment_pair(pair, size_px=128, rng=np.random.default_rng(7))[0] for _ in range(2)]
     np.testing.assert_array_equal(*same)
+
+
+def test_an_outline_is_kept_between_the_pixels_of_a_look():
+    rows, columns = np.mgrid[:512, :512]
+    disc = np.hypot(rows - 255.5, columns - 255.5) < 150
+    pair = MaskPair("disc", disc.astype(np.uint8) * 200, disc)
+    _, share = _fit(pair, size_px=64, rng=np.random.default_rng(0))  # a disc is the same in every turn
+    whole = (share > 0.5).astype(np.float32)
+    kept, stepped = (
+        score_mask(resize_map(each, shape=disc.shape) > 0.5, truth=disc)["dice"] for each in (share, whole)
+    )
+    assert kept > 0.997 and stepped < 0.991
 
 
 def test_a_rim_across_the_forearm_ends_the_hand_and_hardly_more_of_it():

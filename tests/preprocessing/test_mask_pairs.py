@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from preprocessing.crop import bounding_box
 from preprocessing.mask_pairs import (
     MaskPair,
     MaskPairsError,
@@ -36,8 +37,10 @@ def test_pairs_are_read_by_name(folders):
 
 
 def test_large_pairs_are_shrunk_together(folders):
-    pair = read_mask_pairs(folders / "radiographs", masks=folders / "masks", max_size_px=50)[0]
-    assert pair.pixels.shape == pair.mask.shape == (50, 40)
+    pair = read_mask_pairs(folders / "radiographs", masks=folders / "masks", max_hand_px=40)[0]
+    assert pair.pixels.shape == pair.mask.shape
+    left, top, right, bottom = bounding_box(pair.mask)
+    assert max(right - left, bottom - top) == pytest.approx(40, abs=1)
 
 
 @pytest.mark.parametrize(

@@ -59,8 +59,8 @@ def test_loss_of_masks_by_hand():
     sure = np.where(truth, 50, -50).astype(np.float32)
     losses = cross_entropy_and_dice(truth[:1], sure[:1]).numpy()
     np.testing.assert_allclose(losses, [0], atol=1e-6)
-    # All logits 0: entropy is log 2; soft Dice is (2 * 1 + 1) / (2 + 2 + 1).
-    np.testing.assert_allclose(cross_entropy_and_dice(truth, 0 * sure).numpy(), [np.log(2) + 0.4] * 2, rtol=1e-6)
+    # All logits 0: entropy is log 2; soft Dice is (2 * 1 + 1) / (1 + 2 + 1).
+    np.testing.assert_allclose(cross_entropy_and_dice(truth, 0 * sure).numpy(), [np.log(2) + 0.25] * 2, rtol=1e-6)
 
 
 def test_loss_of_landmarks_is_least_at_the_right_place():

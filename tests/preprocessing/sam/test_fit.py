@@ -80,14 +80,31 @@ def test_onnx_answers_as_torch_does(tmp_path):
 
 
 def test_the_loss_is_least_for_the_truth():
-    truth = torch.zeros(2, 64, 64, dtype=torch.bool)
-    truth[:, 16:48, 16:48] = True
-    right = torch.where(truth, 9.0, -9.0)[:, None].expand(-1, 4, -1, -1)
+    truth = torch.zeros(2, 64, 64)
+    truth[:, 16:48, 16:48] = 1
+    right = torch.where(truth > 0, 9.0, -9.0)[:, None].expand(-1, 4, -1, -1)
     perfect, doubted = torch.ones(2, 4), torch.zeros(2, 4)
     least = hand_sam_loss(right, perfect, truth)
     assert float(least) < 0.01
     assert float(hand_sam_loss(right, doubted, truth)) > float(least) + 0.9
     assert float(hand_sam_loss(-right, perfect, truth)) > float(least) + 5
+
+
+def test_the_loss_is_least_for_the_share_of_a_pixel_that_is_hand():
+    truth = torch.zeros(2, 64, 64)
+    truth[:, 16:48, 16:48] = 1
+    truth[:, 16:48, 47] = 0.7  # the hand ends within this column
+    losses = {
+        share: float(
+            hand_sam_loss(
+                torch.logit(torch.where(truth == 0.7, share, truth), eps=1e-4)[:, None].expand(-1, 4, -1, -1),
+                torch.ones(2, 4),
+                truth,
+            )
+        )
+        for share in (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    }
+    assert min(losses, key=losses.__getitem__) == 0.7
 
 
 def test_prompts_are_on_the_hand_but_for_a_few():
