@@ -17,8 +17,9 @@ from preprocessing.contrast import find_percentiles, stretch_contrast
 from preprocessing.crop import thin
 from preprocessing.film import find_film, find_foreground
 from preprocessing.hand import Hand, find_hand
-from preprocessing.hand_sam import load_hand_sam
+from preprocessing.hand_sam import HAND_SAM_SIZE_PX, load_hand_sam
 from preprocessing.landmark_examples import LandmarkExample, read_landmark_examples
+from preprocessing.letterbox import Letterbox, resize_map
 from preprocessing.mask_pairs import MaskPair, read_folds, read_mask_pairs, score_mask
 from preprocessing.morphology import fill_holes, largest_component
 from preprocessing.orient import MIDDLE_TIP, WRIST, find_pose, turn_between
@@ -60,6 +61,9 @@ def segmenting(files: Path, masks: Path, folds: Path) -> list[Row]:
                 if pair.name in unseen_by_unet:
                     methods["U-Net (shipped; unseen ones)"] = unet
                 pixels, truth = look(pair)
+                if change == "as they are":
+                    for method, mask in _answer_truly(truth).items():
+                        found.setdefault((method, change), []).append(score_mask(mask, truth=truth)["dice"])
                 for method, segmenter in methods.items():
                     hand = find(pixels, segmenter)
                     parts = {change: (hand.segmentation.mask, truth)}
@@ -81,6 +85,14 @@ def segmenting(files: Path, masks: Path, folds: Path) -> list[Row]:
                     }
                 )
     return rows
+
+
+def _answer_truly(truth: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what a network that makes no error would answer in 256 pixels: in whole ones, and in shares of them."""
+    rows, columns = Letterbox(truth.shape, HAND_SAM_SIZE_PX).size
+    share = cv2.resize(truth.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
+    answers = {"without error, in whole pixels": (share > 0.5).astype(np.float32), "without error, in shares": share}
+    return {method: resize_map(each, shape=truth.shape) > 0.5 for method, each in answers.items()}
 
 
 def _above_cut(hand: Hand) -> np.ndarray:
