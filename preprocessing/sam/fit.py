@@ -63,8 +63,8 @@ class Phases:
     To learn outlines alone takes two fifths of the time of a step.
     """
 
-    encoder: HandSamTraining = HandSamTraining(steps=1300, batch_size=32, prompted=False)
-    base: HandSamTraining = HandSamTraining(steps=900, batch_size=16, learning_rate=1e-3, seed=1)
+    encoder: HandSamTraining = HandSamTraining(steps=1000, batch_size=32, prompted=False)
+    base: HandSamTraining = HandSamTraining(steps=500, batch_size=16, learning_rate=1e-3, seed=1)
     outlines: HandSamTraining = HandSamTraining(
         steps=1000, batch_size=16, learning_rate=8e-4, labelled_share=0.9, drawn_share=0.03, prompted=False, seed=2
     )

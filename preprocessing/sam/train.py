@@ -89,7 +89,8 @@ def train_hand_sam(
         progress: Called with a line of text now and then.
 
     Returns:
-        The card: means and quantiles of the measures on unseen radiographs, and what the network learnt from.
+        The card: means and quantiles of the measures on unseen radiographs, by the networks of the folds and by their
+        base, which has seen none of them; and what the network learnt from.
 
     Raises:
         BoneAgeError: If the radiographs or masks cannot be used, or `out` holds a training with other settings.
@@ -120,6 +121,10 @@ def train_hand_sam(
     if not (out / BASE_FILE).exists():
         write_base(fit("base", [], phases.base, fit("encoder", [], phases.encoder, None)), out, phases=phases)
     base = read_base(out, phases=phases)
+    (out / "base").mkdir(exist_ok=True)
+    export_hand_sam(base, out / "base" / "hand_sam.onnx")
+    of_base = measure_hand_sam(load_hand_sam(out / "base" / "hand_sam.onnx"), pairs)
+    progress(f"base: {_summarise(of_base)}")
     frames = []
     for number, unseen in enumerate(folds):
         names = {pair.name for pair in unseen}
@@ -131,15 +136,8 @@ def train_hand_sam(
     export_hand_sam(fit_by_hand("all", pairs), out / "hand_sam.onnx")
     write_text(out / "hand_sam.csv", measures.to_csv(index=False, float_format="%.5f"))
     card = {
-        "cross_validated": {
-            **{
-                name: round(float(measures[name].mean()), 4)
-                for name in ("pixel_accuracy", "precision", "recall", "dice")
-            },
-            "dice_quantiles": {
-                f"{share:g}": round(float(measures.dice.quantile(share)), 4) for share in (0, 0.05, 0.5)
-            },
-        },
+        "cross_validated": _summarise(measures),
+        "base": _summarise(of_base),
         "trained_on": {"by_hand": [pair.name for pair in pairs], "by_segmenter": len(others), "drawings": NUM_DRAWN},
         "training": dataclasses.asdict(phases),
         "num_parameters": sum(each.numel() for each in base.parameters()),
@@ -148,6 +146,13 @@ def train_hand_sam(
     }
     write_json(out / "hand_sam.json", card)
     return card
+
+
+def _summarise(measures: pd.DataFrame) -> dict[str, Any]:
+    return {
+        **{name: round(float(measures[name].mean()), 4) for name in ("pixel_accuracy", "precision", "recall", "dice")},
+        "dice_quantiles": {f"{share:g}": round(float(measures.dice.quantile(share)), 4) for share in (0, 0.05, 0.5)},
+    }
 
 
 def write_base(model: Prompted, folder: Path, *, phases: Phases) -> None:

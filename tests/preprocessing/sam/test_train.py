@@ -64,6 +64,7 @@ def test_the_command_measures_each_radiograph_unseen(radiographs):
     measured = pd.read_csv(radiographs / "out" / "hand_sam.csv")
     assert sorted(measured.file) == [f"{number}.png" for number in range(4)] and set(measured.fold) == {0, 1}
     assert 0 <= card["cross_validated"]["dice"] <= 1 and card["trained_on"]["by_segmenter"] == 2
+    assert 0 <= card["base"]["dice_quantiles"]["0"] <= card["base"]["dice"] <= 1
     folds = pd.read_csv(radiographs / "out" / "folds.csv")
     assert folds.merge(measured, on=["file", "fold"]).shape[0] == 4
     assert lines[0].startswith("encoder: 0 masks made by hand, 2 by a segmenter")
@@ -76,7 +77,7 @@ def test_the_base_of_another_folder_is_gone_on_from(radiographs):
     (radiographs / "again").mkdir()
     shutil.copy(radiographs / "out" / "base.npz", radiographs / "again")
     _, lines = run(radiographs, out="again")
-    assert lines[0].startswith("fold-0-outlines")
+    assert lines[0].startswith("base: {") and lines[1].startswith("fold-0-outlines")
     first, again = (pd.read_csv(radiographs / folder / "hand_sam.csv") for folder in ("out", "again"))
     pd.testing.assert_frame_equal(first, again)
     with pytest.raises(BoneAgeError, match=r"base\.npz: of a training with other settings"):
