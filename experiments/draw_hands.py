@@ -3,7 +3,7 @@
 python experiments/draw_hands.py experiments/hands.png
 """
 
-import sys
+import argparse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,8 +38,11 @@ def _dim(pixels: np.ndarray) -> np.ndarray:
     return np.clip(pixels * 0.12 + 6 + noise, 0, 255).astype(np.uint8)
 
 
-def main(path: Path) -> None:
-    """Draw the picture."""
+def main() -> None:
+    """Read the arguments and draw the picture."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("out", type=Path, metavar="OUT", help="the PNG file to write")
+    path = parser.parse_args().out
     figure = Figure(figsize=(13, 6.8), dpi=100, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.subplots(3, len(CASES))
@@ -59,4 +62,4 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()
