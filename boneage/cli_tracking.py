@@ -16,15 +16,17 @@ def ui(
     port: Annotated[int, typer.Option(help="Port on this machine.", min=1, max=65535)] = 5000,
 ) -> None:
     """Open MLflow on the runs that `boneage train` tracked."""
-    from boneage.mlflow_store import find_experiment_page, is_server, show_uri
+    from boneage.mlflow_store import find_experiment_page, hide_password, is_server
     from boneage.tracking import resolve_uri
 
     uri = resolve_uri(tracking_uri)
     page = find_experiment_page(uri)
     if is_server(uri):
-        typer.echo(f"MLflow is a server already: {show_uri(uri).rstrip('/')}/{page}")
+        typer.echo(f"MLflow is a server already: {hide_password(uri).rstrip('/')}/{page}")
         return
-    typer.echo(f"MLflow on {show_uri(uri)}: http://127.0.0.1:{port}/{page} (takes a while to answer; Ctrl-C ends it)")
+    typer.echo(
+        f"MLflow on {hide_password(uri)}: http://127.0.0.1:{port}/{page} (takes a while to answer; Ctrl-C ends it)"
+    )
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
     os.execv(sys.executable, [*command, "--port", str(port)])  # noqa: S606 - no shell, every word is ours or an argument of its own
 

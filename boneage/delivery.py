@@ -22,7 +22,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from boneage.bundle import BundleError, seal
 from boneage.journal import Entry, Journal, hide_folders
 from boneage.mlflow_model import write_model
-from boneage.mlflow_store import StoreError, artifacts_beside, explain, name_store, open_store, show_uri, sqlite_path
+from boneage.mlflow_store import (
+    StoreError,
+    artifacts_beside,
+    explain,
+    hide_password,
+    name_store,
+    open_store,
+    sqlite_path,
+)
 from boneage.tracking import resolve_uri
 
 PATIENCE_SECONDS = 10.0
@@ -220,7 +228,7 @@ class Sender(threading.Thread):
         # A file on this machine may take what time it needs: nothing else keeps what was trained.
         self.join(None if sqlite_path(self._uri) else PATIENCE_SECONDS)
         if self.is_alive() or self._delivery.num_waiting:
-            self._tell(f"MLflow at {show_uri(self._uri)}: does not answer in time")
+            self._tell(f"MLflow at {hide_password(self._uri)}: does not answer in time")
 
     def run(self) -> None:
         """Send what is there, then what comes, and end with the run."""

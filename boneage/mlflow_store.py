@@ -49,12 +49,12 @@ def explain(error: Exception, *, uri: str) -> StoreError:
     said = re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__
     if "failed with exception" in said:  # a chain of errors around the one that tells
         said = said.rsplit(": ", maxsplit=1)[-1].strip("'\")")
-    return StoreError(f"MLflow at {show_uri(uri)}: {_without_secrets(said)[:300]}")
+    return StoreError(f"MLflow at {hide_password(uri)}: {hide_password(said)[:300]}")
 
 
-def show_uri(uri: str) -> str:
-    """Return the address of a store as it may be shown, without user and password."""
-    return _without_secrets(uri)
+def hide_password(text: str) -> str:
+    """Return the address of a store, or a text that names one, as it may be shown: without user and password."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def is_server(uri: str) -> bool:
@@ -73,10 +73,6 @@ def find_experiment_page(uri: str) -> str:
     except (MlflowException, OSError, SQLAlchemyError) as error:
         raise explain(error, uri=uri) from error
     return "" if found is None else f"#/experiments/{found.experiment_id}/runs?workflowType=machine_learning"
-
-
-def _without_secrets(text: str) -> str:
-    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def sqlite_path(uri: str) -> Path | None:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -121,9 +122,8 @@ def train_hand_sam(
     if not (out / BASE_FILE).exists():
         write_base(fit("base", [], phases.base, fit("encoder", [], phases.encoder, None)), out, phases=phases)
     base = read_base(out, phases=phases)
-    (out / "base").mkdir(exist_ok=True)
-    export_hand_sam(base, out / "base" / "hand_sam.onnx")
-    of_base = measure_hand_sam(load_hand_sam(out / "base" / "hand_sam.onnx"), pairs)
+    export_hand_sam(base, out / "base.onnx")
+    of_base = measure_hand_sam(load_hand_sam(out / "base.onnx"), pairs)
     progress(f"base: {_summarise(of_base)}")
     frames = []
     for number, unseen in enumerate(folds):
@@ -167,16 +167,18 @@ def read_base(folder: Path, *, phases: Phases) -> Prompted:
     """Read what `write_base` wrote.
 
     Raises:
-        BoneAgeError: If it was trained with other settings.
+        BoneAgeError: If it was trained with other settings, or is no base.
     """
-    with np.load(folder / BASE_FILE, allow_pickle=False) as file:
-        values = {name: torch.from_numpy(file[name]) for name in file.files if name != _TRAINING}
-        if str(file[_TRAINING]) != _describe_base(phases):
-            raise BoneAgeError(
-                f"{folder / BASE_FILE}: of a training with other settings; choose another folder by --out."
-            )
-    model = Prompted(build_hand_sam())
-    model.load_state_dict(values)
+    path, model = folder / BASE_FILE, Prompted(build_hand_sam())
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            values = {name: torch.from_numpy(file[name]) for name in file.files if name != _TRAINING}
+            trained = str(file[_TRAINING])
+        model.load_state_dict(values)
+    except (ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+        raise BoneAgeError(f"{path}: no base that `boneage train-sam` wrote, or damaged; remove it.") from error
+    if trained != _describe_base(phases):
+        raise BoneAgeError(f"{path}: of a training with other settings; choose another folder by --out.")
     return model
 
 

@@ -15,7 +15,7 @@ if importlib.util.find_spec("segment_anything") is None:
 
 from boneage.cli import main
 from preprocessing.sam.fit import HandSamTraining, Phases
-from preprocessing.sam.train import draw_pairs, read_accepted_masks, train_hand_sam
+from preprocessing.sam.train import draw_pairs, read_accepted_masks, read_base, train_hand_sam
 from tfrecords.errors import BoneAgeError
 
 
@@ -82,6 +82,14 @@ def test_the_base_of_another_folder_is_gone_on_from(radiographs):
     pd.testing.assert_frame_equal(first, again)
     with pytest.raises(BoneAgeError, match=r"base\.npz: of a training with other settings"):
         run(radiographs, out="again", steps=2)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK no archive", {"training": np.array("[]")}, {"a": np.zeros(2)}])
+def test_what_is_no_base_is_told_in_one_line(tmp_path, content):
+    with (tmp_path / "base.npz").open("wb") as file:
+        file.write(content) if isinstance(content, bytes) else np.savez(file, **content)
+    with pytest.raises(BoneAgeError, match=r"base\.npz: no base that `boneage train-sam` wrote, or damaged; remove it"):
+        read_base(tmp_path, phases=Phases())
 
 
 def test_what_is_set_of_a_phase_leaves_the_rest_of_it(monkeypatch, tmp_path):
