@@ -42,16 +42,16 @@ def load_by_tensorflow() -> Answer:
 
 
 def load_by_torch() -> Answer:
-    """Build it in torch, batch normalisation folded into the convolutions as ONNX has it, and fill it."""
+    """Build its members in torch, batch normalisation folded into the convolutions as ONNX has it, and fill them."""
     import torch
     from torch.nn import functional
 
     torch.set_num_threads(1)
     with np.load(BUNDLE / "weights.npz", allow_pickle=False) as file:
-        arrays = iter([file[key].astype(np.float32) for key in sorted(file.files)])
+        arrays = [file[key].astype(np.float32) for key in sorted(file.files, reverse=True)]  # the first comes last
 
     def take_convolution(*, stride: int = 1) -> tuple[torch.Tensor, torch.Tensor, int]:
-        kernel, gamma, beta, mean, variance = (next(arrays) for _ in range(5))
+        kernel, gamma, beta, mean, variance = (arrays.pop() for _ in range(5))
         scale = gamma / np.sqrt(variance + 1e-3)
         # (row, column, in, out) becomes (out, in, row, column); a depthwise one, (row, column, channel, 1), alike.
         order = (2, 3, 0, 1) if kernel.shape[3] == 1 else (3, 2, 0, 1)
@@ -60,7 +60,7 @@ def load_by_torch() -> Answer:
         return packed, torch.from_numpy(beta - mean * scale), stride
 
     def take_dense() -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.from_numpy(next(arrays).T.copy()), torch.from_numpy(next(arrays))
+        return torch.from_numpy(arrays.pop().T.copy()), torch.from_numpy(arrays.pop())
 
     def convolve(x: torch.Tensor, layer: tuple[torch.Tensor, torch.Tensor, int]) -> torch.Tensor:
         weight, bias, stride = layer
@@ -70,26 +70,36 @@ def load_by_torch() -> Answer:
             x, missing = functional.pad(x, (missing // 2, missing - missing // 2) * 2), 0
         return functional.conv2d(x, weight, bias, stride, missing // 2, groups=x.shape[1] // weight.shape[1])
 
-    stem = take_convolution(stride=2)
-    blocks = []
-    for number, stride in enumerate(_STRIDES):
-        expand = take_convolution() if number else None
-        blocks.append((expand, take_convolution(stride=stride), take_convolution()))
-    top, sex, hidden, last = take_convolution(), take_dense(), take_dense(), take_dense()
+    def take_member() -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        stem = take_convolution(stride=2)
+        blocks = []
+        for number, stride in enumerate(_STRIDES):
+            expand = take_convolution() if number else None
+            blocks.append((expand, take_convolution(stride=stride), take_convolution()))
+        top, sex, hidden, last = take_convolution(), take_dense(), take_dense(), take_dense()
+
+        def answer(x: torch.Tensor, male: torch.Tensor) -> torch.Tensor:
+            x = functional.relu6(convolve(x, stem))
+            for expand, depthwise, project in blocks:
+                y = x if expand is None else functional.relu6(convolve(x, expand))
+                y = convolve(functional.relu6(convolve(y, depthwise)), project)
+                x = x + y if x.shape == y.shape else y
+            x = functional.relu6(convolve(x, top)).mean((2, 3))
+            x = torch.cat([x, functional.relu(functional.linear(male, *sex))], 1)
+            return functional.linear(functional.relu(functional.linear(x, *hidden)), *last)
+
+        return answer
+
+    members = []
+    while arrays:
+        members.append(take_member())
     target = json.loads((BUNDLE / "metadata.json").read_text(encoding="utf-8"))["target"]
 
     @torch.inference_mode()
     def answer(image: np.ndarray, male: np.ndarray) -> np.ndarray:
         grey = torch.from_numpy(image).permute(0, 3, 1, 2) * (255 / 128) - 127 / 128
         x = grey.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-        x = functional.relu6(convolve(x, stem))
-        for expand, depthwise, project in blocks:
-            y = x if expand is None else functional.relu6(convolve(x, expand))
-            y = convolve(functional.relu6(convolve(y, depthwise)), project)
-            x = x + y if x.shape == y.shape else y
-        x = functional.relu6(convolve(x, top)).mean((2, 3))
-        x = torch.cat([x, functional.relu(functional.linear(torch.from_numpy(male), *sex))], 1)
-        x = functional.linear(functional.relu(functional.linear(x, *hidden)), *last)
+        x = torch.stack([member(x, torch.from_numpy(male)) for member in members]).mean(0)
         return (x * target["std_months"] + target["mean_months"]).numpy()
 
     return answer
