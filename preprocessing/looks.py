@@ -98,9 +98,20 @@ def _paint_rim(
     film *= 1 - shade * np.clip((beyond + rim_px) / shade_px + 1, 0, 1)
     for start, level in ((-rim_px, bright), (0.0, dark)):
         share = np.clip((beyond - start) / edge_px + 0.5, 0, 1)
-        film = film * (1 - share) + level * share
+        film = film * (1 - share) + _cover(film, level, rng=rng) * share
     end_px = rim_px + shade_px / 2 if shade > _DEEP_SHADE else rim_px
-    return np.rint(film * 255).astype(np.uint8), end_px
+    return np.rint(np.clip(film, 0, 1) * 255).astype(np.uint8), end_px
+
+
+def _cover(
+    film: Float32[np.ndarray, "height width"],
+    level: float | Float32[np.ndarray, "height width"],
+    *,
+    rng: np.random.Generator,
+) -> Float32[np.ndarray, "height width"]:
+    """Lay a grey level over the film; mostly the forearm shines through, as it does through the rims of real films."""
+    through = rng.uniform(0, 0.6) if rng.random() < 0.7 else 0.0
+    return level + through * (film - film.mean())
 
 
 def _find_forearm(mask: Bool[np.ndarray, "height width"]) -> np.ndarray | None:
@@ -224,6 +235,7 @@ def _end_forearm(
     if rng.random() < 0.6:
         bar_px = rng.uniform(0.01, 0.06) * size
         table = np.where(beyond < bar_px, np.float32(rng.uniform(170, 255)), table)
+    table = _cover(film, table, rng=rng)
     table += rng.normal(0, rng.uniform(0, 8), table.shape)
     ended = film * (1 - covered) + np.clip(table, 0, 255) * covered
     return ended.astype(np.uint8), mask * np.clip(0.5 - beyond, 0, 1)

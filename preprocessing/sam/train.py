@@ -112,6 +112,7 @@ def train_hand_sam(
             Matter(labelled, others, drawn),
             config=config,
             init=None if base is None else base.state_dict(),
+            frozen_stages=bool(labelled),
             out=out / name,
             progress=progress,
         )

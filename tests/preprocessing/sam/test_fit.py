@@ -28,11 +28,11 @@ TINY = HandSamTraining(steps=2, batch_size=2)
 DRAWN = draw_pairs(3, seed=0)
 
 
-def fit(out, *, config=TINY, matter=None, init=None):
+def fit(out, *, config=TINY, matter=None, init=None, frozen_stages=False):
     out.mkdir(exist_ok=True)
     lines = []
     matter = matter or Matter([], [], DRAWN)
-    return fit_hand_sam(matter, config=config, init=init, out=out, progress=lines.append)
+    return fit_hand_sam(matter, config=config, init=init, frozen_stages=frozen_stages, out=out, progress=lines.append)
 
 
 def test_a_step_changes_weights_the_same_way_each_time(tmp_path):
@@ -51,6 +51,25 @@ def test_the_encoder_can_learn_before_the_decoder(tmp_path):
     after = fit(tmp_path / "encoder", config=dataclasses.replace(TINY, prompted=False)).state_dict()
     changed = {name.split(".")[1] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"image_encoder", "weight", "bias"}  # those of the outline
+
+
+def test_stages_of_the_encoder_can_stay_as_they_are(tmp_path):
+    torch.manual_seed(TINY.seed)
+    before = Prompted(build_hand_sam()).state_dict()
+    after = fit(tmp_path, frozen_stages=True).state_dict()
+    changed = {".".join(name.split(".")[1:3]) for name in before if not torch.equal(before[name], after[name])}
+    assert not changed & {"image_encoder.stem", "image_encoder.stages"}  # running means of the batches included
+    assert {"image_encoder.joins", "image_encoder.last", "mask_decoder.transformer"} <= changed
+
+
+def test_answers_are_the_mean_of_decoder_and_outline():
+    model = Prompted(build_hand_sam()).eval()
+    image, points, labels = torch.zeros(1, 1, 256, 256), torch.zeros(1, MAX_POINTS, 2), torch.zeros(1, MAX_POINTS)
+    with torch.no_grad():
+        before, _ = model(image, points, labels)
+        model.sketch.bias += 3
+        after, _ = model(image, points, labels)
+    torch.testing.assert_close(after, before + 1.5)
 
 
 def test_a_finished_training_is_kept_and_other_settings_are_refused(tmp_path):
