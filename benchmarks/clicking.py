@@ -9,7 +9,7 @@ from hands import LARGEST_PX, LOOKS
 from measure import Row, rounded
 
 from preprocessing.contrast import stretch_contrast
-from preprocessing.correct import Click, ask_with_clicks, correct_mask
+from preprocessing.correct import Click, ask_with_clicks, correct_mask, ending_at_rims
 from preprocessing.hand_sam import load_hand_sam
 from preprocessing.mask_pairs import read_folds, read_mask_pairs, score_mask
 
@@ -32,7 +32,7 @@ def clicking(files: Path, masks: Path, folds: Path, *, num_clicks: int = 3) -> l
     for change in _SHOWN:
         before, after, seconds, heeded = [], [], [], []
         for number, fold in enumerate(divided):
-            predict = load_hand_sam(folds / f"fold-{number}" / "hand_sam.onnx")
+            predict = ending_at_rims(load_hand_sam(folds / f"fold-{number}" / "hand_sam.onnx"))
             for pair in fold:
                 pixels, truth = LOOKS[change](pair)
                 pixels = stretch_contrast(pixels)

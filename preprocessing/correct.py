@@ -12,6 +12,7 @@ from preprocessing.crop import Box
 from preprocessing.hand_sam import HAND_SAM_SIZE_PX, MAX_POINTS
 from preprocessing.letterbox import Letterbox
 from preprocessing.prompts import Prompts, find_prompts
+from preprocessing.rims import end_at_rims
 from preprocessing.segmentation import Predictor, finish_mask
 
 # What one click can change where the model does not follow it, as a share of the frame's longest side: about two
@@ -82,6 +83,15 @@ def correct_mask(
     logits = _divide(best.logits, seen, inside, contradicted=contradicted) if contradicted else best.logits
     mask[top:bottom, left:right] = finish_mask(logits, shape=seen.shape)
     return mask
+
+
+def ending_at_rims(predict: Predictor) -> Predictor:
+    """Make a model whose masks end at the film's rims, as those of the records do, for `correct_mask` to begin with."""
+
+    def predict_ended(pixels: UInt8[np.ndarray, "height width"], prompts: Prompts) -> list[Candidate]:
+        return [dataclasses.replace(each, logits=end_at_rims(each.logits, pixels)) for each in predict(pixels, prompts)]
+
+    return predict_ended
 
 
 def go_on_from(mask: Bool[np.ndarray, "height width"]) -> Predictor:

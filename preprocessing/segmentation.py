@@ -10,6 +10,7 @@ from preprocessing.choice import Candidate, choose
 from preprocessing.letterbox import resize_map
 from preprocessing.morphology import clean_mask, compare_pieces
 from preprocessing.prompts import Prompts, find_prompts
+from preprocessing.rims import end_at_rims
 
 CLOSING_SHARE = 0.01
 _SHARPEST_LOGIT = 8.0
@@ -42,7 +43,7 @@ Predictor = Callable[[UInt8[np.ndarray, "height width"], Prompts], list[Candidat
 
 
 def segment_prompted(predict: Predictor, pixels: UInt8[np.ndarray, "height width"]) -> Segmentation:
-    """Find the hand with a Segment Anything model, whichever it is: prompts, masks, choice, cleaning.
+    """Find the hand with a Segment Anything model, whichever it is: prompts, masks, choice, film's rims, cleaning.
 
     Args:
         predict: The model.
@@ -51,12 +52,13 @@ def segment_prompted(predict: Predictor, pixels: UInt8[np.ndarray, "height width
     prompts = find_prompts(pixels)
     candidates = choose(predict(pixels, prompts))
     best = candidates[0]
+    logits = end_at_rims(best.logits, pixels)
     return Segmentation(
-        mask=finish_mask(best.logits, shape=pixels.shape),
+        mask=finish_mask(logits, shape=pixels.shape),
         score=best.score,
         prompts=prompts,
         candidates=tuple(candidates),
-        second_share=compare_pieces(best.logits > 0),
+        second_share=compare_pieces(logits > 0),
     )
 
 

@@ -11,6 +11,7 @@ from preprocessing.choice import measure_stability
 from preprocessing.inference import load_network
 from preprocessing.letterbox import Letterbox
 from preprocessing.morphology import compare_pieces
+from preprocessing.rims import end_at_rims
 from preprocessing.segmentation import Segmentation, finish_mask
 
 UNET_SIZE_PX = 256
@@ -31,10 +32,11 @@ def segment_with(forward: Forward, pixels: UInt8[np.ndarray, "height width"]) ->
     """
     box = Letterbox(pixels.shape, UNET_SIZE_PX)
     logits = np.ascontiguousarray(forward(box.place(pixels)[None, ..., None] / 255)[0, ..., 0][box.inside])
+    ended = end_at_rims(logits, pixels)
     return Segmentation(
-        mask=finish_mask(logits, shape=pixels.shape),
+        mask=finish_mask(ended, shape=pixels.shape),
         score=measure_stability(logits),
-        second_share=compare_pieces(logits > 0),
+        second_share=compare_pieces(ended > 0),
     )
 
 

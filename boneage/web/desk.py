@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from boneage.config import build
-from preprocessing.correct import Click, correct_mask, go_on_from
+from preprocessing.correct import Click, correct_mask, ending_at_rims, go_on_from
 from preprocessing.crop import Box
 from preprocessing.hand import Hand
 from preprocessing.hand_sam import load_hand_sam
@@ -77,7 +77,7 @@ class Desk:
         self._working = threading.Lock()
         self._open = functools.lru_cache(_NUM_KEPT)(self._read)
         self._examine = functools.lru_cache(_NUM_KEPT)(self._find_hand)
-        self._predict = load_hand_sam(HAND_SAM_FILE)
+        self._predict = ending_at_rims(load_hand_sam(HAND_SAM_FILE))
 
     def draw_tile(self, number: int, review: Review) -> bytes:
         """Draw a radiograph with its outline, and its crop, JPEG: from the contact sheet, or anew where it was mended.
