@@ -124,7 +124,7 @@ def _find_rims(
         upon, before = (
             places[np.abs(way_out + share * _LOOK_PX) < _ROW_PX] @ direction for share in (0.0, _BEFORE_SHARE)
         )
-        if not len(upon) or (way_out > 0).mean() > _MOST_CUT:
+        if not len(upon) or not len(before) or (way_out > 0).mean() > _MOST_CUT:
             continue
         if np.ptp(upon) < _LEAST_WIDTH_SHARE * _LOOK_PX or np.ptp(before) > _WIDER * np.ptp(upon):
             continue
