@@ -83,7 +83,10 @@ def _double(x: torch.Tensor) -> torch.Tensor:
 
 
 def build_hand_sam() -> Sam:
-    """Build hand-SAM with random weights: a `segment_anything.modeling.Sam`, so `SamPredictor` takes it too."""
+    """Build hand-SAM with random weights: a `segment_anything.modeling.Sam`, so `SamPredictor` takes it too.
+
+    That answers by the decoder alone; `Prompted` by the mean of it and of an outline that needs no prompts.
+    """
     side = HAND_SAM_SIZE_PX // STRIDE
     return Sam(
         image_encoder=ConvolutionalEncoder(),
