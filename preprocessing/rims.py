@@ -78,11 +78,11 @@ def end_at_rims(
     Returns:
         The map, below 0 beyond each rim. It is the same where no rim crosses the hand.
     """
-    if not (logits > 0).any():
+    coarse_hand = logits > 0
+    if not coarse_hand.any():
         return logits
     coarse = np.array(logits.shape[::-1]) / pixels.shape[::-1]  # coarse pixels for each of the frame's
-    box = _surround(bounding_box(logits > 0), coarse=coarse, shape=pixels.shape)
-    left, top, right, bottom = box
+    left, top, right, bottom = _surround(bounding_box(coarse_hand), coarse=coarse, shape=pixels.shape)
     scale = _LOOK_PX / max(right - left, bottom - top)
     size = max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -120,7 +120,7 @@ def _find_rims(
     places = np.argwhere(hand[::2, ::2])[:, ::-1] * 2.0  # a quarter of its pixels tell as much
     for towards, offset in zip(lines.towards, lines.offsets.tolist(), strict=True):
         way_out = places @ towards - offset
-        direction = np.array([-towards[1], towards[0]])
+        direction = _turn(towards)
         upon, before = (
             places[np.abs(way_out + share * _LOOK_PX) < _ROW_PX] @ direction for share in (0.0, _BEFORE_SHARE)
         )
@@ -140,7 +140,7 @@ def _find_rims(
 
 def _find_lines(look: UInt8[np.ndarray, "height width"]) -> _Lines:
     """Find straight edges, those of a few pixels left out."""
-    # After Grompone von Gioi et al. 2010, doi:10.1109/TPAMI.2008.300: brighter is to the right of the way.
+    # After Grompone von Gioi et al. 2010, doi:10.1109/TPAMI.2008.300: brighter is to the left of the way.
     found = cv2.createLineSegmentDetector().detect(look)[0]
     places = np.zeros((0, 4)) if found is None else np.asarray(found, np.float64).reshape(-1, 4)
     starts, ends = places[:, :2], places[:, 2:]
@@ -148,6 +148,11 @@ def _find_lines(look: UInt8[np.ndarray, "height width"]) -> _Lines:
     towards = np.column_stack([way[:, 1], -way[:, 0]])
     lines = _Lines(starts, ends, towards, (towards * (starts + ends) / 2).sum(axis=1))
     return lines.choose(lines.lengths >= _LEAST_PIECE_SHARE * _LOOK_PX)
+
+
+def _turn(towards: Float[np.ndarray, "2"]) -> Float[np.ndarray, "2"]:
+    """Return the direction of the line that a unit vector stands on."""
+    return np.array([-towards[1], towards[0]])
 
 
 def _share_upon(hand: UInt8[np.ndarray, "height width"], lines: _Lines) -> Float[np.ndarray, " lines"]:
@@ -168,7 +173,7 @@ def _measure_shade(
 
     Measured on the film beside the hand, along what is seen of the line.
     """
-    direction = np.array([-towards[1], towards[0]])
+    direction = _turn(towards)
     reach = _BESIDE_SHARE * _LOOK_PX
     way = np.arange(across[0] - reach, across[1] + reach)
     way = way[((way >= spans[:, :1]) & (way <= spans[:, 1:])).any(axis=0)]

@@ -110,8 +110,7 @@ class _Batches(torch.utils.data.Dataset):
         rng = np.random.default_rng((self.config.seed, step))
         looks = []
         for _ in range(self.config.batch_size):
-            pair = self.matter.choose(self.config, rng=rng)
-            pixels, mask = augment_pair(pair, size_px=HAND_SAM_SIZE_PX, rng=rng)
+            pixels, mask = augment_pair(self.matter.choose(self.config, rng=rng), size_px=HAND_SAM_SIZE_PX, rng=rng)
             looks.append((pixels[None].astype(np.float32), mask, *draw_prompts(mask > 0.5, rng=rng)))
         return tuple(np.stack(each) for each in zip(*looks, strict=True))
 
