@@ -59,8 +59,8 @@ def choose(candidates: list[Candidate]) -> list[Candidate]:
 
 def measure_stability(logits: Float32[np.ndarray, "rows columns"]) -> float:
     """Return how little a mask changes with the threshold: area at logits above +1 over area above -1, in [0, 1]."""
-    loose = int((logits > -_STABILITY_LOGIT).sum())
-    return int((logits > _STABILITY_LOGIT).sum()) / loose if loose else 0.0
+    loose = int(np.count_nonzero(logits > -_STABILITY_LOGIT))
+    return int(np.count_nonzero(logits > _STABILITY_LOGIT)) / loose if loose else 0.0
 
 
 def measure_plausibility(mask: Bool[np.ndarray, "rows columns"]) -> float:
@@ -82,7 +82,7 @@ def measure_plausibility(mask: Bool[np.ndarray, "rows columns"]) -> float:
     hull = max(cv2.contourArea(cv2.convexHull(outline)), 1.0)
     low, high = _LARGEST_RAMP
     return (
-        _trapezoid(float(mask.mean()), _AREA_RAMP)
+        _trapezoid(int(np.count_nonzero(mask)) / mask.size, _AREA_RAMP)
         * float(np.clip((areas.max() / areas.sum() - low) / (high - low), 0, 1))
         * _trapezoid(cv2.contourArea(outline) / hull, _SOLIDITY_RAMP)
     )

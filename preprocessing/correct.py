@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 from preprocessing.choice import Candidate, weigh
-from preprocessing.crop import Box
+from preprocessing.crop import Box, resize
 from preprocessing.hand_sam import HAND_SAM_SIZE_PX, MAX_POINTS
 from preprocessing.letterbox import Letterbox
 from preprocessing.prompts import Prompts, find_prompts
@@ -140,7 +140,7 @@ def _divide(
     """Divide the surroundings of contradicted clicks anew, by a watershed from all clicks and from what stays."""
     found = logits > 0
     size = logits.shape[::-1]
-    look: np.ndarray = cv2.cvtColor(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), cv2.COLOR_GRAY2BGR)
+    look: np.ndarray = cv2.cvtColor(resize(pixels, size=size), cv2.COLOR_GRAY2BGR)
     open_ground = np.zeros(logits.shape, np.uint8)
     for click in contradicted:
         cv2.circle(open_ground, _place(click, logits.shape, pixels.shape), round(_REACH_SHARE * max(size)), 1, -1)

@@ -80,10 +80,16 @@ def _trim(pixels: UInt8[np.ndarray, "height width"]) -> tuple[int, int, int, int
 
 
 def _is_even(line: UInt8[np.ndarray, " pixels"]) -> bool:
-    return bool((np.abs(line - np.median(line)) <= _EVEN_GREYS).mean() >= _EVEN_SHARE)
+    if not line.size:
+        return False
+    # Sorting tells the median and what lies close to it, several times as fast as NumPy's median.
+    greys = np.sort(line).astype(np.int16)
+    middle = (int(greys[(len(greys) - 1) // 2]) + int(greys[len(greys) // 2])) / 2
+    first, end = greys.searchsorted(middle - _EVEN_GREYS), greys.searchsorted(middle + _EVEN_GREYS, side="right")
+    return bool(end - first >= _EVEN_SHARE * len(greys))
 
 
 def _fills_rectangle(piece: Bool[np.ndarray, "height width"]) -> bool:
-    rows, columns = np.nonzero(piece)
-    _, (width, height), _ = cv2.minAreaRect(np.column_stack([columns, rows]).astype(np.float32))
+    contours, _ = cv2.findContours(piece.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    _, (width, height), _ = cv2.minAreaRect(max(contours, key=len))
     return bool(piece.sum() >= _FILM_FILL * (width + 1) * (height + 1))

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from preprocessing.contrast import find_percentiles, stretch_between
-from preprocessing.crop import bounding_box
+from preprocessing.crop import bounding_box, warp
 
 LANDMARKS_SIZE_PX = 128
 HEATMAP_PX = 32
@@ -88,17 +88,10 @@ def locate_with(
     side = max(right - left, bottom - top) * (1 + 2 * MARGIN_SHARE)
     scale = LANDMARKS_SIZE_PX / side
     corner = np.array([(left + right - side) / 2, (top + bottom - side) / 2])
-    if scale < 1:  # sampling would alias: shrink by area first
-        small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        matrix = np.array([[1, 0, -corner[0] * scale], [0, 1, -corner[1] * scale]])
-    else:
-        small = pixels
-        offset = -corner * scale + (scale - 1) / 2
-        matrix = np.array([[scale, 0, offset[0]], [0, scale, offset[1]]])
-    size = (LANDMARKS_SIZE_PX, LANDMARKS_SIZE_PX)
-    square = cv2.warpAffine(small, matrix, size, flags=cv2.INTER_LINEAR)
-    hand = cv2.resize(mask.astype(np.uint8), small.shape[::-1], interpolation=cv2.INTER_NEAREST)
-    hand = cv2.warpAffine(hand, matrix, size, flags=cv2.INTER_NEAREST)
+    offset = -corner * scale + (scale - 1) / 2
+    matrix = np.array([[scale, 0, offset[0]], [0, scale, offset[1]]])
+    square = warp(pixels, matrix, scale=scale, side=LANDMARKS_SIZE_PX, how=cv2.INTER_LINEAR)
+    hand = cv2.warpAffine(mask.astype(np.uint8), matrix, square.shape, flags=cv2.INTER_NEAREST)
     # A bright frame around the film would leave the hand few of the grey levels.
     near = cv2.dilate(hand, np.ones((2 * _NEAR_PX + 1, 2 * _NEAR_PX + 1), np.uint8)) == 1
     square = stretch_between(square, *find_percentiles(square[near][None], *_PERCENTILES))

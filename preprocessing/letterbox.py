@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from preprocessing.crop import resize
+
 
 @dataclasses.dataclass(frozen=True)
 class Letterbox:
@@ -40,9 +42,8 @@ class Letterbox:
     def place(self, pixels: UInt8[np.ndarray, "height width"]) -> Float32[np.ndarray, "side side"]:
         """Put the frame into the square, values unchanged, 0 around it."""
         height, width = self.size
-        how = cv2.INTER_AREA if self.scale < 1 else cv2.INTER_LINEAR
         square = np.zeros((self.side_px, self.side_px), np.float32)
-        square[self.inside] = cv2.resize(pixels, (width, height), interpolation=how)
+        square[self.inside] = resize(pixels, size=(width, height))
         return square
 
     def place_points(self, points: Float[np.ndarray, "points 2"]) -> Float[np.ndarray, "points 2"]:

@@ -24,7 +24,7 @@ from preprocessing.upright import cut_upright
 from tfrecords.errors import check_shares
 
 # Raised whenever the same configuration would give other pixels than before, so that no model meets what it never saw.
-FRAME_VERSION, HAND_VERSION = 1, 8
+FRAME_VERSION, HAND_VERSION = 2, 9
 WHOLE_FRAME = "none"
 # Of a small copy that was turned or framed, thinning would lose detail that the copies in the training data kept.
 _HARDLY_LARGER = 1.5

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from preprocessing.crop import shrink
 from preprocessing.landmarks import Landmarks
 from preprocessing.orient import MIDDLE_TIP, WRIST, Pose
 from preprocessing.segmentation import Segmentation
@@ -112,7 +113,7 @@ def measure(
     mask = segmentation.mask
     found = Measures(
         grey_levels=grey_levels,
-        area_share=float(mask.mean()),
+        area_share=int(np.count_nonzero(mask)) / mask.size,
         mask_score=segmentation.score,
         second_share=segmentation.second_share,
     )
@@ -138,8 +139,7 @@ def measure_contrast(pixels: UInt8[np.ndarray, "height width"], mask: Bool[np.nd
         Median of the hand less the median of a ring around it, over the range of the grey values of both, in [-1, 1];
         0 without a hand.
     """
-    scale = min(1.0, _LOOK_PX / max(mask.shape))
-    small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    small, _ = shrink(pixels, max_size_px=_LOOK_PX)
     hand = cv2.resize(mask.astype(np.uint8), small.shape[::-1], interpolation=cv2.INTER_NEAREST)
     if not hand.any():
         return 0.0

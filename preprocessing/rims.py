@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
-from preprocessing.crop import Box, bounding_box
+from preprocessing.crop import Box, bounding_box, resize
 
 # The hand and what surrounds it are looked at in so many pixels, by the longer side, of which all shares are meant.
 _LOOK_PX = 384
@@ -85,8 +85,7 @@ def end_at_rims(
     left, top, right, bottom = _surround(bounding_box(coarse_hand), coarse=coarse, shape=pixels.shape)
     scale = _LOOK_PX / max(right - left, bottom - top)
     size = max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    look = cv2.resize(pixels[top:bottom, left:right], size, interpolation=how)
+    look = resize(pixels[top:bottom, left:right], size=size)
     # From pixels of the look to those of the map.
     step = np.array([right - left, bottom - top]) / size * coarse
     start = (np.array([left, top]) * coarse) + 0.5 * step - 0.5

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from preprocessing.crop import resize
 from preprocessing.hand import Hand
 from tfrecords.errors import BoneAgeError
 from tfrecords.write import write_text
@@ -102,8 +103,7 @@ def draw_tile(hand: Hand, crop: UInt8[np.ndarray, "size size"] | None) -> str:
     height, width = hand.pixels.shape
     scale = _TILE_PX / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    raw = cv2.cvtColor(cv2.resize(hand.pixels, size, interpolation=how), cv2.COLOR_GRAY2BGR)
+    raw = cv2.cvtColor(resize(hand.pixels, size=size), cv2.COLOR_GRAY2BGR)
     for candidate in hand.segmentation.candidates[1:]:
         draw_outline(raw, candidate.logits > 0, colour=_OTHER_BGR)
     draw_outline(raw, hand.segmentation.mask, colour=_CONTOUR_BGR)
@@ -114,7 +114,7 @@ def draw_tile(hand: Hand, crop: UInt8[np.ndarray, "size size"] | None) -> str:
     top, left = (_TILE_PX - size[1]) // 2, (_TILE_PX - size[0]) // 2
     tile[top : top + size[1], left : left + size[0]] = raw
     if crop is not None:
-        small = cv2.resize(crop, (_TILE_PX, _TILE_PX), interpolation=cv2.INTER_AREA)
+        small = resize(crop, size=(_TILE_PX, _TILE_PX))
         tile[:, _TILE_PX:] = small[..., None]
     _, jpeg = cv2.imencode(".jpg", tile, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     return base64.b64encode(jpeg.tobytes()).decode("ascii")

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from preprocessing.crop import Box
+from preprocessing.crop import Box, warp
 
 # Resampling blurs what is as fine as the pixels; on a grid up to twice as fine, a small radiograph keeps what it shows.
 MAX_ENLARGEMENT = 2.0
@@ -86,10 +86,11 @@ def cut_upright(
     left, top = np.clip(np.floor(corners.min(axis=0) + 0.5).astype(int), 0, None).tolist()
     right, bottom = np.minimum(np.ceil(corners.max(axis=0) + 0.5).astype(int), mask.shape[::-1]).tolist()
     near = slice(max(0, top - 1), bottom + 1), slice(max(0, left - 1), right + 1)
-    corner = (near[1].start, near[0].start)
+    moved = matrix.copy()
+    moved[:, 2] += matrix[:, :2] @ (near[1].start, near[0].start)
     image, share = (
-        _resample(np.ascontiguousarray(each[near]), matrix, corner=corner, scale=scale, side=side)
-        for each in (pixels, mask.astype(np.uint8) * 255)
+        warp(np.ascontiguousarray(each), moved, scale=scale, side=side, how=cv2.INTER_CUBIC)
+        for each in (pixels[near], mask[near].astype(np.uint8) * 255)
     )
     rows = (np.arange(side) - offset[1]) / scale  # downwards, in pixels of the frame
     hand = (share > 127) & (rows <= cut)[:, None]
@@ -111,28 +112,6 @@ def place_cut(
     turn = np.radians(angle_degrees)
     down = np.array([np.sin(turn), np.cos(turn)])
     return down, float(down @ wrist) + forearm_share * length_px
-
-
-def _resample(
-    pixels: UInt8[np.ndarray, "height width"],
-    matrix: Float[np.ndarray, "2 3"],
-    *,
-    corner: tuple[int, int],
-    scale: float,
-    side: int,
-) -> UInt8[np.ndarray, "side side"]:
-    """Apply a matrix that maps the frame, of which `pixels` begin at `corner`; shrinking averages areas first."""
-    moved = matrix.copy()
-    moved[:, 2] += matrix[:, :2] @ np.array(corner)
-    if scale < 1:
-        height, width = pixels.shape
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-        ratio = np.array([size[0] / width, size[1] / height])
-        # small = ratio * (large + 0.5) - 0.5, turned round and put into the matrix
-        moved[:, 2] += moved[:, :2] @ (0.5 / ratio - 0.5)
-        moved[:, :2] /= ratio
-    return cv2.warpAffine(pixels, moved, (side, side), flags=cv2.INTER_CUBIC)
 
 
 def stretch_inside(

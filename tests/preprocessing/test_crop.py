@@ -1,11 +1,12 @@
 """Boxes and squares: pixels worked out by hand, and proportions that stay true."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.crop import bounding_box, thin, to_square
+from preprocessing.crop import bounding_box, resize, thin, to_square, warp
 
 PIXELS = np.arange(1, 13, dtype=np.uint8).reshape(3, 4)
 
@@ -73,6 +74,42 @@ def test_proportions_stay_true_and_nothing_is_enlarged(height, width, max_size_p
     size = square.shape[0]
     assert 0 <= (size - right) - left <= 1
     assert 0 <= (size - bottom) - top <= 1
+
+
+@settings(deadline=None)
+@given(
+    height=st.integers(160, 600),
+    width=st.integers(160, 600),
+    share=st.floats(0.05, 1.0, exclude_max=True),
+    seed=st.integers(0, 9),
+)
+def test_shrinking_is_close_to_the_mean_of_areas(height, width, share, seed):
+    coarse = np.random.default_rng(seed).uniform(0, 255, (8, 8)).astype(np.float32)
+    pixels = np.clip(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), 0, 255).astype(np.uint8)
+    size = max(1, round(width * share)), max(1, round(height * share))
+    means = cv2.resize(pixels.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    assert np.abs(resize(pixels, size=size) - means).max() <= 2.5
+
+
+def test_fine_stripes_shrink_to_grey():
+    stripes = np.tile(np.uint8([0, 0, 200, 200]), (403, 101))[:, :401]
+    small = resize(stripes, size=(50, 50))
+    assert abs(float(small.mean()) - 100) < 2
+    assert np.ptp(small) < 60  # picking pixels, or sampling between two, would leave 200
+
+
+@settings(deadline=None)
+@given(x=st.integers(60, 340), y=st.integers(60, 240), scale=st.floats(0.1, 2.0))
+def test_warping_moves_a_spot_to_its_place_whether_it_grows_or_shrinks(x, y, scale):
+    pixels = np.zeros((301, 403), np.float32)
+    pixels[y, x] = 255 * 2 * np.pi * 9.0**2
+    pixels = np.clip(cv2.GaussianBlur(pixels, (0, 0), 9.0), 0, 255).astype(np.uint8)
+    side = 300
+    place = np.array([120.25, 160.75])
+    matrix = np.column_stack([np.eye(2) * scale, place - scale * np.array([x, y])])
+    seen = warp(pixels, matrix, scale=scale, side=side, how=cv2.INTER_LINEAR).astype(np.float64)
+    found = np.array([seen.sum(axis=0) @ np.arange(side), seen.sum(axis=1) @ np.arange(side)]) / seen.sum()
+    assert np.abs(found - place).max() < 0.2
 
 
 def test_thinning_picks_the_pixels_in_the_middle():

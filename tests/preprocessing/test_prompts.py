@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from preprocessing.film import find_film, find_foreground
 from preprocessing.prompts import Prompts, find_prompts
@@ -19,6 +21,27 @@ def test_even_borders_are_no_film_however_nested():
     expected[17:117, 8:88] = True
     np.testing.assert_array_equal(find_film(framed), expected)
     assert find_film(pixels).all()
+
+
+@settings(deadline=None)
+@given(
+    greys=st.lists(st.integers(0, 255), min_size=1, max_size=60).map(np.uint8),
+    around=st.integers(0, 255),
+    spread=st.integers(0, 24),
+)
+def test_a_line_is_even_if_nearly_all_of_it_lies_close_to_its_median(greys, around, spread):
+    near = np.clip(around + greys.astype(int) % (spread + 1), 0, 255).astype(np.uint8)
+    for line in (greys, near, np.concatenate([near] * 20 + [greys])):
+        line = np.resize(line, max(30, len(line)))
+        close = np.abs(line - np.median(line)) <= 10
+        rest = np.random.default_rng(0).choice(np.uint8([0, 255]), (100, len(line)))
+        first = int(np.flatnonzero(find_film(np.vstack([line, rest])).any(axis=1))[0])
+        assert first == int(close.mean() >= 0.97)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (50, 1), (1, 50), (2, 90)])
+def test_a_frame_of_hardly_any_pixels_is_film(shape):
+    assert find_film(np.full(shape, 90, np.uint8)).all()
 
 
 @pytest.mark.parametrize("degrees", [0, 25, 60])
