@@ -136,8 +136,10 @@ class Prompted(nn.Module):
     def forward(
         self, image: torch.Tensor, points: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the masks and their predicted quality."""
-        return self.answer(self.look(image), points, labels)
+        """Return the masks and their predicted quality; the outline is the mean of two looks, one of them mirrored."""
+        seen, mirrored = self.look(torch.cat([image, image.flip(3)])).chunk(2)
+        outline = (self.outline(seen) + self.outline(mirrored).flip(2)) / 2
+        return self.answer(seen, points, labels, outline=outline)
 
     def look(self, image: torch.Tensor) -> torch.Tensor:
         """Return the image embeddings, which hold for all prompts, `(batch, 96, 64, 64)`."""
@@ -152,12 +154,19 @@ class Prompted(nn.Module):
         return functional.pixel_shuffle(self.sketch(embeddings), STRIDE)[:, 0]
 
     def answer(
-        self, embeddings: torch.Tensor, points: torch.Tensor, labels: torch.Tensor
+        self,
+        embeddings: torch.Tensor,
+        points: torch.Tensor,
+        labels: torch.Tensor,
+        *,
+        outline: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the masks and their predicted quality to prompts about images that were looked at before.
 
         Logits are the mean of the decoder's and of the outline that needs no prompts: each errs apart from the other.
+        Without an `outline` it is read off the embeddings.
         """
+        outline = self.outline(embeddings) if outline is None else outline
         decoder = self.sam.mask_decoder
         batch, channels, height, width = embeddings.shape
         source = embeddings + self.sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
@@ -170,7 +179,7 @@ class Prompted(nn.Module):
             [mlp(heard[:, 1 + index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
         )
         masks = (weights @ fine.flatten(2)).unflatten(2, (fine.shape[2], fine.shape[3]))
-        return (masks + self.outline(embeddings)[:, None]) / 2, decoder.iou_prediction_head(heard[:, 0])
+        return (masks + outline[:, None]) / 2, decoder.iou_prediction_head(heard[:, 0])
 
     def _embed(self, points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         encoder = self.sam.prompt_encoder

@@ -170,3 +170,18 @@ def test_a_share_of_the_radiographs_is_clicked_on(tmp_path, monkeypatch, share, 
     monkeypatch.setattr("preprocessing.sam.fit.add_corrections", count)
     fit(tmp_path / "out", config=dataclasses.replace(TINY, batch_size=12, click_share=share))
     assert low <= len(clicked) <= high
+
+
+def test_the_outline_is_the_mean_of_two_looks_one_of_them_mirrored():
+    torch.manual_seed(0)
+    model = Prompted(build_hand_sam()).eval()
+    image = torch.rand(2, 1, HAND_SAM_SIZE_PX, HAND_SAM_SIZE_PX) * 255
+    points, labels = torch.rand(2, 3, 2) * HAND_SAM_SIZE_PX, torch.tensor([[2.0, 3, 1], [2, 3, -1]])
+    with torch.inference_mode():
+        masks, quality = model(image, points, labels)
+        seen = model.look(image)
+        alone, same = model.answer(seen, points, labels)
+        more = model.outline(model.look(image.flip(3))).flip(2) - model.outline(seen)
+    assert more.abs().max() > 0.1
+    torch.testing.assert_close(masks, alone + more[:, None] / 4, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(quality, same)
