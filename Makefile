@@ -26,7 +26,7 @@ demo: $(VENV)/installed
 	$(VENV)/bin/boneage demo --out demo
 
 test: $(VENV)/installed
-	$(RUN) pytest -m 'not slow'
+	$(RUN) pytest -m 'not slow' --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-sam: $(SAM_VENV)/installed
 	$(SAM_RUN) pytest tests/preprocessing/sam tests/test_on_gpu.py

@@ -59,6 +59,7 @@ BENCHMARKS = {
     "gating": ("gate", ("source",), ()),
     "measuring": ("gate", ("data",), ()),
     "staging": ("hands", ("files",), ()),
+    "comparing": ("comparing", ("files", "trees"), ()),
     "disturbing": ("disturbing", ("bundle", "other", "source", "split"), ()),
     "starting": ("serving", ("files",), ()),
     "folders": ("serving", ("files",), ()),
@@ -209,6 +210,8 @@ def _describe(key: str, value: Any) -> Any:
         return f"{metadata['network']}, model {metadata['sha256']['model.onnx'][:16]}"
     if key == "folds":
         return f"{len(list(value.glob('fold-*/hand_sam.onnx')))} networks"
+    if key == "trees":
+        return [tree.absolute().name for tree in value]
     if isinstance(value, Path) and value.is_file():
         return value.name
     if isinstance(value, Path):
@@ -248,6 +251,9 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, help="bundle of a training run")
     parser.add_argument("--other", type=Path, help="another bundle to compare it with")
     parser.add_argument("--experiment", type=Path, help="experiment whose augmentation is timed; defaults without it")
+    parser.add_argument(
+        "--trees", type=Path, nargs="+", help="folders of checkouts to compare, the first with the others"
+    )
     parser.add_argument("--torch", type=Path, help="Python that has torch, such as .venv-sam/bin/python")
     parser.add_argument("--repeats", type=int, help="rounds that count; each benchmark has its own number without it")
     parser.add_argument("--seed", type=int, default=0, help="seed of every sample")

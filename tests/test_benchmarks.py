@@ -286,6 +286,16 @@ def test_staging(load, hands):
     assert stage["seconds"] > reading["seconds"] > 0 and stage["peak_memory_mib"] > 50
 
 
+@pytest.mark.slow
+def test_comparing(load, hands):
+    (hands / "other").symlink_to(FOLDER.parent)
+    rows = load("comparing").comparing(hands / "radiographs", [FOLDER.parent, hands / "other"], num_files=1, repeats=1)
+    assert [row["checkout"] for row in rows] == [FOLDER.parent.name, "other"]
+    assert rows[0]["times_the_first"] == 1 and rows[1]["times_the_first"] > 0
+    with pytest.raises(load("measure").BenchmarkFailed, match="holds no checkout of this project"):
+        load("comparing").comparing(hands / "radiographs", [hands], repeats=1)
+
+
 def test_disturbing(load, drawn, bundle, tmp_path, monkeypatch):
     load("hands")
     module = load("disturbing")
