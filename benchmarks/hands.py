@@ -202,6 +202,7 @@ def orienting(source: Path, table: Path, split: Path, *, seed: int = 0) -> list[
     for name, chosen in (
         ("upright, as they come", (frame.degrees == 0) & ~frame.mirrored),
         ("turned by every 30 degrees", ~frame.mirrored),
+        ("turned by every 30 degrees, let through by the gate", ~frame.mirrored & frame.accepted),
         ("mirrored", frame.mirrored),
         ("validation split, turned by every 30 degrees", ~frame.mirrored & (frame.split == "validation")),
         ("validation split, mirrored", frame.mirrored & (frame.split == "validation")),

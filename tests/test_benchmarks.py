@@ -252,8 +252,10 @@ def test_clicking(load, hands):
 def test_orienting(load, hands):
     arguments = (hands / "radiographs", hands / "landmarks.csv", hands / "split.csv")
     rows = {row["radiographs"]: row for row in load("hands").orienting(*arguments)}
-    assert [rows[name]["number"] for name in rows] == [2, 24, 2, 12, 1]
-    turned = rows["turned by every 30 degrees"]
+    turned, let_through = (rows[f"turned by every 30 degrees{more}"] for more in ("", ", let through by the gate"))
+    num_let_through = turned["number"] - turned["rejected"]
+    assert [row["number"] for row in rows.values()] == [2, 24, num_let_through, 2, 12, 1]
+    assert let_through["rejected"] == 0
     assert turned["angle error, median"] < 6 and turned["side right"] > 0.9
     assert abs(turned["forearm kept, mean"] - 0.15) < 0.1
 
