@@ -44,8 +44,10 @@ def comparing(
         seed: Seed of the sample.
 
     Raises:
-        BenchmarkFailed: If a folder holds no checkout, or a process fails.
+        BenchmarkFailed: If a folder holds no checkout or has the name of another, or a process fails.
     """
+    if len({tree.absolute().name for tree in trees}) < len(trees):
+        raise BenchmarkFailed("checkouts are told apart by the names of their folders; give each its own.")
     cases, _ = find_cases(files)
     chosen = np.random.default_rng(seed).permutation(len(cases))[:num_files]
     paths = [str(cases[index].path.resolve()) for index in chosen]
@@ -80,9 +82,10 @@ def _start(tree: Path, paths: Sequence[str], stack: contextlib.ExitStack) -> Sid
 
     def side() -> float:
         assert process.stdin is not None and process.stdout is not None
-        print(file=process.stdin, flush=True)
-        if not (line := process.stdout.readline()):
-            raise BenchmarkFailed(f"{tree}: its process ended; what it said stands above.")
-        return float(line)
+        try:
+            print(file=process.stdin, flush=True)
+            return float(process.stdout.readline())
+        except (BrokenPipeError, ValueError) as error:
+            raise BenchmarkFailed(f"{tree}: its process ended; what it said stands above.") from error
 
     return side

@@ -296,6 +296,11 @@ def test_comparing(load, hands):
     assert rows[0]["times_the_first"] == 1 and rows[1]["times_the_first"] > 0
     with pytest.raises(load("measure").BenchmarkFailed, match="holds no checkout of this project"):
         load("comparing").comparing(hands / "radiographs", [hands], repeats=1)
+    (hands / "preprocessing").mkdir()
+    for name in ("__init__", "pipeline"):
+        (hands / "preprocessing" / f"{name}.py").touch()
+    with pytest.raises(load("measure").BenchmarkFailed, match="its process ended"):
+        load("comparing").comparing(hands / "radiographs", [hands], repeats=1)
 
 
 def test_disturbing(load, drawn, bundle, tmp_path, monkeypatch):
