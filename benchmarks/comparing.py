@@ -73,6 +73,7 @@ def _start(tree: Path, paths: Sequence[str], stack: contextlib.ExitStack) -> Sid
     process = stack.enter_context(
         subprocess.Popen(
             [sys.executable, "-c", _STAGE, *paths],
+            cwd=tree,  # by which Python imports first
             env={**os.environ, "PYTHONPATH": str(tree.absolute())},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
