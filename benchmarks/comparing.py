@@ -1,7 +1,6 @@
 """Checkouts of this project beside each other: what a change of the hand stage costs in time."""
 
 import contextlib
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -46,13 +45,14 @@ def comparing(
     Raises:
         BenchmarkFailed: If a folder holds no checkout or has the name of another, or a process fails.
     """
-    if len({tree.absolute().name for tree in trees}) < len(trees):
+    named = {tree.absolute().name: tree for tree in trees}
+    if len(named) < len(trees):
         raise BenchmarkFailed("checkouts are told apart by the names of their folders; give each its own.")
     cases, _ = find_cases(files)
     chosen = np.random.default_rng(seed).permutation(len(cases))[:num_files]
     paths = [str(cases[index].path.resolve()) for index in chosen]
     with contextlib.ExitStack() as stack:
-        sides = {tree.absolute().name: _start(tree, paths, stack) for tree in trees}
+        sides = {name: _start(tree, paths, stack) for name, tree in named.items()}
         seconds = alternate(sides, repeats=repeats)
     first = next(iter(seconds.values()))
     return [
@@ -74,7 +74,6 @@ def _start(tree: Path, paths: Sequence[str], stack: contextlib.ExitStack) -> Sid
         subprocess.Popen(
             [sys.executable, "-c", _STAGE, *paths],
             cwd=tree,  # by which Python imports first
-            env={**os.environ, "PYTHONPATH": str(tree.absolute())},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -22,7 +22,7 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
         path,
         options,
         providers=["CPUExecutionProvider"],
-        # Fused, adding and normalising thousands of places takes five times as long as one after the other.
+        # Fused, adding and normalising thousands of places takes longer than one after the other.
         disabled_optimizers=["SkipLayerNormFusion"],
     )
 
