@@ -10,7 +10,7 @@ from jaxtyping import Bool, UInt8
 from preprocessing.landmarks import Landmarks, load_landmarks
 from preprocessing.orient import Pose, find_pose
 from preprocessing.quality import Gate, Measures, check, measure, measure_contrast
-from preprocessing.segmentation import Segmentation, Segmenter
+from preprocessing.segmentation import Segmentation, Segmenter, segment_turned
 from preprocessing.segmenters import LANDMARKS_FILE
 
 # A hand darker than its surroundings by this share of the grey range is a radiograph with black bone.
@@ -53,18 +53,31 @@ def find_hand(pixels: UInt8[np.ndarray, "height width"], *, segmenter: Segmenter
     contrast = measure_contrast(pixels, segmentation.mask)
     inverted = contrast < _INVERTED_CONTRAST
     if inverted:
-        turned = 255 - pixels
-        again = segmenter(turned)
+        negative = 255 - pixels
+        again = segmenter(negative)
         # What is darker than its surroundings either way is no hand; its own reasons will tell.
-        inverted = (turned_contrast := measure_contrast(turned, again.mask)) > 0
+        inverted = (its_contrast := measure_contrast(negative, again.mask)) > 0
         if inverted:
-            pixels, segmentation, contrast = turned, again, turned_contrast
-    landmarks = pose = None
-    if segmentation.mask.any():
-        landmarks = _landmarks()(pixels, segmentation.mask)
-        pose = find_pose(landmarks.points)
+            pixels, segmentation, contrast = negative, again, its_contrast
+    landmarks, pose = _find_pose(pixels, segmentation.mask)
+    quarters = -round(pose.angle_degrees / 90) if pose else 0
+    if quarters and segmentation.score is not None:  # a mask that was given is as good whichever way the hand lies
+        # Networks outline a hand best that stands upright, as nearly all do that they learnt from.
+        again = segment_turned(segmenter, pixels, quarters=quarters)
+        if again.mask.any():
+            segmentation, contrast = again, measure_contrast(pixels, again.mask)
+            landmarks, pose = _find_pose(pixels, again.mask)
     measures = measure(segmentation, grey_levels=grey_levels, contrast=contrast, landmarks=landmarks, pose=pose)
     return Hand(pixels, inverted, segmentation, landmarks, pose, measures, check(measures, gate=gate))
+
+
+def _find_pose(
+    pixels: UInt8[np.ndarray, "height width"], mask: Bool[np.ndarray, "height width"]
+) -> tuple[Landmarks | None, Pose | None]:
+    if not mask.any():
+        return None, None
+    landmarks = _landmarks()(pixels, mask)
+    return landmarks, find_pose(landmarks.points)
 
 
 @functools.cache

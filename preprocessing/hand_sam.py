@@ -15,6 +15,8 @@ from preprocessing.letterbox import Letterbox
 from preprocessing.prompts import Prompts
 
 HAND_SAM_SIZE_PX = 256
+# The image encoder shrinks by so much: in steps of it, black that only fills the square up is not looked at.
+HAND_SAM_STEP_PX = 32
 # Two corners of the box and up to four points; those there are not are labelled -1.
 MAX_POINTS = 6
 # Of a hand whose box, with a margin, is smaller than this share of the frame, the network is shown the box alone: its
@@ -27,13 +29,16 @@ _NO_HAND_LOGIT = -8.0
 Shape = tuple[int, int]
 Forward = Callable[
     [
-        Float32[np.ndarray, "1 1 side side"],
+        Float32[np.ndarray, "1 1 height width"],
         Float32[np.ndarray, "1 points 2"],
         Float32[np.ndarray, "1 points"],
     ],
-    tuple[Float32[np.ndarray, "1 masks side side"], Float32[np.ndarray, "1 masks"]],
+    tuple[Float32[np.ndarray, "1 masks height width"], Float32[np.ndarray, "1 masks"]],
 ]
-"""From a square radiograph in [0, 255], points and their labels to logits of masks and their predicted IoU."""
+"""From a radiograph in [0, 255], points and their labels to logits of masks and their predicted IoU.
+
+The longer side is `HAND_SAM_SIZE_PX`, the other that or less in steps of `HAND_SAM_STEP_PX`.
+"""
 
 
 def predict_with(forward: Forward, pixels: UInt8[np.ndarray, "height width"], prompts: Prompts) -> list[Candidate]:
@@ -77,7 +82,7 @@ def _ask(
     forward: Forward, pixels: UInt8[np.ndarray, "height width"], prompts: Prompts
 ) -> list[tuple[Float32[np.ndarray, "rows columns"], float]]:
     """Return logits of each mask, over the whole of `pixels`, and its predicted intersection over union."""
-    box = Letterbox(pixels.shape, HAND_SAM_SIZE_PX)
+    box = Letterbox(pixels.shape, HAND_SAM_SIZE_PX, step_px=HAND_SAM_STEP_PX)
     left, top, right, bottom = prompts.box
     corners = (left, top), (right - 1, bottom - 1)
     known = np.array([*corners, *prompts.points, *prompts.points_outside][:MAX_POINTS], np.float64)

@@ -1,4 +1,4 @@
-"""The square that a network sees: the whole frame shrunk or enlarged to fit, black around it; and the way back."""
+"""The canvas that a network sees: the whole frame shrunk or enlarged to fit, black around it; and the way back."""
 
 import dataclasses
 
@@ -11,43 +11,52 @@ from preprocessing.crop import resize
 
 @dataclasses.dataclass(frozen=True)
 class Letterbox:
-    """How a frame lies in a square.
+    """How a frame lies in the middle of a canvas.
 
     Args:
         shape: Height and width of the frame in pixels.
-        side_px: Side of the square in pixels.
+        side_px: Longer side of the canvas in pixels, which the frame fills.
+        step_px: Its shorter side is so many steps less as the frame leaves room for; without, it is a square.
     """
 
     shape: tuple[int, int]
     side_px: int
+    step_px: int | None = None
 
     @property
     def scale(self) -> float:
-        """Pixels of the square for each pixel of the frame."""
+        """Pixels of the canvas for each pixel of the frame."""
         return self.side_px / max(self.shape)
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the frame within the square."""
+        """Height and width of the frame within the canvas."""
         height, width = (max(1, round(side * self.scale)) for side in self.shape)
         return height, width
 
     @property
-    def inside(self) -> tuple[slice, slice]:
-        """Rows and columns of the square that the frame fills."""
-        (height, width), side = self.size, self.side_px
-        top, left = (side - height) // 2, (side - width) // 2
-        return slice(top, top + height), slice(left, left + width)
+    def canvas(self) -> tuple[int, int]:
+        """Height and width of the canvas."""
+        step = self.step_px or self.side_px
+        height, width = (self.side_px - (self.side_px - side) // step * step for side in self.size)
+        return height, width
 
-    def place(self, pixels: UInt8[np.ndarray, "height width"]) -> Float32[np.ndarray, "side side"]:
-        """Put the frame into the square, values unchanged, 0 around it."""
+    @property
+    def inside(self) -> tuple[slice, slice]:
+        """Rows and columns of the canvas that the frame fills."""
+        starts = ((canvas - side) // 2 for canvas, side in zip(self.canvas, self.size, strict=True))
+        rows, columns = (slice(start, start + side) for start, side in zip(starts, self.size, strict=True))
+        return rows, columns
+
+    def place(self, pixels: UInt8[np.ndarray, "height width"]) -> Float32[np.ndarray, "rows columns"]:
+        """Put the frame onto the canvas, values unchanged, 0 around it."""
         height, width = self.size
-        square = np.zeros((self.side_px, self.side_px), np.float32)
-        square[self.inside] = resize(pixels, size=(width, height))
-        return square
+        canvas = np.zeros(self.canvas, np.float32)
+        canvas[self.inside] = resize(pixels, size=(width, height))
+        return canvas
 
     def place_points(self, points: Float[np.ndarray, "points 2"]) -> Float[np.ndarray, "points 2"]:
-        """Return where points `(x, y)` of the frame lie in the square."""
+        """Return where points `(x, y)` of the frame lie on the canvas."""
         rows, columns = self.inside
         height, width = self.shape
         ratio = np.array([self.size[1] / width, self.size[0] / height])

@@ -24,7 +24,7 @@ from preprocessing.upright import cut_upright
 from tfrecords.errors import check_shares
 
 # Raised whenever the same configuration would give other pixels than before, so that no model meets what it never saw.
-FRAME_VERSION, HAND_VERSION = 2, 9
+FRAME_VERSION, HAND_VERSION = 2, 10
 WHOLE_FRAME = "none"
 # Of a small copy that was turned or framed, thinning would lose detail that the copies in the training data kept.
 _HARDLY_LARGER = 1.5
@@ -319,6 +319,8 @@ def _list_decisions(hand: Hand, config: PreprocessingConfig, *, review: Review) 
         decisions["candidates"] = [
             {name: round(getattr(candidate, name), 4) for name in names} for candidate in segmentation.candidates
         ]
+    if segmentation.turned_degrees:
+        decisions["looked_at_turned_degrees"] = segmentation.turned_degrees
     if hand.pose and hand.landmarks:
         decisions["angle_degrees"] = round(hand.pose.angle_degrees, 2)
         decisions["side"] = hand.pose.side

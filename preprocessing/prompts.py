@@ -29,6 +29,24 @@ class Prompts:
     points: tuple[tuple[int, int], ...] = ()
     points_outside: tuple[tuple[int, int], ...] = ()
 
+    def turn(self, quarters: int, *, shape: tuple[int, int]) -> "Prompts":
+        """Return where they lie once the frame is turned.
+
+        Args:
+            quarters: By how often 90 degrees, counter-clockwise.
+            shape: Height and width of the frame before, in pixels.
+        """
+        turned, (height, width) = self, shape
+        for _ in range(quarters % 4):
+            left, top, right, bottom = turned.box
+            turned = Prompts(
+                (top, width - right, bottom, width - left),
+                points=tuple((y, width - 1 - x) for x, y in turned.points),
+                points_outside=tuple((y, width - 1 - x) for x, y in turned.points_outside),
+            )
+            height, width = width, height
+        return turned
+
 
 def find_prompts(pixels: UInt8[np.ndarray, "height width"]) -> Prompts:
     """Read the prompts from a radiograph.

@@ -26,6 +26,7 @@ class Segmentation:
         prompts: What the model was told; `None` where it takes no prompts.
         candidates: All masks that the model offered, best first; none where it offers but one.
         second_share: Size of the second largest piece of the raw mask against the largest.
+        turned_degrees: By how much, counter-clockwise, the radiograph was turned when it was looked at.
     """
 
     mask: Bool[np.ndarray, "height width"]
@@ -33,6 +34,7 @@ class Segmentation:
     prompts: Prompts | None = None
     candidates: tuple[Candidate, ...] = ()
     second_share: float = 0.0
+    turned_degrees: int = 0
 
 
 Segmenter = Callable[[UInt8[np.ndarray, "height width"]], Segmentation]
@@ -59,6 +61,29 @@ def segment_prompted(predict: Predictor, pixels: UInt8[np.ndarray, "height width
         prompts=prompts,
         candidates=tuple(candidates),
         second_share=compare_pieces(logits > 0),
+    )
+
+
+def segment_turned(segmenter: Segmenter, pixels: UInt8[np.ndarray, "height width"], *, quarters: int) -> Segmentation:
+    """Turn a radiograph before the hand is looked for; what is found lies as in the radiograph given.
+
+    Args:
+        segmenter: What finds the hand.
+        pixels: Contrast-normalised radiograph, shape `(height, width)`, uint8, bright bone.
+        quarters: By how often 90 degrees, counter-clockwise, it is turned.
+    """
+    turned = np.ascontiguousarray(np.rot90(pixels, quarters))
+    found = segmenter(turned)
+
+    def turn_back(values: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(np.rot90(values, -quarters))
+
+    return dataclasses.replace(
+        found,
+        mask=turn_back(found.mask),
+        prompts=found.prompts and found.prompts.turn(-quarters, shape=turned.shape),
+        candidates=tuple(dataclasses.replace(each, logits=turn_back(each.logits)) for each in found.candidates),
+        turned_degrees=quarters % 4 * 90,
     )
 
 

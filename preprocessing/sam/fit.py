@@ -279,6 +279,7 @@ def export_hand_sam(model: Prompted, path: Path) -> None:
             beside,
             input_names=["image", "points", "labels"],
             output_names=["logits", "predicted_iou"],
+            dynamic_axes={"image": {2: "height", 3: "width"}, "logits": {2: "height", 3: "width"}},
             dynamo=False,
             opset_version=17,
         )

@@ -118,13 +118,13 @@ class Prompted(nn.Module):
         sam: The model.
 
     Input shape:
-        `image`: `(batch, 1, side, side)`, float32 in [0, 255], bright bone.
+        `image`: `(batch, 1, height, width)`, float32 in [0, 255], bright bone; sides of 256 or, in steps of 32, less.
         `points`: `(batch, points, 2)`, float32, `(x, y)` in pixels of the input.
         `labels`: `(batch, points)`, float32: 1 on the hand, 0 not, 2 and 3 upper left and lower right corner of a
         box, -1 no point.
 
     Output shape:
-        Logits of four masks, `(batch, 4, side, side)`, the first the answer to clear prompts, the others to
+        Logits of four masks, `(batch, 4, height, width)`, the first the answer to clear prompts, the others to
         ambiguous ones; and their predicted intersections over union, `(batch, 4)`.
     """
 
@@ -147,7 +147,7 @@ class Prompted(nn.Module):
         return self.sam.image_encoder(grey.expand(-1, 3, -1, -1))
 
     def outline(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Return logits of one mask, `(batch, side, side)`, read off the embeddings without prompts or decoder.
+        """Return logits of one mask, `(batch, height, width)`, read off the embeddings without prompts or decoder.
 
         To train it alone takes two fifths of the time of a step with the decoder.
         """
@@ -169,10 +169,14 @@ class Prompted(nn.Module):
         outline = self.outline(embeddings) if outline is None else outline
         decoder = self.sam.mask_decoder
         batch, channels, height, width = embeddings.shape
+        # What is smaller than the square that was learnt from lies in its middle.
+        top, left = (HAND_SAM_SIZE_PX // STRIDE - height) // 2, (HAND_SAM_SIZE_PX // STRIDE - width) // 2
         source = embeddings + self.sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
         own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])[None].expand(batch, -1, -1)
-        tokens = torch.cat([own, self._embed(points, labels)], dim=1)
-        places = self.sam.prompt_encoder.get_dense_pe().expand(batch, -1, -1, -1)
+        corner = torch.stack([torch.as_tensor(left), torch.as_tensor(top)]) * STRIDE
+        tokens = torch.cat([own, self._embed(points + corner, labels)], dim=1)
+        places = self.sam.prompt_encoder.get_dense_pe()[:, :, top : top + height, left : left + width]
+        places = places.expand(batch, -1, -1, -1)
         heard, source = decoder.transformer(source, places, tokens)
         fine = decoder.output_upscaling(source.transpose(1, 2).reshape(batch, channels, height, width))
         weights = torch.stack(

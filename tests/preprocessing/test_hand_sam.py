@@ -5,18 +5,23 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from preprocessing.hand_sam import HAND_SAM_SIZE_PX, MAX_POINTS, predict_with
+from preprocessing.choice import weigh
+from preprocessing.crop import bounding_box
+from preprocessing.hand_sam import HAND_SAM_SIZE_PX, HAND_SAM_STEP_PX, MAX_POINTS, predict_with
 from preprocessing.letterbox import Letterbox, resize_map
 from preprocessing.morphology import compare_pieces
 from preprocessing.prompts import Prompts
-from preprocessing.segmentation import finish_mask, segment_prompted
+from preprocessing.segmentation import Segmentation, finish_mask, segment_prompted, segment_turned
 from preprocessing.segmenters import HAND_SAM_FILE, LANDMARKS_FILE, UNET_FILE, WEIGHTS_FOLDER
 
 
 def answer_with_points(image, points, labels):
     """A model whose four masks are: what is bright, its opposite, nothing, and the box that it was told."""
-    assert image.shape == (1, 1, HAND_SAM_SIZE_PX, HAND_SAM_SIZE_PX) and image.dtype == np.float32
+    assert image.shape[:2] == (1, 1) and max(image.shape) == HAND_SAM_SIZE_PX and image.dtype == np.float32
+    assert all(side % HAND_SAM_STEP_PX == 0 for side in image.shape[2:])
     assert points.shape == (1, MAX_POINTS, 2) and points.dtype == np.float32
     assert labels.shape == (1, MAX_POINTS) and labels.dtype == np.float32
     bright = (image[0, 0] - 127) / 10
@@ -41,7 +46,7 @@ def test_masks_and_prompts_keep_their_place(shape):
 
 
 def look_at(pixels, prompts):
-    """Ask the model that tells what is bright; return the candidates and the squares that it was shown."""
+    """Ask the model that tells what is bright; return the candidates and the pictures that it was shown."""
     shown = []
 
     def listen(image, points, labels):
@@ -113,8 +118,8 @@ def test_points_are_labelled_and_missing_ones_too():
     prompts = Prompts((0, 0, 512, 256), points=((100, 50), (300, 200)))
     predict_with(listen, np.zeros((256, 512), np.uint8), prompts)
     assert told["labels"] == [2, 3, 1, 1, -1, -1]
-    # Half as large, and 64 rows of black above it.
-    np.testing.assert_allclose(told["points"][:4], [[-0.25, 63.75], [255.25, 191.25], [49.75, 88.75], [149.75, 163.75]])
+    # Half as large, and no black above it.
+    np.testing.assert_allclose(told["points"][:4], [[-0.25, -0.25], [255.25, 127.25], [49.75, 24.75], [149.75, 99.75]])
 
 
 def test_points_outside_of_the_hand_are_told_as_such():
@@ -139,6 +144,31 @@ def test_the_most_trusted_candidate_is_taken_and_all_are_kept():
     assert (found.mask & (pixels > 0)).sum() / (found.mask | (pixels > 0)).sum() > 0.9
 
 
+@given(
+    corner=st.tuples(st.integers(0, 120), st.integers(0, 100)),
+    size=st.tuples(st.integers(1, 70), st.integers(1, 50)),
+    quarters=st.integers(-4, 5),
+)
+def test_what_is_found_in_a_turned_radiograph_lies_as_in_the_one_given(corner, size, quarters):
+    (top, left), (height, width) = corner, size
+    pixels = np.zeros((200, 160), np.uint8)
+    pixels[top : top + height, left : left + width] = 255
+
+    def outline(turned):
+        assert turned.flags.c_contiguous and turned.shape == np.rot90(pixels, quarters).shape
+        box = bounding_box(turned > 0)
+        prompts = Prompts(box, points=((box[0], box[1]),), points_outside=((0, 0),))
+        return Segmentation(turned > 0, 0.5, prompts, (weigh(turned.astype(np.float32) - 9, predicted_iou=0.5),))
+
+    found = segment_turned(outline, pixels, quarters=quarters)
+    np.testing.assert_array_equal(found.mask, pixels > 0)
+    np.testing.assert_array_equal(found.candidates[0].logits > 0, pixels > 0)
+    assert found.prompts.box == (left, top, left + width, top + height)
+    assert pixels[found.prompts.points[0][::-1]] == 255
+    assert found.prompts.points_outside[0] in {(0, 0), (159, 0), (0, 199), (159, 199)}
+    assert found.turned_degrees == quarters * 90 % 360
+
+
 def test_specks_and_holes_do_not_come_back_when_enlarged():
     logits = np.full((50, 50), -9.0, np.float32)
     logits[10:40, 10:40] = 9.0
@@ -161,6 +191,23 @@ def test_letterbox_places_points_where_it_places_pixels(shape):
     back = resize_map(np.ascontiguousarray(square[box.inside]), shape=shape)
     rows, columns = np.nonzero(back > 100)
     assert (rows.mean(), columns.mean()) == pytest.approx((row, column), abs=1.0 / box.scale)
+
+
+@given(shape=st.tuples(st.integers(1, 700), st.integers(1, 700)), step=st.sampled_from([16, 32, 64]))
+def test_a_canvas_is_the_middle_of_the_square_and_leaves_out_whole_steps(shape, step):
+    square, canvas = Letterbox(shape, 128), Letterbox(shape, 128, step_px=step)
+    assert max(canvas.canvas) == 128
+    assert all(
+        side % step == 0 and side - step < filled for side, filled in zip(canvas.canvas, canvas.size, strict=True)
+    )
+    top, left = ((128 - side) // 2 for side in canvas.canvas)
+    shown = square.place(np.full(shape, 200, np.uint8))
+    assert shown.sum() == shown[top : 128 - top, left : 128 - left].sum()
+    np.testing.assert_array_equal(
+        canvas.place(np.full(shape, 200, np.uint8)), shown[top : 128 - top, left : 128 - left]
+    )
+    corner = np.zeros((1, 2))
+    np.testing.assert_allclose(square.place_points(corner) - canvas.place_points(corner), [[left, top]])
 
 
 @pytest.mark.parametrize("path", [HAND_SAM_FILE, UNET_FILE, LANDMARKS_FILE], ids=lambda path: path.stem)

@@ -220,6 +220,31 @@ def test_mirrored_hand_gives_the_same_crop(monkeypatch, know_it):
     assert np.corrcoef(prepared.image.ravel(), mirrored.image.ravel())[0, 1] > 0.95
 
 
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_hand_that_lies_is_looked_at_upright_and_stays_where_it_is(monkeypatch, know_it, quarters):
+    upright = process(make_radiograph(HAND.pixels), WITH_HAND, path=FILE)
+    lying = np.rot90(HAND.mask, quarters)
+
+    def know_upright_hands(pixels):
+        """Outline upright hands alone well."""
+        stands = np.array_equal(pixels, upright.hand.pixels)
+        mask = HAND.mask if stands else cv2.erode(lying.astype(np.uint8), np.ones((3, 3))) > 0
+        return Segmentation(mask, 0.97 if stands else 0.9)
+
+    monkeypatch.setitem(SEGMENTERS, "unet", know_upright_hands)
+    turned = process(make_radiograph(np.rot90(HAND.pixels, quarters).copy()), WITH_HAND, path=FILE)
+    np.testing.assert_array_equal(turned.hand.segmentation.mask, lying)
+    assert turned.mask_score == 0.97
+    assert turned.decisions["looked_at_turned_degrees"] == 360 - 90 * quarters
+    assert "looked_at_turned_degrees" not in upright.decisions
+    assert np.corrcoef(upright.image.ravel(), turned.image.ravel())[0, 1] > 0.95
+    blind = Segmentation(np.zeros_like(HAND.mask), 0.0)
+    answers = iter([Segmentation(lying, 0.9), blind])
+    monkeypatch.setitem(SEGMENTERS, "unet", lambda _: next(answers))
+    kept = process(make_radiograph(np.rot90(HAND.pixels, quarters).copy()), WITH_HAND, path=FILE)
+    assert kept.mask_score == 0.9 and "looked_at_turned_degrees" not in kept.decisions
+
+
 def test_what_cannot_be_trusted_is_refused_by_name_with_what_was_found(monkeypatch, know_it):
     blind = Segmentation(np.zeros(HAND.mask.shape, np.bool_), 0.0)
     monkeypatch.setitem(SEGMENTERS, "unet", lambda pixels: blind)
@@ -267,6 +292,10 @@ def test_a_mask_by_hand_replaces_the_segmenters(monkeypatch, know_it, tmp_path):
     monkeypatch.setitem(SEGMENTERS, "unet", lambda pixels: Segmentation(np.zeros_like(HAND.mask), 0.0))
     mended = process_reviewed(keep=True, mask=tmp_path / "mask.png")
     assert (mended.image == plain).all() and mended.mask_score is None
+    cv2.imwrite(str(tmp_path / "mask.png"), np.rot90(HAND.mask).astype(np.uint8) * 255)
+    lying = make_radiograph(np.rot90(HAND.pixels).copy())
+    turned = process(lying, WITH_HAND, path=FILE, review=Review(mask=tmp_path / "mask.png"))
+    np.testing.assert_array_equal(turned.hand.segmentation.mask, np.rot90(HAND.mask))  # it is nobody's to mend
     cv2.imwrite(str(tmp_path / "mask.png"), np.zeros((5, 5), np.uint8))
     with pytest.raises(UnreadableImage, match="draw it at the radiograph's own size"):
         process_reviewed(keep=True, mask=tmp_path / "mask.png")

@@ -83,19 +83,40 @@ def test_onnx_answers_as_torch_does(tmp_path):
     model = fit(tmp_path)
     export_hand_sam(model, tmp_path / "hand_sam.onnx")
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".onnx", ".pt"]
-    pixels = DRAWN[0].pixels
-    prompts = find_prompts(pixels)
+    predict = load_hand_sam(tmp_path / "hand_sam.onnx")
 
     def forward(image, points, labels):
         with torch.no_grad():
             return tuple(each.numpy() for each in model(*map(torch.from_numpy, (image, points, labels))))
 
-    expected = predict_with(forward, pixels, prompts)
-    found = load_hand_sam(tmp_path / "hand_sam.onnx")(pixels, prompts)
-    for one, other in zip(found, expected, strict=True):
-        spread = float(other.logits.std())
-        assert np.abs(one.logits - other.logits).mean() < 0.02 * max(spread, 0.1)  # weights are halved
-        assert one.predicted_iou == pytest.approx(other.predicted_iou, abs=0.02)
+    upright = DRAWN[0].pixels
+    for pixels in (upright, np.ascontiguousarray(np.rot90(upright)), upright[: upright.shape[1]]):
+        prompts = find_prompts(pixels)
+        expected = predict_with(forward, pixels, prompts)
+        for one, other in zip(predict(pixels, prompts), expected, strict=True):
+            assert one.logits.shape == other.logits.shape
+            spread = float(other.logits.std())
+            assert np.abs(one.logits - other.logits).mean() < 0.02 * max(spread, 0.1)  # weights are halved
+            assert one.predicted_iou == pytest.approx(other.predicted_iou, abs=0.02)
+
+
+def test_the_middle_of_the_square_keeps_its_place(monkeypatch):
+    model = Prompted(build_hand_sam()).eval()
+    told = []
+
+    def listen(source, places, tokens):
+        told.append((places, tokens))
+        return tokens, source.flatten(2).transpose(1, 2)
+
+    monkeypatch.setattr(model.sam.mask_decoder.transformer, "forward", listen)
+    embeddings, labels = torch.rand(1, 96, 64, 64), torch.tensor([[2.0, 3, 1]])
+    points = torch.tensor([[[40.0, 20], [200, 250], [100, 90]]])
+    model.answer(embeddings, points, labels)
+    masks, _ = model.answer(embeddings[..., 16:48, 8:56], points - torch.tensor([32.0, 64]), labels)
+    assert masks.shape == (1, 4, 128, 192)
+    (places, tokens), (middle, same) = told
+    torch.testing.assert_close(middle, places[..., 16:48, 8:56])
+    torch.testing.assert_close(same, tokens)
 
 
 def test_the_loss_is_least_for_the_truth():
