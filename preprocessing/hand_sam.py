@@ -15,8 +15,9 @@ from preprocessing.letterbox import Letterbox
 from preprocessing.prompts import Prompts
 
 HAND_SAM_SIZE_PX = 256
-# The image encoder shrinks by so much: in steps of it, black that only fills the square up is not looked at.
-HAND_SAM_STEP_PX = 32
+# The shorter side of what it is shown: multiples of 32, by which its image encoder shrinks. It learnt from squares, and
+# outlines what is shown in less than three quarters of one, as films are, worse.
+SHORTER_SIDES_PX = (192, 224)
 # Two corners of the box and up to four points; those there are not are labelled -1.
 MAX_POINTS = 6
 # Of a hand whose box, with a margin, is smaller than this share of the frame, the network is shown the box alone: its
@@ -37,7 +38,7 @@ Forward = Callable[
 ]
 """From a radiograph in [0, 255], points and their labels to logits of masks and their predicted IoU.
 
-The longer side is `HAND_SAM_SIZE_PX`, the other that or less in steps of `HAND_SAM_STEP_PX`.
+The longer side is `HAND_SAM_SIZE_PX`, the other that or one of `SHORTER_SIDES_PX`.
 """
 
 
@@ -82,7 +83,7 @@ def _ask(
     forward: Forward, pixels: UInt8[np.ndarray, "height width"], prompts: Prompts
 ) -> list[tuple[Float32[np.ndarray, "rows columns"], float]]:
     """Return logits of each mask, over the whole of `pixels`, and its predicted intersection over union."""
-    box = Letterbox(pixels.shape, HAND_SAM_SIZE_PX, step_px=HAND_SAM_STEP_PX)
+    box = Letterbox(pixels.shape, HAND_SAM_SIZE_PX, shorter_px=SHORTER_SIDES_PX)
     left, top, right, bottom = prompts.box
     corners = (left, top), (right - 1, bottom - 1)
     known = np.array([*corners, *prompts.points, *prompts.points_outside][:MAX_POINTS], np.float64)

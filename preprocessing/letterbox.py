@@ -16,12 +16,13 @@ class Letterbox:
     Args:
         shape: Height and width of the frame in pixels.
         side_px: Longer side of the canvas in pixels, which the frame fills.
-        step_px: Its shorter side is so many steps less as the frame leaves room for; without, it is a square.
+        shorter_px: What its shorter side may be, so that black which only fills up a square is left out; the least that
+            holds the frame is taken. Without, it is a square.
     """
 
     shape: tuple[int, int]
     side_px: int
-    step_px: int | None = None
+    shorter_px: tuple[int, ...] = ()
 
     @property
     def scale(self) -> float:
@@ -37,8 +38,8 @@ class Letterbox:
     @property
     def canvas(self) -> tuple[int, int]:
         """Height and width of the canvas."""
-        step = self.step_px or self.side_px
-        height, width = (self.side_px - (self.side_px - side) // step * step for side in self.size)
+        sides = *self.shorter_px, self.side_px
+        height, width = (min(each for each in sides if each >= filled) for filled in self.size)
         return height, width
 
     @property

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from preprocessing.choice import weigh
 from preprocessing.crop import bounding_box
-from preprocessing.hand_sam import HAND_SAM_SIZE_PX, HAND_SAM_STEP_PX, MAX_POINTS, predict_with
+from preprocessing.hand_sam import HAND_SAM_SIZE_PX, MAX_POINTS, SHORTER_SIDES_PX, predict_with
 from preprocessing.letterbox import Letterbox, resize_map
 from preprocessing.morphology import compare_pieces
 from preprocessing.prompts import Prompts
@@ -21,7 +21,7 @@ from preprocessing.segmenters import HAND_SAM_FILE, LANDMARKS_FILE, UNET_FILE, W
 def answer_with_points(image, points, labels):
     """A model whose four masks are: what is bright, its opposite, nothing, and the box that it was told."""
     assert image.shape[:2] == (1, 1) and max(image.shape) == HAND_SAM_SIZE_PX and image.dtype == np.float32
-    assert all(side % HAND_SAM_STEP_PX == 0 for side in image.shape[2:])
+    assert min(image.shape[2:]) in {*SHORTER_SIDES_PX, HAND_SAM_SIZE_PX}
     assert points.shape == (1, MAX_POINTS, 2) and points.dtype == np.float32
     assert labels.shape == (1, MAX_POINTS) and labels.dtype == np.float32
     bright = (image[0, 0] - 127) / 10
@@ -118,8 +118,8 @@ def test_points_are_labelled_and_missing_ones_too():
     prompts = Prompts((0, 0, 512, 256), points=((100, 50), (300, 200)))
     predict_with(listen, np.zeros((256, 512), np.uint8), prompts)
     assert told["labels"] == [2, 3, 1, 1, -1, -1]
-    # Half as large, and no black above it.
-    np.testing.assert_allclose(told["points"][:4], [[-0.25, -0.25], [255.25, 127.25], [49.75, 24.75], [149.75, 99.75]])
+    # Half as large, and 32 rows of black above it.
+    np.testing.assert_allclose(told["points"][:4], [[-0.25, 31.75], [255.25, 159.25], [49.75, 56.75], [149.75, 131.75]])
 
 
 def test_points_outside_of_the_hand_are_told_as_such():
@@ -193,19 +193,17 @@ def test_letterbox_places_points_where_it_places_pixels(shape):
     assert (rows.mean(), columns.mean()) == pytest.approx((row, column), abs=1.0 / box.scale)
 
 
-@given(shape=st.tuples(st.integers(1, 700), st.integers(1, 700)), step=st.sampled_from([16, 32, 64]))
-def test_a_canvas_is_the_middle_of_the_square_and_leaves_out_whole_steps(shape, step):
-    square, canvas = Letterbox(shape, 128), Letterbox(shape, 128, step_px=step)
+@given(shape=st.tuples(st.integers(1, 700), st.integers(1, 700)), shorter=st.sampled_from([(64, 96), (96,), (32, 64)]))
+def test_a_canvas_is_the_middle_of_the_square_and_the_least_that_holds_the_frame(shape, shorter):
+    square, canvas = Letterbox(shape, 128), Letterbox(shape, 128, shorter_px=shorter)
     assert max(canvas.canvas) == 128
-    assert all(
-        side % step == 0 and side - step < filled for side, filled in zip(canvas.canvas, canvas.size, strict=True)
-    )
+    for side, filled in zip(canvas.canvas, canvas.size, strict=True):
+        assert side in {*shorter, 128} and not any(filled <= less < side for less in shorter)
     top, left = ((128 - side) // 2 for side in canvas.canvas)
     shown = square.place(np.full(shape, 200, np.uint8))
-    assert shown.sum() == shown[top : 128 - top, left : 128 - left].sum()
-    np.testing.assert_array_equal(
-        canvas.place(np.full(shape, 200, np.uint8)), shown[top : 128 - top, left : 128 - left]
-    )
+    middle = shown[top : 128 - top, left : 128 - left]
+    assert shown.sum() == middle.sum()
+    np.testing.assert_array_equal(canvas.place(np.full(shape, 200, np.uint8)), middle)
     corner = np.zeros((1, 2))
     np.testing.assert_allclose(square.place_points(corner) - canvas.place_points(corner), [[left, top]])
 
