@@ -1,5 +1,6 @@
 """Segment alone: masks at the radiographs' own sizes, and a table that answers for every file."""
 
+import itertools
 import subprocess
 import sys
 
@@ -37,17 +38,22 @@ def radiographs(tmp_path):
 
 @pytest.fixture
 def know_all(monkeypatch):
-    """A segmenter and a landmark network that know the drawings."""
-    by_shape = dict.fromkeys(DRAWN)
+    """A segmenter that knows the drawings, turned by quarters too, and a landmark network that knows them."""
 
     def find(pixels):
-        def likeness(name):
-            return np.corrcoef(pixels.ravel(), DRAWN[name].pixels.ravel())[0, 1]
+        def likeness(which):
+            name, quarters = which
+            return np.corrcoef(pixels.ravel(), np.rot90(DRAWN[name].pixels, quarters).ravel())[0, 1]
 
-        return DRAWN[max(by_shape, key=likeness)]
+        name, quarters = max(itertools.product(DRAWN, range(4)), key=likeness)
+        return DRAWN[name], quarters
 
-    monkeypatch.setitem(SEGMENTERS, "know_all", lambda pixels: Segmentation(find(pixels).mask, 0.97))
-    monkeypatch.setattr(module, "_landmarks", lambda: lambda pixels, mask: Landmarks(find(pixels).landmarks, 0.04))
+    def outline(pixels):
+        drawn, quarters = find(pixels)
+        return Segmentation(np.rot90(drawn.mask, quarters).copy(), 0.97)
+
+    monkeypatch.setitem(SEGMENTERS, "know_all", outline)
+    monkeypatch.setattr(module, "_landmarks", lambda: lambda pixels, mask: Landmarks(find(pixels)[0].landmarks, 0.04))
     return PreprocessingConfig(segmenter="know_all")
 
 
@@ -143,7 +149,7 @@ def test_a_killed_run_goes_on_where_it_was(radiographs, know_all, tmp_path, monk
         patch.setattr("preprocessing.segment.pd.DataFrame", interrupt)
         segment(radiographs, out=out, config=know_all, workers=1)
     frame = segment(radiographs, out=out, config=know_all, workers=1)
-    assert len(seen) == 2 + len(DRAWN) - 1
+    assert len(seen) == 2 + len(DRAWN) - 1 + 1  # the hand that lies is looked at once more
     assert sorted(path.name for path in out.iterdir()) == sorted([*(f"{name}.png" for name in DRAWN), "segments.csv"])
     assert len(frame) == len(DRAWN) and frame["accepted"].all()
 
