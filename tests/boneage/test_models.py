@@ -115,6 +115,7 @@ def test_any_head_can_be_built():
 
 
 def test_sex_changes_the_prediction():
+    keras.utils.set_random_seed(0)  # of random weights, some hardly look at the sex
     model = build_model(LITE0, input_size=32, init="none")
     image = np.repeat(make_batch(32)["image"][:1], 2, axis=0)
     female, male = predict(model, {"image": image, "male": np.array([[0.0], [1.0]])})
