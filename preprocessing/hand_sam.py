@@ -15,8 +15,8 @@ from preprocessing.letterbox import Letterbox
 from preprocessing.prompts import Prompts
 
 HAND_SAM_SIZE_PX = 256
-# The shorter side of what it is shown: multiples of 32, by which its image encoder shrinks. It learnt from squares, and
-# outlines what is shown in less than three quarters of one, as films are, worse.
+# The shorter side of what it is shown: multiples of 32, by which its image encoder shrinks, from three quarters of a
+# square, which most films fill. It learnt from squares, and outlines worse what is shown in less.
 SHORTER_SIDES_PX = (192, 224)
 # Two corners of the box and up to four points; those there are not are labelled -1.
 MAX_POINTS = 6

@@ -170,7 +170,7 @@ class Prompted(nn.Module):
         decoder = self.sam.mask_decoder
         batch, channels, height, width = embeddings.shape
         # What is smaller than the square that was learnt from lies in its middle.
-        top, left = (HAND_SAM_SIZE_PX // STRIDE - height) // 2, (HAND_SAM_SIZE_PX // STRIDE - width) // 2
+        top, left = ((HAND_SAM_SIZE_PX // STRIDE - side) // 2 for side in (height, width))
         source = embeddings + self.sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
         own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])[None].expand(batch, -1, -1)
         corner = torch.stack([torch.as_tensor(left), torch.as_tensor(top)]) * STRIDE
