@@ -76,5 +76,5 @@ class Pool:
             self._num_overdue -= 1
 
     def close(self) -> None:
-        """Take no more work."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Take no more work, and wait for what is being read: it cannot be stopped, and must not outlive the server."""
+        self._threads.shutdown(wait=True, cancel_futures=True)

@@ -1,4 +1,5 @@
 import asyncio
+import threading
 import time
 
 import pytest
@@ -111,6 +112,25 @@ def test_a_pool_counts_to_its_bound():
     with pool.admit() as until:
         assert until > time.monotonic()
     pool.close()
+
+
+def test_a_closed_pool_reads_no_more():
+    pool, steps, started = Pool(num_threads=1), [], threading.Event()
+
+    def read():
+        started.set()
+        time.sleep(0.2)
+        steps.append("read")
+
+    async def close_while_reading():
+        reading = asyncio.ensure_future(pool.run(read, until=time.monotonic() + 60))
+        await asyncio.to_thread(started.wait)
+        pool.close()
+        steps.append("closed")
+        await reading
+
+    asyncio.run(close_while_reading())
+    assert steps == ["read", "closed"]
 
 
 def test_forms_of_other_sites_are_refused(client, half):
