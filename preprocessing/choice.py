@@ -36,6 +36,10 @@ class Candidate:
         """Trust in the mask: the product of predicted IoU, stability and plausibility, in [0, 1]."""
         return float(np.clip(self.predicted_iou, 0, 1)) * self.stability * self.plausibility
 
+    def turn(self, quarters: int) -> "Candidate":
+        """Return what it is once the frame is turned, by how often 90 degrees, counter-clockwise."""
+        return dataclasses.replace(self, logits=np.ascontiguousarray(np.rot90(self.logits, quarters)))
+
 
 def weigh(logits: Float32[np.ndarray, "rows columns"], *, predicted_iou: float) -> Candidate:
     """Weigh a mask by its stability and its shape.

@@ -94,6 +94,21 @@ def ending_at_rims(predict: Predictor) -> Predictor:
     return predict_ended
 
 
+def looking_turned(predict: Predictor, *, quarters: int) -> Predictor:
+    """Make a model that is shown frames turned, as `find_hand` looks at lying hands, for `correct_mask` to begin with.
+
+    Args:
+        predict: The model.
+        quarters: By how often 90 degrees, counter-clockwise.
+    """
+
+    def predict_turned(pixels: UInt8[np.ndarray, "height width"], prompts: Prompts) -> list[Candidate]:
+        turned = np.ascontiguousarray(np.rot90(pixels, quarters))
+        return [each.turn(-quarters) for each in predict(turned, prompts.turn(quarters, shape=pixels.shape))]
+
+    return predict_turned
+
+
 def go_on_from(mask: Bool[np.ndarray, "height width"]) -> Predictor:
     """Make a model that offers a mask which was drawn already, for `correct_mask` to go on from."""
 

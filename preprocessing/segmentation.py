@@ -74,15 +74,11 @@ def segment_turned(segmenter: Segmenter, pixels: UInt8[np.ndarray, "height width
     """
     turned = np.ascontiguousarray(np.rot90(pixels, quarters))
     found = segmenter(turned)
-
-    def turn_back(values: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(np.rot90(values, -quarters))
-
     return dataclasses.replace(
         found,
-        mask=turn_back(found.mask),
+        mask=np.ascontiguousarray(np.rot90(found.mask, -quarters)),
         prompts=found.prompts and found.prompts.turn(-quarters, shape=turned.shape),
-        candidates=tuple(dataclasses.replace(each, logits=turn_back(each.logits)) for each in found.candidates),
+        candidates=tuple(each.turn(-quarters) for each in found.candidates),
         turned_degrees=quarters % 4 * 90,
     )
 

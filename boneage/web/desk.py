@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from boneage.config import build
-from preprocessing.correct import Click, correct_mask, ending_at_rims, go_on_from
+from preprocessing.correct import Click, correct_mask, ending_at_rims, go_on_from, looking_turned
 from preprocessing.crop import Box
 from preprocessing.hand import Hand
 from preprocessing.hand_sam import load_hand_sam
@@ -119,8 +119,10 @@ class Desk:
         """
         with self._working:
             hand = self._examine(number, review.mask)
-            # What was drawn before is gone on from, unless a box asks for another hand.
-            predict = self._predict if review.mask is None or box else go_on_from(hand.segmentation.mask)
+            if review.mask is None or box:
+                predict = looking_turned(self._predict, quarters=hand.segmentation.turned_degrees // 90)
+            else:  # what was drawn before is gone on from, unless a box asks for another hand
+                predict = go_on_from(hand.segmentation.mask)
             return correct_mask(predict, hand.pixels, clicks=clicks, box=box)
 
     def _read(self, number: int) -> Radiograph:

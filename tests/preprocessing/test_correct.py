@@ -6,7 +6,7 @@ import pytest
 
 from preprocessing.choice import weigh
 from preprocessing.contrast import stretch_contrast
-from preprocessing.correct import Click, correct_mask, go_on_from
+from preprocessing.correct import Click, correct_mask, go_on_from, looking_turned
 from preprocessing.prompts import Prompts
 from preprocessing.synthetic import draw_radiograph
 
@@ -104,6 +104,27 @@ def test_a_box_is_all_that_is_looked_at():
     assert shapes == [(320, 256)]
     assert not mask[:, :256].any()
     assert dice(mask[:, 256:], TRUTH[:, ::-1]) > 0.98
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_hand_that_lies_is_shown_turned(quarters):
+    lying, truth = (np.ascontiguousarray(np.rot90(each, -quarters)) for each in (PIXELS, TRUTH))
+    told = []
+
+    def predict(pixels, prompts):
+        told.append((pixels, prompts))
+        return know(TRUTH)(pixels, prompts)
+
+    row, column = np.argwhere(truth)[500]
+    place = np.zeros(truth.shape, np.bool_)
+    place[row, column] = True
+    clicks = [click(column, row, True)]
+    mask = correct_mask(looking_turned(predict, quarters=quarters), lying, clicks=clicks)
+    ((pixels, prompts),) = told
+    assert np.array_equal(pixels, PIXELS)
+    ((x, y),) = prompts.points
+    assert np.rot90(place, quarters)[y, x]
+    assert dice(mask, truth) > 0.98
 
 
 @pytest.mark.parametrize("box", [(10, 10, 41, 99), (-1, 0, 99, 99), (0, 0, 257, 99)])

@@ -15,9 +15,12 @@ from fastapi.testclient import TestClient
 from boneage.web.decisions import Decisions
 from boneage.web.desk import Desk, DeskError, trace
 from boneage.web.review import create_review
+from preprocessing.correct import Click
+from preprocessing.hand_sam import load_hand_sam
+from preprocessing.mask_pairs import score_mask
 from preprocessing.pipeline import PreprocessingConfig
 from preprocessing.prepare import prepare
-from preprocessing.review import read_reviews
+from preprocessing.review import Review, read_reviews
 from preprocessing.sheets import SheetsError
 from preprocessing.synthetic import draw_radiograph
 from tfrecords.framing import read_frames
@@ -182,6 +185,26 @@ def test_a_box_and_clicks_make_a_mask(client, tmp_path, desk):
     row, column = np.argwhere(cv2.erode(mask.astype(np.uint8), np.ones((9, 9), np.uint8)))[0]
     more = {"clicks": [[float(column), float(row), False]]}
     assert client.post("/hands/0/outline", json=more, headers=ORIGIN).json()["outline"] not in ("", outline)
+
+
+def test_a_click_on_a_hand_that_lies_goes_on_from_the_outline_that_is_shown(tmp_path, monkeypatch):
+    upright, sources, seen = draw(2), tmp_path / "source", []
+    sources.mkdir()
+    cv2.imwrite(str(sources / "hand.png"), upright[::-1, ::-1])
+    (sources / "labels.csv").write_text("id,boneage,male\nhand,100,True\n")
+
+    def load_spied(path):
+        network = load_hand_sam(path)
+        return lambda pixels, prompts: seen.append(pixels) or network(pixels, prompts)
+
+    monkeypatch.setattr("boneage.web.desk.load_hand_sam", load_spied)
+    desk = Desk(make(sources, tmp_path / "records"), source=sources)
+    shown = desk.look(0, Review()).hand.segmentation
+    assert shown.turned_degrees == 180
+    row, column = np.argwhere(shown.mask)[len(np.argwhere(shown.mask)) // 2]
+    clicked = desk.correct(0, Review(), clicks=[Click(float(column), float(row), True)], box=None)
+    assert np.corrcoef(seen[-1].ravel(), upright.ravel())[0, 1] > 0.99
+    assert score_mask(clicked, truth=shown.mask)["dice"] > 0.99
 
 
 def test_a_mask_without_a_hand_is_not_taken(client, tmp_path, monkeypatch):
