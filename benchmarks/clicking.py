@@ -1,25 +1,28 @@
-"""The benchmark of corrections by clicks: whether hand-SAM heeds them, and what they are worth."""
+"""The benchmark of corrections by clicks: what they are worth."""
 
+import functools
 import time
 from pathlib import Path
 
 import cv2
 import numpy as np
-from hands import LARGEST_PX, LOOKS
+from hands import LARGEST_PX, LOOKS, PLAIN, find
 from measure import Row, rounded
 
-from preprocessing.contrast import stretch_contrast
-from preprocessing.correct import Click, ask_with_clicks, correct_mask, ending_at_rims
+from preprocessing.correct import Click, correct_mask, looking_turned
 from preprocessing.hand_sam import load_hand_sam
 from preprocessing.mask_pairs import read_folds, read_mask_pairs, score_mask
+from preprocessing.segmentation import segment_prompted
 
 # What a person sees to be wrong, and clicks on: half as deep as this share of the frame's longest side, or deeper.
 _SEEN_SHARE = 0.01
-_SHOWN = ("as they are", "turned by 45 degrees", "framed, dark and bright")
+_SHOWN = ("as they are", "turned by 45 degrees", "turned by 180 degrees", "framed, dark and bright")
+# Clicks that make a mask worse by more than this, in Dice, are counted.
+_WORSE = 0.0005
 
 
 def clicking(files: Path, masks: Path, folds: Path, *, num_clicks: int = 3) -> list[Row]:
-    """What up to three clicks, each in the middle of what is most wrong, make of masks of unseen radiographs.
+    """What up to three clicks, each in the middle of what is most wrong, make of masks of unseen radiographs, in Dice.
 
     Args:
         files: Folder of radiographs.
@@ -28,35 +31,39 @@ def clicking(files: Path, masks: Path, folds: Path, *, num_clicks: int = 3) -> l
         num_clicks: Most clicks on one radiograph.
     """
     divided = read_folds(folds, read_mask_pairs(files, masks=masks, max_hand_px=LARGEST_PX))
+    networks = [load_hand_sam(folds / f"fold-{number}" / "hand_sam.onnx") for number in range(len(divided))]
     rows = []
-    for change in _SHOWN:
-        before, after, seconds, heeded = [], [], [], []
-        for number, fold in enumerate(divided):
-            predict = ending_at_rims(load_hand_sam(folds / f"fold-{number}" / "hand_sam.onnx"))
+    for outlines, change in [("hand-SAM", each) for each in _SHOWN] + [("film area, then Otsu", "as they are")]:
+        dices, seconds = [], []
+        for network, fold in zip(networks, divided, strict=True):
+            segmenter = functools.partial(segment_prompted, network) if outlines == "hand-SAM" else PLAIN[outlines]
             for pair in fold:
                 pixels, truth = LOOKS[change](pair)
-                pixels = stretch_contrast(pixels)
+                hand = find(pixels, segmenter)
+                predict = looking_turned(network, quarters=hand.pose.quarters if hand.pose else 0)
                 clicks: list[Click] = []
-                mask = correct_mask(predict, pixels, clicks=clicks)
-                first = score_mask(mask, truth=truth)["dice"]
+                mask = hand.segmentation.mask
+                reached = [score_mask(mask, truth=truth)["dice"]]
                 while len(clicks) < num_clicks and (click := _find_worst(mask, truth)):
                     clicks.append(click)
-                    _, contradicted = ask_with_clicks(predict, pixels, clicks)
-                    heeded.append(click not in contradicted)
                     began = time.perf_counter()
-                    mask = correct_mask(predict, pixels, clicks=clicks)
+                    mask = correct_mask(predict, hand.pixels, clicks=clicks, mask=hand.segmentation.mask)
                     seconds.append(time.perf_counter() - began)
+                    reached.append(score_mask(mask, truth=truth)["dice"])
                 if clicks:
-                    before.append(first)
-                    after.append(score_mask(mask, truth=truth)["dice"])
+                    dices.append(reached)
+        gains = np.concatenate([np.diff(reached) for reached in dices])
         rows.append(
             {
+                "outlines": outlines,
                 "radiographs": change,
-                "clicked on": len(before),
-                "clicks": len(seconds),
-                "heeded by hand-SAM": rounded(float(np.mean(heeded))),
-                "Dice before": rounded(float(np.mean(before))),
-                "Dice after": rounded(float(np.mean(after))),
+                "clicked on": len(dices),
+                "clicks": len(gains),
+                "before": rounded(float(np.mean([reached[0] for reached in dices]))),
+                "after one": rounded(float(np.mean([reached[1] for reached in dices]))),
+                "after all": rounded(float(np.mean([reached[-1] for reached in dices]))),
+                "clicks that made it worse": rounded(float(np.mean(gains < -_WORSE))),
+                "worst": rounded(float(gains.min())),
                 "seconds": rounded(float(np.median(seconds))),
             }
         )

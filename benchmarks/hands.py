@@ -61,20 +61,20 @@ def segmenting(files: Path, masks: Path, folds: Path) -> list[Row]:
                 continue  # the training goes on with it; `number` tells how many radiographs were measured
             hand_sam = functools.partial(segment_prompted, load_hand_sam(network))
             for pair in fold:
-                methods: dict[str, Segmenter] = {"hand-SAM": hand_sam, **_PLAIN}
+                methods: dict[str, Segmenter] = {"hand-SAM": hand_sam, **PLAIN}
                 if pair.name in unseen_by_unet:
                     methods["U-Net (shipped; unseen ones)"] = unet
                 pixels, truth = look(pair)
                 for method, segmenter in methods.items():
                     hand = find(pixels, segmenter)
                     parts = {change: (hand.segmentation.mask, truth)}
-                    if change == "as they are" and method not in _PLAIN:
+                    if change == "as they are" and method not in PLAIN:
                         kept = _above_cut(hand)
                         parts["as they are, above the forearm's cut"] = (hand.segmentation.mask & kept, truth & kept)
                     for part, (mask, true) in parts.items():
                         found.setdefault((method, part), []).append(score_mask(mask, truth=true)["dice"])
         for (method, part), dices in found.items():
-            if part == "as they are" or method not in _PLAIN:
+            if part == "as they are" or method not in PLAIN:
                 rows.append(
                     {
                         "method": method,
@@ -128,7 +128,7 @@ def _film_area(pixels: np.ndarray) -> Segmentation:
     return Segmentation(cv2.resize(found, pixels.shape[::-1], interpolation=cv2.INTER_LINEAR) > 0.5, None)
 
 
-_PLAIN: dict[str, Segmenter] = {"Otsu's threshold": _threshold, "film area, then Otsu": _film_area}
+PLAIN: dict[str, Segmenter] = {"Otsu's threshold": _threshold, "film area, then Otsu": _film_area}
 
 
 def _small(pair: MaskPair) -> tuple[np.ndarray, np.ndarray]:

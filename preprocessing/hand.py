@@ -60,7 +60,7 @@ def find_hand(pixels: UInt8[np.ndarray, "height width"], *, segmenter: Segmenter
         if inverted:
             pixels, segmentation, contrast = negative, again, its_contrast
     landmarks, pose = _find_pose(pixels, segmentation.mask)
-    quarters = -round(pose.angle_degrees / 90) if pose else 0
+    quarters = pose.quarters if pose else 0
     if quarters and segmentation.score is not None:  # a mask that was given is as good whichever way the hand lies
         # Networks outline a hand best that stands upright, as nearly all do that they learnt from.
         again = segment_turned(segmenter, pixels, quarters=quarters)

@@ -28,6 +28,11 @@ class Pose:
     side_margin: float
     length_px: float
 
+    @property
+    def quarters(self) -> int:
+        """By how often 90 degrees, counter-clockwise, the frame is turned for the hand to stand most upright."""
+        return -round(self.angle_degrees / 90)
+
 
 def find_pose(landmarks: Float[np.ndarray, "21 2"]) -> Pose:
     """Tell from its landmarks how a hand lies.

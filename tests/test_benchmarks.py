@@ -243,10 +243,10 @@ def test_clicking(load, hands):
         mask[: mask.shape[0] // 4] = 0
         Image.fromarray(mask).save(path)
     rows = load("clicking").clicking(hands / "radiographs", hands / "masks", hands / "folds")
-    assert [row["radiographs"] for row in rows] == ["as they are", "turned by 45 degrees", "framed, dark and bright"]
+    assert [row["outlines"] for row in rows] == ["hand-SAM"] * 4 + ["film area, then Otsu"]
     for row in rows:
-        assert row["clicked on"] == 2 and 2 <= row["clicks"] <= 6 and 0 <= row["heeded by hand-SAM"] <= 1
-        assert row["Dice after"] > row["Dice before"]
+        assert row["clicked on"] == 2 and 2 <= row["clicks"] <= 6 and 0 <= row["clicks that made it worse"] <= 1
+        assert row["after all"] > row["before"]
 
 
 def test_orienting(load, hands):

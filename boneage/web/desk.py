@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from boneage.config import build
-from preprocessing.correct import Click, correct_mask, ending_at_rims, go_on_from, looking_turned
+from preprocessing.correct import Click, correct_mask, looking_turned
 from preprocessing.crop import Box
 from preprocessing.hand import Hand
 from preprocessing.hand_sam import load_hand_sam
@@ -77,7 +77,7 @@ class Desk:
         self._working = threading.Lock()
         self._open = functools.lru_cache(_NUM_KEPT)(self._read)
         self._examine = functools.lru_cache(_NUM_KEPT)(self._find_hand)
-        self._predict = ending_at_rims(load_hand_sam(HAND_SAM_FILE))
+        self._predict = load_hand_sam(HAND_SAM_FILE)
 
     def draw_tile(self, number: int, review: Review) -> bytes:
         """Draw a radiograph with its outline, and its crop, JPEG: from the contact sheet, or anew where it was mended.
@@ -119,11 +119,11 @@ class Desk:
         """
         with self._working:
             hand = self._examine(number, review.mask)
-            if review.mask is None or box:
-                predict = looking_turned(self._predict, quarters=hand.segmentation.turned_degrees // 90)
-            else:  # what was drawn before is gone on from, unless a box asks for another hand
-                predict = go_on_from(hand.segmentation.mask)
-            return correct_mask(predict, hand.pixels, clicks=clicks, box=box)
+            predict = looking_turned(self._predict, quarters=hand.pose.quarters if hand.pose else 0)
+            # A box asks for another hand than the one that was found or drawn.
+            return correct_mask(
+                predict, hand.pixels, clicks=clicks, mask=None if box else hand.segmentation.mask, box=box
+            )
 
     def _read(self, number: int) -> Radiograph:
         return read_radiograph(self._paths[number])

@@ -3,11 +3,12 @@
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from preprocessing.choice import weigh
 from preprocessing.contrast import stretch_contrast
-from preprocessing.correct import Click, correct_mask, go_on_from, looking_turned
-from preprocessing.prompts import Prompts
+from preprocessing.correct import Click, correct_mask, looking_turned
 from preprocessing.synthetic import draw_radiograph
 
 DRAWN = draw_radiograph(150, sex="male", seed=0, size_px=(320, 256))
@@ -65,6 +66,17 @@ def test_a_click_takes_away_what_is_no_hand():
     assert dice(mended) > 0.97
 
 
+def test_a_click_between_fingers_takes_no_finger():
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (15, 15))
+    webbed = cv2.morphologyEx(TRUTH.astype(np.uint8), cv2.MORPH_CLOSE, kernel) == 1
+    depth = cv2.distanceTransform((webbed & ~TRUTH).astype(np.uint8), cv2.DIST_L2, 3)
+    y, x = np.unravel_index(depth.argmax(), depth.shape)
+    mended = correct_mask(know(webbed), PIXELS, clicks=[click(x, y, False)], mask=webbed)
+    assert not mended[y, x]
+    assert (mended & TRUTH).sum() > 0.995 * (webbed & TRUTH).sum()
+    assert dice(mended) > dice(webbed)
+
+
 def test_of_several_masks_the_one_that_agrees_with_the_clicks_is_taken():
     spoilt = spoil(TRUTH, fingertip(), radius=18, value=False)
     models = know(spoilt, predicted_iou=0.99), know(TRUTH, predicted_iou=0.5)
@@ -73,9 +85,36 @@ def test_of_several_masks_the_one_that_agrees_with_the_clicks_is_taken():
         return [each for model in models for each in model(pixels, prompts)]
 
     x, y = fingertip()
-    assert np.array_equal(correct_mask(predict, PIXELS, clicks=[]), correct_mask(models[0], PIXELS, clicks=[]))
-    mended = correct_mask(predict, PIXELS, clicks=[click(x, y, True)])
-    assert np.array_equal(mended, correct_mask(models[1], PIXELS, clicks=[]))
+    assert dice(correct_mask(predict, PIXELS, clicks=[]), spoilt) > 0.99
+    assert dice(correct_mask(predict, PIXELS, clicks=[click(x, y, True)])) > 0.99
+
+
+def test_what_no_click_asks_for_stays():
+    x, y = fingertip()
+    begun = spoil(TRUTH, (x, y), radius=18, value=False)
+    rows, columns = np.nonzero(TRUTH)
+    forearm = int(np.median(columns[rows == rows.max()])), int(rows.max())
+    # The model would bring the fingertip back, and lose much of the forearm.
+    otherwise = spoil(TRUTH, forearm, radius=40, value=False)
+    mended = correct_mask(know(otherwise), PIXELS, clicks=[click(x, y, True)], mask=begun)
+    assert (mended & ~begun).sum() > 0.9 * (TRUTH & ~begun).sum()
+    assert not (begun & ~mended).any()
+    assert np.array_equal(correct_mask(know(otherwise), PIXELS, clicks=[], mask=begun), begun)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    places=st.lists(st.tuples(st.integers(0, 31), st.integers(0, 39), st.booleans()), min_size=1, max_size=5),
+    hand=st.sampled_from(["all", "none", "half", "corner"]),
+)
+def test_clicks_anywhere_on_any_mask_do_no_harm(places, hand):
+    begun = np.zeros((40, 32), np.bool_)
+    begun[{"all": np.s_[:], "none": np.s_[:0], "half": np.s_[20:], "corner": np.s_[:1, :1]}[hand]] = True
+    small = np.ascontiguousarray(PIXELS[::8, ::8])
+    clicks = [click(*place) for place in places]
+    mended = correct_mask(know(begun), small, clicks=clicks, mask=begun)
+    assert (mended.shape, mended.dtype) == (begun.shape, np.bool_)
+    assert np.array_equal(correct_mask(know(begun), small, clicks=clicks, mask=begun), mended)
 
 
 def test_the_model_is_told_the_latest_clicks():
@@ -86,7 +125,7 @@ def test_the_model_is_told_the_latest_clicks():
         return know(TRUTH)(pixels, prompts)
 
     clicks = [click(x, 10, x % 2 == 0) for x in range(6)]
-    correct_mask(predict, PIXELS, clicks=clicks)
+    correct_mask(predict, PIXELS, clicks=clicks, mask=TRUTH)
     assert told[0].points == ((2, 10), (4, 10))
     assert told[0].points_outside == ((3, 10), (5, 10))
 
@@ -101,7 +140,7 @@ def test_a_box_is_all_that_is_looked_at():
 
     box = (256, 0, 512, 320)
     mask = correct_mask(predict, two, clicks=[click(10, 10, True), click(300, 20, False)], box=box)
-    assert shapes == [(320, 256)]
+    assert set(shapes) == {(320, 256)}
     assert not mask[:, :256].any()
     assert dice(mask[:, 256:], TRUTH[:, ::-1]) > 0.98
 
@@ -118,8 +157,8 @@ def test_a_hand_that_lies_is_shown_turned(quarters):
     row, column = np.argwhere(truth)[500]
     place = np.zeros(truth.shape, np.bool_)
     place[row, column] = True
-    clicks = [click(column, row, True)]
-    mask = correct_mask(looking_turned(predict, quarters=quarters), lying, clicks=clicks)
+    predict_turned = looking_turned(predict, quarters=quarters)
+    mask = correct_mask(predict_turned, lying, clicks=[click(column, row, True)], mask=np.zeros_like(truth))
     ((pixels, prompts),) = told
     assert np.array_equal(pixels, PIXELS)
     ((x, y),) = prompts.points
@@ -131,14 +170,3 @@ def test_a_hand_that_lies_is_shown_turned(quarters):
 def test_a_box_of_no_use_is_named(box):
     with pytest.raises(ValueError, match="sides of 32 pixels or more within the frame of 256 x 320"):
         correct_mask(know(TRUTH), PIXELS, clicks=[], box=box)
-
-
-def test_goes_on_from_a_mask_that_was_drawn():
-    again = correct_mask(go_on_from(TRUTH), PIXELS, clicks=[])
-    assert dice(again) > 0.985
-    (candidate,) = go_on_from(TRUTH)(PIXELS, Prompts((0, 0, 256, 320)))
-    assert candidate.predicted_iou == 1.0
-
-
-def test_where_there_is_no_hand_there_is_no_mask():
-    assert not correct_mask(know(np.zeros_like(TRUTH)), PIXELS, clicks=[]).any()

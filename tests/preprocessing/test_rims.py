@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocessing.choice import weigh
-from preprocessing.correct import Click, correct_mask, ending_at_rims
+from preprocessing.correct import Click, correct_mask
 from preprocessing.letterbox import Letterbox
 from preprocessing.rims import end_at_rims
 from preprocessing.segmentation import segment_prompted
@@ -121,10 +121,11 @@ def test_masks_of_segmenters_end_there():
 
 def test_a_person_begins_there_and_may_go_on():
     pixels, mask, down = draw_film()
-    predict = ending_at_rims(see_through(mask & (down < 430)))
-    assert down[correct_mask(predict, pixels, clicks=[])].max() < 404
+    predict = see_through(mask & (down < 430))
+    begun = segment_prompted(predict, pixels).mask
+    assert down[begun].max() < 404
     beyond = Click(WIDTH / 2, 405.0, on_hand=True)
-    assert correct_mask(predict, pixels, clicks=[beyond])[405, WIDTH // 2]
+    assert correct_mask(predict, pixels, clicks=[beyond], mask=begun)[405, WIDTH // 2]
 
 
 @settings(max_examples=60, deadline=None)
