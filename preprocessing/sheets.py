@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 
 from preprocessing.crop import resize
 from preprocessing.hand import Hand
+from preprocessing.letterbox import Letterbox
 from tfrecords.errors import BoneAgeError
 from tfrecords.write import write_text
 
@@ -100,19 +101,16 @@ def draw_tile(hand: Hand, crop: UInt8[np.ndarray, "size size"] | None) -> str:
     Returns:
         A JPEG of 320 x 160 pixels, base64.
     """
-    height, width = hand.pixels.shape
-    scale = _TILE_PX / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    raw = cv2.cvtColor(resize(hand.pixels, size=size), cv2.COLOR_GRAY2BGR)
+    box = Letterbox(hand.pixels.shape, _TILE_PX)
+    raw = cv2.cvtColor(resize(hand.pixels, size=box.size[::-1]), cv2.COLOR_GRAY2BGR)
     for candidate in hand.segmentation.candidates[1:]:
         draw_outline(raw, candidate.logits > 0, colour=_OTHER_BGR)
     draw_outline(raw, hand.segmentation.mask, colour=_CONTOUR_BGR)
     if hand.landmarks is not None:
-        for x, y in (hand.landmarks.points + 0.5) * scale:
+        for x, y in (hand.landmarks.points + 0.5) * box.scale:
             cv2.circle(raw, (int(x), int(y)), 1, _POINT_BGR, -1)
     tile = np.zeros((_TILE_PX, 2 * _TILE_PX, 3), np.uint8)
-    top, left = (_TILE_PX - size[1]) // 2, (_TILE_PX - size[0]) // 2
-    tile[top : top + size[1], left : left + size[0]] = raw
+    tile[box.inside] = raw
     if crop is not None:
         small = resize(crop, size=(_TILE_PX, _TILE_PX))
         tile[:, _TILE_PX:] = small[..., None]
