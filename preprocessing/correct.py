@@ -191,13 +191,14 @@ def _divide(
     def place(each: Click) -> tuple[int, int]:
         return int((each.x - left) * size[0] / (right - left)), int((each.y - top) * size[1] / (bottom - top))
 
+    column, row = place(click)
     grey = cv2.resize(pixels[around], size, interpolation=cv2.INTER_AREA)
     looks = cv2.merge([grey, *(cv2.GaussianBlur(grey, (0, 0), blur) for blur in _BLURS_PX)])
     before = cv2.resize(mask[around].astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.5
-    reached = cv2.circle(np.zeros(before.shape, np.uint8), place(click), round(reach_px * scale), 1, -1) == 1
+    reached = cv2.circle(np.zeros(before.shape, np.uint8), (column, row), round(reach_px * scale), 1, -1) == 1
     labels = np.where(before, cv2.GC_FGD, cv2.GC_BGD).astype(np.uint8)
     labels[reached] = np.where(before, cv2.GC_PR_FGD, cv2.GC_PR_BGD)[reached]
-    way = _find_way(grey, place(click), before == click.on_hand)
+    way = _find_way(grey, (column, row), before == click.on_hand)
     for at, on_hand in [*((each, click.on_hand) for each in way), *((place(each), each.on_hand) for each in clicks)]:
         cv2.circle(labels, at, _SEED_PX, cv2.GC_FGD if on_hand else cv2.GC_BGD, -1)
     if len(np.unique(labels & 1)) == 2:  # hand and background, of both of which GrabCut must know something
@@ -206,7 +207,6 @@ def _divide(
     after = (labels & 1) == 1
     change = (after & ~before if click.on_hand else before & ~after).astype(np.uint8)
     _, pieces = cv2.connectedComponents(change, connectivity=4)
-    column, row = place(click)
     changed = ((pieces == pieces[row, column]) & (change == 1)).astype(np.float32)
     cv2.circle(changed, (column, row), _SEED_PX, 1, -1)
     divided = mask.copy()
