@@ -97,6 +97,13 @@ def correct_mask(
     return corrected
 
 
+def find_contradicted(mask: Bool[np.ndarray, "height width"], clicks: Sequence[Click]) -> list[Click]:
+    """List the clicks within a mask's frame that it contradicts."""
+    height, width = mask.shape
+    inside = (click for click in clicks if 0 <= click.x < width and 0 <= click.y < height)
+    return [click for click in inside if mask[int(click.y), int(click.x)] != click.on_hand]
+
+
 def looking_turned(predict: Predictor, *, quarters: int) -> Predictor:
     """Make a model that is shown frames turned, for hands that lie.
 
@@ -119,7 +126,7 @@ def _follow(
     mask: Bool[np.ndarray, "height width"],
 ) -> Bool[np.ndarray, "height width"]:
     """Correct a mask by clicks, all of them within it."""
-    if not _find_contradicted(mask, clicks):
+    if not find_contradicted(mask, clicks):
         return mask
     mask = _take_over(_ask(predict, pixels, clicks), mask, clicks)
     side_px = max(mask.shape)
@@ -127,7 +134,7 @@ def _follow(
         left, top, right, bottom = bounding_box(mask)
         side_px = max(right - left, bottom - top)
     for click in clicks:
-        if _find_contradicted(mask, [click]):
+        if find_contradicted(mask, [click]):
             mask = _divide(mask, pixels, click, clicks, reach_px=_REACH_SHARE * side_px)
     return clean_mask(mask, closing_share=0.0)
 
@@ -147,7 +154,7 @@ def _ask(
         coarse = candidate.logits > 0
         across, down = coarse.shape[1] / pixels.shape[1], coarse.shape[0] / pixels.shape[0]
         placed = [Click(click.x * across, click.y * down, click.on_hand) for click in clicks]
-        return len(_find_contradicted(coarse, placed)), -candidate.score
+        return len(find_contradicted(coarse, placed)), -candidate.score
 
     best = min(predict(pixels, prompts), key=rank)
     return finish_mask(end_at_rims(best.logits, pixels), shape=pixels.shape)
@@ -226,8 +233,3 @@ def _find_way(
     costs, _ = steps.find_costs([(row, column)])
     end = np.unravel_index(int(np.where(ends, costs, np.inf).argmin()), ends.shape)
     return [(int(x), int(y)) for y, x in steps.traceback(end)] if ends.any() else []
-
-
-def _find_contradicted(mask: Bool[np.ndarray, "height width"], clicks: Sequence[Click]) -> list[Click]:
-    """List the clicks that a mask contradicts."""
-    return [click for click in clicks if mask[int(click.y), int(click.x)] != click.on_hand]

@@ -20,7 +20,7 @@ from boneage.web.render import render
 from boneage.web.safety import Access
 from boneage.web.shell import enclose, tell_problem
 from boneage.web.uploads import BadRequest, read_body
-from preprocessing.correct import Click
+from preprocessing.correct import Click, find_contradicted
 from preprocessing.review import Review
 from preprocessing.sheets import Tile
 from tfrecords.errors import BoneAgeError
@@ -29,6 +29,7 @@ PAGE_HANDS = 48
 STATES = ("undecided", "kept", "mended", "rejected", "disputed")
 _PICTURE_PX = 1200
 _MAX_BODY_BYTES = 65536
+_NOT_FOLLOWED = "Not every click is followed: the hand is one piece, without holes. Click nearer to its outline."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,21 +200,19 @@ def _add_pages(app: FastAPI, desk: Desk, decisions: Decisions) -> None:
 
 
 def _add_actions(app: FastAPI, desk: Desk, decisions: Decisions) -> None:
-    def correct(number: int, correction: Correction) -> np.ndarray:
+    def correct(number: int, correction: Correction) -> tuple[np.ndarray, list[Click]]:
+        """Return the mask, and the clicks that it contradicts all the same."""
+        clicks = [Click(*click) for click in correction.clicks]
         try:
-            return desk.correct(
-                number,
-                _find(desk, decisions, number),
-                clicks=[Click(*click) for click in correction.clicks],
-                box=correction.box,
-            )
+            mask = desk.correct(number, _find(desk, decisions, number), clicks=clicks, box=correction.box)
         except ValueError as error:
             raise BadRequest(422, str(error)) from None
+        return mask, find_contradicted(mask, clicks)
 
     def decide(number: int, asked: Decision) -> dict[str, Any]:
         mask = b""
         if asked.decision == "mask":
-            drawn = correct(number, asked)
+            drawn, _ = correct(number, asked)
             if not drawn.any():
                 raise BadRequest(422, "no hand comes of it: click on the hand, or draw a box around it.")
             mask = cv2.imencode(".png", drawn.astype(np.uint8) * 255)[1].tobytes()
@@ -225,7 +224,8 @@ def _add_actions(app: FastAPI, desk: Desk, decisions: Decisions) -> None:
     async def draw_outline(number: int, request: Request) -> dict[str, str]:
         _find(desk, decisions, number)
         correction = await _read(request, Correction)
-        return {"outline": trace(await run_in_threadpool(correct, number, correction))}
+        mask, contradicted = await run_in_threadpool(correct, number, correction)
+        return {"outline": trace(mask), "told": _NOT_FOLLOWED if contradicted else ""}
 
     @app.post("/hands/{number}/decision")
     async def take_decision(number: int, request: Request) -> dict[str, Any]:

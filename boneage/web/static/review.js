@@ -166,7 +166,7 @@ async function correct() {
     const answer = await post(`/hands/${mask.dataset.number}/outline`, { clicks, box });
     if (number !== numAsked) return;
     outline.setAttribute("d", answer.outline);
-    tell("");
+    tell(answer.told, true);
   } catch (error) {
     tell(error.message, true);
   }

@@ -169,8 +169,10 @@ def test_a_box_and_clicks_make_a_mask(client, tmp_path, desk):
     page = client.get("/hands/0").text
     assert 'viewBox="0 0 410 256"' in page
     asked = {"box": [0, 0, 205, 256], "clicks": [[100.0, 150.0, True], [3.0, 3.0, False]]}
-    outline = client.post("/hands/0/outline", json=asked, headers=ORIGIN).json()["outline"]
+    answer = client.post("/hands/0/outline", json=asked, headers=ORIGIN).json()
+    outline = answer["outline"]
     assert outline.startswith("M") and outline.endswith("Z")
+    assert answer["told"] == ""
     assert max(float(each) for each in re.findall(r"[ML]([\d.]+) ", outline)) <= 205
     told = decide(client, 0, "mask", **asked).json()
     assert (told["state"], told["verdict"]) == ("mended", "mask")
@@ -184,6 +186,16 @@ def test_a_box_and_clicks_make_a_mask(client, tmp_path, desk):
     row, column = np.argwhere(cv2.erode(mask.astype(np.uint8), np.ones((9, 9), np.uint8)))[0]
     more = {"clicks": [[float(column), float(row), False]]}
     assert client.post("/hands/0/outline", json=more, headers=ORIGIN).json()["outline"] not in ("", outline)
+
+
+def test_a_click_that_cannot_be_followed_is_told(client, desk):
+    (number,) = (number for number, tile in enumerate(desk.tiles) if tile.id == "hand-2")
+    within = desk.look(number, Review()).hand.segmentation.mask.astype(np.uint8)
+    row, column = np.unravel_index(cv2.distanceTransform(within, cv2.DIST_L2, 5).argmax(), within.shape)
+    beyond = [9999.0, 9999.0, True]  # it cannot come from the page, and is not heard
+    for clicks, told in (([[float(column), float(row), False], beyond], "without holes"), ([beyond], "")):
+        answer = client.post(f"/hands/{number}/outline", json={"clicks": clicks}, headers=ORIGIN)
+        assert told in answer.json()["told"] and bool(told) == bool(answer.json()["told"])
 
 
 def test_a_click_on_a_hand_that_lies_goes_on_from_the_outline_that_is_shown(tmp_path, monkeypatch):
