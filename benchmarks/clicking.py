@@ -52,6 +52,8 @@ def clicking(files: Path, masks: Path, folds: Path, *, num_clicks: int = 3) -> l
                     reached.append(score_mask(mask, truth=truth)["dice"])
                 if clicks:
                     dices.append(reached)
+        if not dices:
+            continue  # nothing that a person would see
         gains = np.concatenate([np.diff(reached) for reached in dices])
         rows.append(
             {

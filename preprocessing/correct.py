@@ -167,7 +167,7 @@ def _take_over(
     side = 2 * round(_SLIVER_SHARE * max(mask.shape)) + 1
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     taken = mask.copy()
-    for on_hand in (True, False):
+    for on_hand in {click.on_hand for click in clicks}:
         change = answer & ~mask if on_hand else mask & ~answer
         _, pieces = cv2.connectedComponents(cv2.morphologyEx(change.astype(np.uint8), cv2.MORPH_OPEN, kernel))
         asked = {int(pieces[int(click.y), int(click.x)]) for click in clicks if click.on_hand == on_hand} - {0}

@@ -114,22 +114,21 @@ def test_a_killed_run_resumes_to_the_same_result(finished, prepared, tmp_path, m
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
 
 
-def test_a_run_with_a_phase_for_the_head_resumes_to_the_same_result(prepared, tmp_path, monkeypatch):
-    """It is killed twice: after the phase for the head, and after an epoch of the other."""
+@pytest.mark.parametrize("num_done", [1, 2])
+def test_a_run_with_a_phase_for_the_head_resumes_to_the_same_result(prepared, tmp_path, monkeypatch, num_done):
     config = dataclasses.replace(EXPERIMENT.train, epochs=3, head_epochs=1, trainable=1, layer_decay=0.5)
     experiment = dataclasses.replace(EXPERIMENT, train=config)
     whole = train(experiment, data=prepared.folder, run=tmp_path / "whole", tracking_uri="none")
-    options = {"data": prepared.folder, "run": tmp_path / "run", "tracking_uri": "none"}
-    for num_done in (1, 2):
 
-        def killed(self, metrics, *, step=None, num_done=num_done):
-            if step == num_done:
-                raise KeyboardInterrupt
+    def killed(self, metrics, *, step=None):
+        if step == num_done:
+            raise KeyboardInterrupt
 
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr("boneage.tracking.Tracker.log_metrics", killed)
-            train(experiment, resume=num_done > 1, **options)
-    resumed = train(experiment, resume=True, **options)
+    with monkeypatch.context() as patch:
+        patch.setattr("boneage.tracking.Tracker.log_metrics", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(experiment, data=prepared.folder, run=tmp_path / "run", tracking_uri="none")
+    resumed = train(experiment, data=prepared.folder, run=tmp_path / "run", tracking_uri="none", resume=True)
     for key in ("loss", "mae", "val_mae", "learning_rate"):
         assert [row[key] for row in resumed.history] == pytest.approx([row[key] for row in whole.history], rel=1e-5)
 

@@ -127,24 +127,24 @@ def test_tracks_each_trial_below_the_search(finished):
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_killed_search_goes_on_and_repeats_nothing(tuner, workplace, trained, monkeypatch):
     monkeypatch.setattr("boneage.oracles.NUM_INITIAL_TRIALS", 4)
-    options = {"num_trials": 8, "tuner": tuner}
+    options = {"num_trials": 10, "tuner": tuner}
     whole = search(workplace, f"whole-{tuner}", **options)
     expected = list(trained)
-    assert len(expected) == len(whole.trials) == 8
+    assert len(expected) == len(whole.trials) == 10
     trained.clear()
 
     def killed(*_, **__):
         raise KeyboardInterrupt
 
     def tell(line):
-        if line.startswith("trial 5"):
+        if line.startswith("trial 6"):
             raise KeyboardInterrupt
 
     name = f"killed-{tuner}"
     # Once when a trial was kept but the oracle did not know of it, once before a trial was kept.
     with pytest.raises(KeyboardInterrupt):
         search(workplace, name, progress=tell, **options)
-    assert trained == expected[:5]
+    assert trained == expected[:6]
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("boneage.trials.train_head", killed)
         search(workplace, name, **options)
@@ -153,9 +153,9 @@ def test_a_killed_search_goes_on_and_repeats_nothing(tuner, workplace, trained, 
     assert resumed.trials["val_mae_months"].tolist() == whole.trials["val_mae_months"].tolist()
     # A finished search trains nothing when it is asked for again, and goes on when asked for more.
     search(workplace, name, **options)
-    assert len(trained) == 8
-    search(workplace, name, **{**options, "num_trials": 9})
-    assert len(trained) == 9
+    assert len(trained) == 10
+    search(workplace, name, **{**options, "num_trials": 11})
+    assert len(trained) == 11
 
 
 def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(workplace, trained, monkeypatch):
