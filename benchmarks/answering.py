@@ -17,7 +17,7 @@ import numpy as np
 
 import boneage
 
-BUNDLE = Path(boneage.__file__).parent / "models" / "default"
+BUNDLE = Path(boneage.__file__).parent / "bundles" / "default"
 
 # From images `(batch, size, size, 1)` in [0, 1] and `(batch, 1)`, 1 for male, to months `(batch, 1)`, all float32.
 Answer = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -27,7 +27,7 @@ _STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
 
 def load_by_onnxruntime() -> Answer:
     """Load it as the package itself does."""
-    from boneage.bundle import load_bundle
+    from boneage.bundles.bundle import load_bundle
 
     session = load_bundle(BUNDLE, num_threads=1).session
     return lambda image, male: session.run(None, {"image": image, "male": male})[0]
@@ -35,7 +35,7 @@ def load_by_onnxruntime() -> Answer:
 
 def load_by_tensorflow() -> Answer:
     """Load it by Keras."""
-    from boneage.saving import load_network
+    from boneage.bundles.save import load_network
 
     model = load_network(BUNDLE)
     return lambda image, male: model.predict_on_batch({"image": image, "male": male})

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from hands import LARGEST_PX, LOOKS, PLAIN, find
+from hands import LARGEST_PX, PLAIN, VARIANTS, find
 from measure import Row, rounded
 
-from preprocessing.correct import Click, correct_mask, looking_turned
-from preprocessing.hand_sam import load_hand_sam
-from preprocessing.mask_pairs import read_folds, read_mask_pairs, score_mask
-from preprocessing.segmentation import segment_prompted
+from boneage.preprocessing.hand.interactive_correction import Click, correct_mask, rotate_predictor
+from boneage.preprocessing.segmentation.hand_sam import load_hand_sam
+from boneage.preprocessing.segmentation.segmentation import segment_with_prompts
+from boneage.preprocessing.training_data.mask_pairs import read_folds, read_mask_pairs, score_mask
 
 # What a person sees to be wrong, and clicks on: half as deep as this share of the frame's longest side, or deeper.
 _SEEN_SHARE = 0.01
@@ -33,14 +33,14 @@ def clicking(files: Path, masks: Path, folds: Path, *, num_clicks: int = 3) -> l
     divided = read_folds(folds, read_mask_pairs(files, masks=masks, max_hand_px=LARGEST_PX))
     networks = [load_hand_sam(folds / f"fold-{number}" / "hand_sam.onnx") for number in range(len(divided))]
     rows = []
-    for outlines, change in [("hand-SAM", each) for each in _SHOWN] + [("film area, then Otsu", "as they are")]:
+    for outlines, change in [("hand-SAM", change) for change in _SHOWN] + [("film area, then Otsu", "as they are")]:
         dices, seconds = [], []
         for network, fold in zip(networks, divided, strict=True):
-            segmenter = functools.partial(segment_prompted, network) if outlines == "hand-SAM" else PLAIN[outlines]
+            segmenter = functools.partial(segment_with_prompts, network) if outlines == "hand-SAM" else PLAIN[outlines]
             for pair in fold:
-                pixels, truth = LOOKS[change](pair)
+                pixels, truth = VARIANTS[change](pair)
                 hand = find(pixels, segmenter)
-                predict = looking_turned(network, quarters=hand.pose.quarters if hand.pose else 0)
+                predict = rotate_predictor(network, quarter_turns=hand.pose.quarter_turns if hand.pose else 0)
                 clicks: list[Click] = []
                 mask = hand.segmentation.mask
                 reached = [score_mask(mask, truth=truth)["dice"]]

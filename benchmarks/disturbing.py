@@ -7,17 +7,17 @@ import cv2
 import numpy as np
 import pandas as pd
 from hands import add_borders, turn_matrix
-from measure import BenchmarkFailed, Row, rounded
+from measure import BenchmarkError, Row, rounded
 
-from boneage.bundle import Bundle, load_bundle
-from boneage.evaluation import compare
-from boneage.reader import preprocessing_of
-from preprocessing.pipeline import Untrusted, process
-from preprocessing.radiograph import Radiograph
-from preprocessing.read import read_radiograph
-from preprocessing.sources import Case, find_cases
-from preprocessing.splits import read_split_file
-from tfrecords.schema import male_from_sex
+from boneage.bundles.bundle import Bundle, load_bundle
+from boneage.evaluation.evaluate import compare
+from boneage.inference.reader import load_preprocessing
+from boneage.preprocessing.io.radiograph import Radiograph
+from boneage.preprocessing.io.read import read_radiograph
+from boneage.preprocessing.process import process
+from boneage.preprocessing.sources.sources import Case, find_cases
+from boneage.preprocessing.sources.splits import read_split_file
+from boneage.tfrecords.schema import male_from_sex
 
 
 def _turn(pixels: np.ndarray, degrees: float) -> np.ndarray:
@@ -36,20 +36,20 @@ CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def disturbing(
-    bundle: Path, *, other: Path, source: Path, split: Path, num_files: int = 300, seed: int = 0
+    bundle: Path, *, baseline_bundle: Path, source: Path, split: Path, num_files: int = 300, seed: int = 0
 ) -> list[Row]:
     """MAE of two bundles on the same validation radiographs, disturbed in several ways, and their paired difference.
 
     Args:
         bundle: A bundle, such as one trained on crops.
-        other: Another, such as one trained on whole frames.
+        baseline_bundle: Another, such as one trained on whole frames.
         source: Source of the radiographs.
         split: CSV with `id,split`; `validation` is measured.
         num_files: How many of them.
         seed: Seed of the sample and of the bootstrap.
 
     Raises:
-        BenchmarkFailed: If the source has no labelled radiograph of that split.
+        BenchmarkError: If the source has no labelled radiograph of that split.
     """
     splits = read_split_file(split)
     cases = [
@@ -58,12 +58,12 @@ def disturbing(
         if splits.get(case.id) == "validation" and case.bone_age_months is not None and case.sex is not None
     ]
     if not cases:
-        raise BenchmarkFailed(f"{source}: no labelled radiograph of the validation split in {split}.")
-    chosen = [cases[each] for each in np.random.default_rng(seed).permutation(len(cases))[:num_files]]
-    bundles = [load_bundle(bundle), load_bundle(other)]
+        raise BenchmarkError(f"{source}: no labelled radiograph of the validation split in {split}.")
+    chosen = [cases[index] for index in np.random.default_rng(seed).permutation(len(cases))[:num_files]]
+    bundles = [load_bundle(bundle), load_bundle(baseline_bundle)]
     rows: list[Row] = []
     for name, change in CHANGES.items():
-        first, second = (predict_changed(each, chosen, change=change) for each in bundles)
+        first, second = (predict_changed(loaded, chosen, change=change) for loaded in bundles)
         both = first["id"][first["id"].isin(second["id"])]
         first, second = (frame[frame["id"].isin(both)].reset_index(drop=True) for frame in (first, second))
         difference = compare(first, second, seed=seed).difference_months
@@ -88,17 +88,17 @@ def predict_changed(bundle: Bundle, cases: list[Case], *, change: Callable[[np.n
     """Read labelled radiographs, change their pixels, prepare and predict what comes of them.
 
     Returns:
-        A table that `boneage.evaluation` takes, without what the gate rejects.
+        A table that `boneage.evaluation.evaluate` takes, without what the gate rejects.
     """
-    config = preprocessing_of(bundle)
+    config = load_preprocessing(bundle)
     kept, images = [], []
     for case in cases:
         read = read_radiograph(case.path)
         changed = Radiograph(np.ascontiguousarray(change(read.pixels)), None, None, None, None, read.source_sha256)
-        try:
-            images.append(bundle.fit(process(changed, config, path=case.path).image))
-        except Untrusted:
+        prepared = process(changed, config)
+        if prepared.reasons or prepared.image is None:
             continue  # counted by the caller
+        images.append(bundle.resize_to_input(prepared.image))
         kept.append(case)
     male = np.array([[male_from_sex(str(case.sex))] for case in kept], np.float32)
     return pd.DataFrame(

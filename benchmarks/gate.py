@@ -11,16 +11,16 @@ import cv2
 import numpy as np
 import pandas as pd
 from hands import find
-from measure import BenchmarkFailed, Row, rounded
+from measure import BenchmarkError, Row, rounded
 
-from preprocessing.quality import Gate
-from preprocessing.read import read_radiograph
-from preprocessing.segmenters import get_segmenter
-from preprocessing.synthetic import draw_radiograph
-from tfrecords.framing import read_frames
-from tfrecords.info import read_info
-from tfrecords.schema import decode
-from tfrecords.write import REJECTED_FILE
+from boneage.preprocessing.hand.gate import GateConfig, check_gate
+from boneage.preprocessing.hand.segmenters import get_segmenter
+from boneage.preprocessing.io.read import read_radiograph
+from boneage.preprocessing.synthetic import draw_radiograph
+from boneage.tfrecords.framing import read_frames
+from boneage.tfrecords.info import read_info
+from boneage.tfrecords.schema import decode
+from boneage.tfrecords.writer import REJECTED_FILE
 
 QUANTILES = {
     "smallest": 0.0,
@@ -45,8 +45,8 @@ def gating(source: Path, *, num_files: int = 2000, num_drawn: int = 100, seed: i
     rng = np.random.default_rng(seed)
     paths = sorted(source.glob("*.png"))
     if not paths:
-        raise BenchmarkFailed(f"{source}: no PNG files here; name the folder that holds them.")
-    chosen = [paths[each] for each in rng.permutation(len(paths))[:num_files]]
+        raise BenchmarkError(f"{source}: no PNG files here; name the folder that holds them.")
+    chosen = [paths[index] for index in rng.permutation(len(paths))[:num_files]]
     kinds: dict[str, Iterator[np.ndarray]] = {
         "radiographs": (read_radiograph(path).pixels for path in chosen),
         "blank, noise, gradients, shapes": _draw_nothing(num_drawn, rng=rng),
@@ -60,9 +60,11 @@ def gating(source: Path, *, num_files: int = 2000, num_drawn: int = 100, seed: i
     }
     rows = []
     for kind, pictures in kinds.items():
-        reasons = [find(pixels, get_segmenter("hand_sam")).reasons for pixels in pictures]
-        counts = pd.Series([reason for each in reasons for reason in each], dtype=str).value_counts()
-        rejected = sum(bool(each) for each in reasons)
+        reasons = [
+            check_gate(find(pixels, get_segmenter("hand_sam")).measures, gate=GateConfig()) for pixels in pictures
+        ]
+        counts = pd.Series([reason for found in reasons for reason in found], dtype=str).value_counts()
+        rejected = sum(bool(found) for found in reasons)
         rows.append(
             {
                 "kind": kind,
@@ -91,7 +93,7 @@ def _draw_nothing(number: int, *, rng: np.random.Generator) -> Iterator[np.ndarr
             case _:
                 frame = np.full((height, width), rng.integers(0, 60), np.uint8)
                 for _ in range(3):
-                    place = tuple(int(each) for each in rng.integers(0, (width, height)))
+                    place = tuple(int(coordinate) for coordinate in rng.integers(0, (width, height)))
                     cv2.circle(frame, place, int(rng.integers(10, 80)), (int(rng.integers(100, 256)),), -1)
                 yield frame
 
@@ -193,18 +195,18 @@ def measuring(data: Path) -> list[Row]:
         data: Record folder whose hands were found.
 
     Raises:
-        BenchmarkFailed: If no hand was looked for.
+        BenchmarkError: If no hand was looked for.
     """
     described = read_info(data)["splits"].values()
     shards = [Path(data) / shard["file"] for split in described for shard in split["shards"]]
     decisions = [decode(frame).decisions for shard in shards for frame in read_frames(shard)]
     with (Path(data) / REJECTED_FILE).open(newline="", encoding="utf-8") as file:
         decisions += [row["decisions"] for row in csv.DictReader(file)]
-    measures = pd.DataFrame([json.loads(each).get("measures", {}) for each in decisions if each])
+    measures = pd.DataFrame([json.loads(decision).get("measures", {}) for decision in decisions if decision])
     if measures.empty:
-        raise BenchmarkFailed(f"{data}: was prepared with the segmenter 'none'; name records of hands.")
+        raise BenchmarkError(f"{data}: was prepared with the segmenter 'none'; name records of hands.")
     rows = []
-    for name, threshold in dataclasses.asdict(Gate()).items():
+    for name, threshold in dataclasses.asdict(GateConfig()).items():
         side, _, measure = name.partition("_")
         values = measures[measure].dropna()
         beyond = values < threshold if side == "min" else values > threshold
@@ -213,7 +215,7 @@ def measuring(data: Path) -> list[Row]:
             {
                 "threshold": name,
                 "value": threshold,
-                **{each: rounded(value) for each, value in quantiles.items()},
+                **{quantile: rounded(value) for quantile, value in quantiles.items()},
                 "number": len(values),
                 "beyond": int(beyond.sum()),
             }

@@ -1,6 +1,5 @@
 """The benchmarks of the hand stage: outlines, how hands lie, and how long it all takes."""
 
-import dataclasses
 import functools
 import importlib.util
 import resource
@@ -11,28 +10,29 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-from measure import Row, alternate, clock, ratios, rounded, spread
+from measure import Row, clock, median_and_quartiles, ratios, rounded, time_in_turns
 
-from preprocessing.contrast import find_percentiles, stretch_contrast
-from preprocessing.crop import thin
-from preprocessing.film import find_film, find_foreground
-from preprocessing.hand import Hand, find_hand
-from preprocessing.hand_sam import HAND_SAM_SIZE_PX, load_hand_sam
-from preprocessing.landmark_examples import LandmarkExample, read_landmark_examples
-from preprocessing.letterbox import Letterbox, resize_map
-from preprocessing.mask_pairs import MaskPair, read_folds, read_mask_pairs, score_mask
-from preprocessing.morphology import fill_holes, largest_component
-from preprocessing.orient import MIDDLE_TIP, WRIST, find_pose, turn_between
-from preprocessing.pipeline import PreprocessingConfig, process
-from preprocessing.quality import Gate
-from preprocessing.read import read_radiograph
-from preprocessing.segmentation import Segmentation, Segmenter, segment_prompted
-from preprocessing.segmenters import get_segmenter
-from preprocessing.splits import read_split_file
-from preprocessing.upright import place_cut
+from boneage.preprocessing.config import PreprocessingConfig
+from boneage.preprocessing.crop.contrast import find_percentiles, stretch_contrast
+from boneage.preprocessing.crop.crop import subsample
+from boneage.preprocessing.crop.letterbox import Letterbox, resize_map
+from boneage.preprocessing.crop.upright import find_forearm_cut
+from boneage.preprocessing.hand.find_hand import Hand, find_hand
+from boneage.preprocessing.hand.gate import GateConfig, check_gate
+from boneage.preprocessing.hand.pose import MIDDLE_TIP, WRIST, find_pose, turn_between
+from boneage.preprocessing.hand.segmenters import get_segmenter
+from boneage.preprocessing.io.read import read_radiograph
+from boneage.preprocessing.process import process
+from boneage.preprocessing.segmentation.film import find_film, find_foreground
+from boneage.preprocessing.segmentation.hand_sam import HAND_SAM_SIZE_PX, load_hand_sam
+from boneage.preprocessing.segmentation.morphology import fill_holes, largest_component
+from boneage.preprocessing.segmentation.segmentation import Segmentation, Segmenter, segment_with_prompts
+from boneage.preprocessing.sources.splits import read_split_file
+from boneage.preprocessing.training_data.landmark_examples import LandmarkExample, read_landmark_examples
+from boneage.preprocessing.training_data.mask_pairs import MaskPair, read_folds, read_mask_pairs, score_mask
 
 LARGEST_PX = 4096
-# What `boneage train-masks` wrote when it made the U-Net that ships: the radiographs that it was kept from.
+# What `boneage train-unet` wrote when it made the U-Net that ships: the radiographs that it was kept from.
 UNET_MEASURES = Path(__file__).parents[1] / "experiments" / "results" / "hand" / "unet.csv"
 
 
@@ -49,7 +49,7 @@ def segmenting(files: Path, masks: Path, folds: Path) -> list[Row]:
     unseen_by_unet = set(pd.read_csv(UNET_MEASURES, dtype={"file": str}).file)
     unet = get_segmenter("unet")
     rows = []
-    for change, look in LOOKS.items():
+    for change, vary in VARIANTS.items():
         found: dict[tuple[str, str], list[float]] = {}
         if change == "as they are":  # needs no network
             for pair in pairs:
@@ -59,12 +59,12 @@ def segmenting(files: Path, masks: Path, folds: Path) -> list[Row]:
             network = folds / f"fold-{number}" / "hand_sam.onnx"
             if not network.exists():
                 continue  # the training goes on with it; `number` tells how many radiographs were measured
-            hand_sam = functools.partial(segment_prompted, load_hand_sam(network))
+            hand_sam = functools.partial(segment_with_prompts, load_hand_sam(network))
             for pair in fold:
                 methods: dict[str, Segmenter] = {"hand-SAM": hand_sam, **PLAIN}
                 if pair.name in unseen_by_unet:
                     methods["U-Net (shipped; unseen ones)"] = unet
-                pixels, truth = look(pair)
+                pixels, truth = vary(pair)
                 for method, segmenter in methods.items():
                     hand = find(pixels, segmenter)
                     parts = {change: (hand.segmentation.mask, truth)}
@@ -90,17 +90,17 @@ def segmenting(files: Path, masks: Path, folds: Path) -> list[Row]:
 
 def _answer_truly(truth: np.ndarray) -> dict[str, np.ndarray]:
     """Return what a network that makes no error would answer in 256 pixels: in whole ones, and in shares of them."""
-    rows, columns = Letterbox(truth.shape, HAND_SAM_SIZE_PX).size
+    rows, columns = Letterbox(truth.shape, HAND_SAM_SIZE_PX).frame_size
     share = cv2.resize(truth.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
     answers = {"without error, in whole pixels": (share > 0.5).astype(np.float32), "without error, in shares": share}
-    return {method: resize_map(each, shape=truth.shape) > 0.5 for method, each in answers.items()}
+    return {method: resize_map(answer, shape=truth.shape) > 0.5 for method, answer in answers.items()}
 
 
 def _above_cut(hand: Hand) -> np.ndarray:
     """Return where the crop's cut leaves the forearm on, bool `(height, width)`."""
     if hand.pose is None or hand.landmarks is None:
         return np.ones(hand.pixels.shape, np.bool_)
-    down, cut = place_cut(
+    down, cut = find_forearm_cut(
         hand.landmarks.points[WRIST],
         angle_degrees=hand.pose.angle_degrees,
         length_px=hand.pose.length_px,
@@ -111,9 +111,9 @@ def _above_cut(hand: Hand) -> np.ndarray:
 
 
 def find(pixels: np.ndarray, segmenter: Segmenter) -> Hand:
-    """Find the hand of a picture of any grey range, uint8 `(height, width)`, behind the gate as it comes."""
+    """Find the hand of a picture of any grey range, uint8 `(height, width)`."""
     low, high = find_percentiles(pixels, 1.0, 99.0)
-    return find_hand(stretch_contrast(pixels), segmenter=segmenter, grey_levels=high - low, gate=Gate())
+    return find_hand(stretch_contrast(pixels), segmenter=segmenter, grey_levels=high - low)
 
 
 def _threshold(pixels: np.ndarray) -> Segmentation:
@@ -133,13 +133,13 @@ PLAIN: dict[str, Segmenter] = {"Otsu's threshold": _threshold, "film area, then 
 
 def _small(pair: MaskPair) -> tuple[np.ndarray, np.ndarray]:
     """Pick the pixels that the small copies of the data set kept, and of the mask the same."""
-    return thin(pair.pixels, shape=(100, 100)), thin(pair.mask, shape=(100, 100))
+    return subsample(pair.pixels, shape=(100, 100)), subsample(pair.mask, shape=(100, 100))
 
 
 def _turned(pair: MaskPair, degrees: float) -> tuple[np.ndarray, np.ndarray]:
     matrix, size = turn_matrix(pair.pixels.shape, degrees)
     pixels, mask = (
-        cv2.warpAffine(each, matrix, size, flags=cv2.INTER_AREA) for each in (pair.pixels, pair.mask * np.uint8(255))
+        cv2.warpAffine(image, matrix, size, flags=cv2.INTER_AREA) for image in (pair.pixels, pair.mask * np.uint8(255))
     )
     return pixels, mask > 127
 
@@ -166,7 +166,7 @@ def _framed(pair: MaskPair) -> tuple[np.ndarray, np.ndarray]:
     return add_borders(pair.pixels, 20, 235), add_borders(pair.mask.astype(np.uint8), 0, 0) == 1
 
 
-LOOKS: dict[str, Callable[[MaskPair], tuple[np.ndarray, np.ndarray]]] = {
+VARIANTS: dict[str, Callable[[MaskPair], tuple[np.ndarray, np.ndarray]]] = {
     "as they are": lambda pair: (pair.pixels, pair.mask),
     "100 x 100, nearest neighbour": _small,
     "turned by 45 degrees": functools.partial(_turned, degrees=45.0),
@@ -185,7 +185,7 @@ def orienting(source: Path, table: Path, split: Path, *, seed: int = 0) -> list[
     Args:
         source: Folder of radiographs, `<id>.png`.
         table: Their landmarks.
-        split: CSV with `id,split`; the landmark network learnt from `train`.
+        split: CSV with `id,split`; the landmark network was trained on `train`.
         seed: Unused: every radiograph is measured at every turn.
     """
     splits = read_split_file(split)
@@ -247,7 +247,7 @@ def _measure_pose(
         "angle_error": abs(turn_between(hand.pose.angle_degrees, true.angle_degrees)),
         "side_right": hand.pose.side == true.side,
         "kept": float((cut - points[WRIST]) @ true_downwards) / true.length_px,
-        "accepted": not hand.reasons,
+        "accepted": not check_gate(hand.measures, gate=GateConfig()),
     }
 
 
@@ -267,15 +267,18 @@ def staging(files: Path, *, repeats: int = 3, seed: int = 0) -> list[Row]:
     radiographs = [read_radiograph(path) for path in paths]
 
     def stage() -> None:
-        for radiograph, path in zip(radiographs, paths, strict=True):
-            process(radiograph, dataclasses.replace(config, gate=_OPEN), path=path)
+        for radiograph in radiographs:
+            process(radiograph, config)
 
     sides = {
         "reading the file": clock(lambda: [read_radiograph(path) for path in paths], num_items=len(paths)),
         "hand stage": clock(stage, num_items=len(paths)),
     }
-    seconds = alternate(sides, repeats=repeats)
-    rows = [{"case": case, "number": len(paths), **spread("seconds", values)} for case, values in seconds.items()]
+    seconds = time_in_turns(sides, repeats=repeats)
+    rows = [
+        {"case": case, "number": len(paths), **median_and_quartiles("seconds", values)}
+        for case, values in seconds.items()
+    ]
     rows[1]["peak_memory_mib"] = rounded(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     if importlib.util.find_spec("torch") and importlib.util.find_spec("segment_anything"):
         encode = _load_vit_b()
@@ -285,8 +288,8 @@ def staging(files: Path, *, repeats: int = 3, seed: int = 0) -> list[Row]:
             {
                 "case": "ViT-B's image encoder, one core",
                 "number": 1,
-                **spread("seconds", taken),
-                **spread("times_the_hand_stage", ratios(taken, stages)),
+                **median_and_quartiles("seconds", taken),
+                **median_and_quartiles("times_the_hand_stage", ratios(taken, stages)),
             }
         )
     else:
@@ -294,24 +297,10 @@ def staging(files: Path, *, repeats: int = 3, seed: int = 0) -> list[Row]:
     return rows
 
 
-# Times are those of a radiograph that goes all the way.
-_OPEN = Gate(
-    min_grey_levels=0,
-    min_area_share=0.0,
-    max_area_share=9.0,
-    min_mask_score=0.0,
-    max_landmark_doubt=9.0,
-    min_side_margin=0.0,
-    min_contrast=0.0,
-    max_edge_share=9.0,
-    max_second_share=9.0,
-)
-
-
 def _load_vit_b() -> Callable[[], object]:
     import torch
 
-    from preprocessing.sam import stand_in
+    from boneage.preprocessing.sam import torchvision_stand_in as stand_in
 
     stand_in.install()
     from segment_anything import sam_model_registry

@@ -19,23 +19,23 @@ from typing import Any
 import numpy as np
 import psutil
 
-from tfrecords.errors import BoneAgeError
+from boneage.base.errors import BoneAgeError
 
 PACKAGES = ("boneage", "keras", "numpy", "opencv-python-headless", "pillow", "protobuf", "tensorflow", "tensorflow-cpu")
 
-COMMAND_LINE = ("-c", "from boneage.cli import main; main()")
+COMMAND_LINE = ("-c", "from boneage.cli.main import main; main()")
 _SAMPLING_SECONDS = 0.05
 
 Row = dict[str, Any]
 # Does its work once and tells the seconds it took for each item.
-Side = Callable[[], float]
+TimedCase = Callable[[], float]
 
 
-class BenchmarkFailed(BoneAgeError):
+class BenchmarkError(BoneAgeError):
     """Inputs from which a benchmark would measure something else than it says."""
 
 
-def clock(work: Callable[[], object], *, num_items: int, min_seconds: float = 0.0) -> Side:
+def clock(work: Callable[[], object], *, num_items: int, min_seconds: float = 0.0) -> TimedCase:
     """Make a side of a comparison from a function.
 
     Args:
@@ -57,7 +57,7 @@ def clock(work: Callable[[], object], *, num_items: int, min_seconds: float = 0.
     return side
 
 
-def alternate(sides: Mapping[str, Side], *, repeats: int) -> dict[str, list[float]]:
+def time_in_turns(sides: Mapping[str, TimedCase], *, repeats: int) -> dict[str, list[float]]:
     """Time all sides in turns: one round that does not count, to warm up, then `repeats` rounds.
 
     Returns:
@@ -90,13 +90,13 @@ def run_python(
         arguments: What it is given.
         python: Which one; that of another environment has other packages.
         peaks_mib: Its peak memory is added here.
-        core: The one core that it may use; all of them without it.
+        core: The only CPU core that it may use (default: all of them).
 
     Returns:
         What it prints.
 
     Raises:
-        BenchmarkFailed: If it fails.
+        BenchmarkError: If it fails.
     """
     keep = None if core is None else lambda: os.sched_setaffinity(0, {core})
     with contextlib.ExitStack() as stack:
@@ -110,7 +110,7 @@ def run_python(
         printed, complaint = process.communicate()
     if process.returncode:
         last = (complaint.strip().splitlines() or ["no message"])[-1]
-        raise BenchmarkFailed(f"a timed process ended with status {process.returncode} ({last}); run it by itself.")
+        raise BenchmarkError(f"a timed process ended with status {process.returncode} ({last}); run it by itself.")
     return printed
 
 
@@ -145,7 +145,7 @@ def _resident_bytes(root: psutil.Process) -> int:
     return total
 
 
-def spread(name: str, values: Sequence[float] | np.ndarray) -> Row:
+def median_and_quartiles(name: str, values: Sequence[float] | np.ndarray) -> Row:
     """Return the median of the values as `name` and their quartiles as `name_low` and `name_high`."""
     low, median, high = np.percentile(values, (25, 50, 75))
     return {name: rounded(median), f"{name}_low": rounded(low), f"{name}_high": rounded(high)}
@@ -165,9 +165,9 @@ def speed_row(case: str, *, baseline: str, seconds: Mapping[str, Sequence[float]
     """Make the row that tells how many times as fast a case is as its baseline.
 
     Args:
-        case: A side that `alternate` timed.
+        case: A side that `time_in_turns` timed.
         baseline: The side it is compared to.
-        seconds: What `alternate` returned.
+        seconds: What `time_in_turns` returned.
         num_images: Images that one round of the case works through.
     """
     return {
@@ -175,7 +175,7 @@ def speed_row(case: str, *, baseline: str, seconds: Mapping[str, Sequence[float]
         "baseline": baseline,
         "images_per_second": rounded(1 / float(np.median(seconds[case]))),
         "baseline_images_per_second": rounded(1 / float(np.median(seconds[baseline]))),
-        **spread("times_as_fast", ratios(seconds[baseline], seconds[case])),
+        **median_and_quartiles("times_as_fast", ratios(seconds[baseline], seconds[case])),
         "num_images": num_images,
         "repeats": len(seconds[case]),
     }

@@ -7,17 +7,17 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from measure import BenchmarkFailed, Row, alternate, clock, ratios, rounded, speed_row, spread
+from measure import BenchmarkError, Row, clock, median_and_quartiles, ratios, rounded, speed_row, time_in_turns
 
-from boneage.bundle import load_bundle
-from boneage.config import NETWORKS
-from boneage.models import build_model
-from boneage.prediction import predict
-from boneage.reader import preprocessing_of
-from preprocessing.pipeline import process
-from preprocessing.read import read_radiograph
-from preprocessing.sources import find_cases
-from tfrecords.schema import male_from_sex
+from boneage.bundles.bundle import load_bundle
+from boneage.configuration.networks import NETWORKS
+from boneage.inference.predict import predict
+from boneage.inference.reader import load_preprocessing
+from boneage.models.build import build_model
+from boneage.preprocessing.io.read import read_radiograph
+from boneage.preprocessing.process import process
+from boneage.preprocessing.sources.sources import find_cases
+from boneage.tfrecords.schema import male_from_sex
 
 
 def networks(
@@ -33,7 +33,7 @@ def networks(
     """Training steps and predictions of the networks, each beside the first of them in the same precision.
 
     Args:
-        names: Networks of `boneage.models.NETWORKS`; the first one is the baseline.
+        names: Networks of `boneage.configuration.networks.NETWORKS`; the first one is the baseline.
         precisions: Keras's precision policies; the first network in each is also compared to the first of these.
         input_size: Side of the images in pixels.
         batch_size: Images in a batch; the batch is random and already in memory.
@@ -48,7 +48,11 @@ def networks(
         "male": tf.constant(rng.integers(0, 2, (batch_size, 1)), tf.float32),
     }
     months = tf.constant(rng.uniform(1, 228, (batch_size, 1)), tf.float32)
-    models = {(name, each): _compiled(name, each, input_size=input_size) for each in precisions for name in names}
+    models = {
+        (name, precision): _compiled(name, precision, input_size=input_size)
+        for precision in precisions
+        for name in names
+    }
     works: dict[str, Callable[[keras.Model], object]] = {
         "training": lambda model: [model.train_on_batch(inputs, months) for _ in range(steps)],
         "prediction": lambda model: [model.predict_on_batch(inputs) for _ in range(steps)],
@@ -59,7 +63,7 @@ def networks(
         for (name, precision), model in models.items()
         for work in works
     }
-    seconds = alternate(sides, repeats=repeats)
+    seconds = time_in_turns(sides, repeats=repeats)
     rows = []
     for (name, precision), model in models.items():
         for work in works:
@@ -90,7 +94,7 @@ def _compiled(name: str, precision: str, *, input_size: int) -> keras.Model:
     before = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy(precision)
     try:
-        model = build_model(name, input_size=input_size, init="none", target_mean_months=127.0, target_std_months=41.0)
+        model = build_model(name, input_size=input_size, target_mean_months=127.0, target_std_months=41.0)
     finally:
         keras.mixed_precision.set_global_policy(before)
     model.compile(
@@ -112,21 +116,21 @@ def predicting(files: Path, *, bundle: Path, sex: str = "female", repeats: int =
         repeats: Rounds that count.
 
     Raises:
-        BenchmarkFailed: If a file gets no answer, because rejecting is faster than predicting.
+        BenchmarkError: If a file gets no answer, because rejecting is faster than predicting.
     """
     answers = predict(files, bundle=bundle, sex=sex)
     if not answers["accepted"].all():
-        raise BenchmarkFailed(
+        raise BenchmarkError(
             f"{files}: {int((~answers['accepted']).sum())} of {len(answers)} files have no answer; remove them: "
             "`boneage predict` names the reasons."
         )
     loaded = load_bundle(bundle)
-    config = preprocessing_of(loaded)
+    config = load_preprocessing(loaded)
     paths = [case.path for case in find_cases(files)[0]]
 
     def prepare_all() -> np.ndarray:
-        prepared = (process(read_radiograph(path), config, path=path).image for path in paths)
-        return np.stack([loaded.fit(image) for image in prepared])
+        prepared = (process(read_radiograph(path), config).image for path in paths)
+        return np.stack([loaded.resize_to_input(image) for image in prepared])
 
     images = prepare_all()
     males = np.full((len(images), 1), male_from_sex(sex), np.float32)
@@ -142,14 +146,14 @@ def predicting(files: Path, *, bundle: Path, sex: str = "female", repeats: int =
         "network": run_network,
     }
     whole = next(iter(works))
-    seconds = alternate({name: clock(work, num_items=len(paths)) for name, work in works.items()}, repeats=repeats)
+    seconds = time_in_turns({name: clock(work, num_items=len(paths)) for name, work in works.items()}, repeats=repeats)
     return [
         {
             "case": name,
             "baseline": whole,
             "seconds": rounded(float(np.median(seconds[name])) * len(paths)),
             "images_per_second": rounded(1 / float(np.median(seconds[name]))),
-            **spread("share_of_time", ratios(seconds[name], seconds[whole])),
+            **median_and_quartiles("share_of_time", ratios(seconds[name], seconds[whole])),
             "num_images": len(paths),
             "repeats": repeats,
         }

@@ -8,20 +8,32 @@ from pathlib import Path
 import cv2
 import numpy as np
 import tensorflow as tf
-from measure import BenchmarkFailed, Row, Side, alternate, clock, ratios, rounded, speed_row, spread
+from measure import (
+    BenchmarkError,
+    Row,
+    TimedCase,
+    clock,
+    median_and_quartiles,
+    ratios,
+    rounded,
+    speed_row,
+    time_in_turns,
+)
 
-from boneage.batches import training_batches
-from boneage.bundle import Bundle, load_bundle
-from boneage.config import Experiment, build
-from boneage.evaluation import Comparison, compare
-from preprocessing.parts import PNG_COMPRESSION
-from preprocessing.pipeline import PreprocessingConfig, process
-from preprocessing.read import read_radiograph
-from preprocessing.sources import find_cases
-from tfrecords.framing import read_frames
-from tfrecords.info import read_info, split_info
-from tfrecords.read import read_records, resize
-from tfrecords.schema import Record, decode, male_from_sex
+from boneage.bundles.bundle import Bundle, load_bundle
+from boneage.configuration.build import build
+from boneage.configuration.experiment import Experiment
+from boneage.evaluation.evaluate import Comparison, compare
+from boneage.preprocessing.config import PreprocessingConfig
+from boneage.preprocessing.io.read import read_radiograph
+from boneage.preprocessing.jobs.shard import PNG_COMPRESSION
+from boneage.preprocessing.process import process
+from boneage.preprocessing.sources.sources import find_cases
+from boneage.tfrecords.framing import read_frames
+from boneage.tfrecords.info import read_info, split_info
+from boneage.tfrecords.reader import read_records, resize
+from boneage.tfrecords.schema import Record, decode, male_from_sex
+from boneage.training.datasets import training_batches
 
 PREDICTED_AT_ONCE = 64
 DEFAULTS = Experiment("defaults")
@@ -50,7 +62,7 @@ def reading(
         seed: Seed of the sample, of the shuffle and of the augmentation.
 
     Raises:
-        BenchmarkFailed: If `source` has no PNG file of the training split.
+        BenchmarkError: If `source` has no PNG file of the training split.
     """
     config = dataclasses.replace(experiment.train, seed=seed)
     info = read_info(data)
@@ -80,11 +92,11 @@ def reading(
         lambda: _consume(open_records()),
         lambda: _consume(kept),
         lambda: _consume(epoch),
-        lambda: [process(read_radiograph(path), preprocessing, path=path) for path in paths],
+        lambda: [process(read_radiograph(path), preprocessing) for path in paths],
         lambda: _consume(plain),
     )
     sides = {name: clock(work, num_items=num) for (name, num), work in zip(num_images.items(), works, strict=True)}
-    seconds = alternate(sides, repeats=repeats)
+    seconds = time_in_turns(sides, repeats=repeats)
     first, later, shuffled, one_by_one, by_tf_data = num_images
     pairs = [(case, one_by_one) for case in (first, later, shuffled, by_tf_data)]
     pairs += [(first, by_tf_data), (later, by_tf_data), (shuffled, by_tf_data), (shuffled, later)]
@@ -102,7 +114,7 @@ def _sample_png_files(source: Path, ids: set[str], *, num_files: int, seed: int)
     cases, _ = find_cases(source)
     paths = [case.path for case in cases if case.id in ids and case.path.suffix.lower() == ".png"]
     if not paths:
-        raise BenchmarkFailed(f"{source}: no PNG file of the training split; give the source of the records.")
+        raise BenchmarkError(f"{source}: no PNG file of the training split; give the source of the records.")
     chosen = np.random.default_rng(seed).permutation(len(paths))[:num_files]
     return [paths[index] for index in chosen]
 
@@ -143,7 +155,7 @@ class Encoding:
         option = {"png": cv2.IMWRITE_PNG_COMPRESSION, "jpeg": cv2.IMWRITE_JPEG_QUALITY}[self.kind]
         encoded, data = cv2.imencode(f".{self.kind}", image, [option, self.level])
         if not encoded:
-            raise BenchmarkFailed(f"OpenCV could not encode an image as {self.kind}; install a build that can.")
+            raise BenchmarkError(f"OpenCV could not encode an image as {self.kind}; install a build that can.")
         return data.tobytes()
 
     def decode(self, data: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
@@ -189,17 +201,17 @@ def encoding(
     records = list(_iterate_records(data, split=split))
     chosen = np.random.default_rng(seed).permutation(len(records))[:num_images]
     images = [_decode_image(records[index]) for index in chosen]
-    encoded = {name: [each.encode(image) for image in images] for name, each in ENCODINGS.items()}
-    sides: dict[str, Side] = {}
-    for name, each in ENCODINGS.items():
-        work = functools.partial(_encode_all, each, images)
+    encoded = {name: [encoding.encode(image) for image in images] for name, encoding in ENCODINGS.items()}
+    sides: dict[str, TimedCase] = {}
+    for name, encoding in ENCODINGS.items():
+        work = functools.partial(_encode_all, encoding, images)
         sides[f"encode {name}"] = clock(work, num_items=len(images), min_seconds=min_seconds)
-        work = functools.partial(_consume, _decoded(each, encoded[name], images))
+        work = functools.partial(_consume, _decoded(encoding, encoded[name], images))
         sides[f"decode {name}"] = clock(work, num_items=len(images), min_seconds=min_seconds)
-    seconds = alternate(sides, repeats=repeats)
+    seconds = time_in_turns(sides, repeats=repeats)
     costs = {} if bundle is None else _mae_costs(load_bundle(bundle), data, records, split=split)
     rows: list[Row] = []
-    for name, each in ENCODINGS.items():
+    for name, encoding in ENCODINGS.items():
         row: Row = {
             "case": name,
             "baseline": IN_USE,
@@ -208,8 +220,8 @@ def encoding(
         for action in ("encode", "decode"):
             timed, baseline = seconds[f"{action} {name}"], seconds[f"{action} {IN_USE}"]
             row[f"{action}_images_per_second"] = rounded(1 / float(np.median(timed)))
-            row |= spread(f"{action}_times_as_fast", ratios(baseline, timed))
-        row |= {**_grey_error(each, encoded[name], images), "num_images": len(images), "repeats": repeats}
+            row |= median_and_quartiles(f"{action}_times_as_fast", ratios(baseline, timed))
+        row |= {**_grey_error(encoding, encoded[name], images), "num_images": len(images), "repeats": repeats}
         if name in costs:
             change = costs[name].difference_months
             row |= {
@@ -260,9 +272,9 @@ def _mae_costs(bundle: Bundle, data: Path, records: Sequence[Record], *, split: 
     """Compare the bundle on images that went through each lossy encoding with the bundle on the records as they are."""
     lossless = bundle.predict_records(data, split=split)
     costs = {}
-    for name, each in ENCODINGS.items():
-        if each.is_lossy:
-            predicted = _predict_through(each, bundle, records)
+    for name, encoding in ENCODINGS.items():
+        if encoding.is_lossy:
+            predicted = _predict_through(encoding, bundle, records)
             lossy = lossless.assign(predicted_months=lossless["id"].map(predicted))
             costs[name] = compare(lossy, lossless)
     return costs
@@ -277,7 +289,7 @@ def _predict_through(encoding: Encoding, bundle: Bundle, records: Sequence[Recor
         for record in batch:
             image = _decode_image(record)
             back = encoding.decode(tf.constant(encoding.encode(image)), (*image.shape, 1))
-            images.append(bundle.fit(back.numpy()[..., 0]))
+            images.append(bundle.resize_to_input(back.numpy()[..., 0]))
         males = np.array([[male_from_sex(record.sex)] for record in batch], np.float32)
         months = bundle.predict_batch(np.stack(images), males)
         predicted |= {record.id: float(value) for record, value in zip(batch, months, strict=True)}

@@ -24,26 +24,26 @@ from typing import Any
 import numpy as np
 from measure import (
     COMMAND_LINE,
-    BenchmarkFailed,
+    BenchmarkError,
     Row,
-    alternate,
     clock,
     machine,
     markdown,
+    median_and_quartiles,
     ratios,
     rounded,
     run_python,
     speed_row,
-    spread,
+    time_in_turns,
     versions,
 )
 
-from boneage.config import load_experiment
-from preprocessing.prepare import PART_CASES
-from preprocessing.sources import find_cases
-from tfrecords.errors import BoneAgeError
-from tfrecords.info import read_info
-from tfrecords.write import write_json, write_text
+from boneage.base.errors import BoneAgeError
+from boneage.base.files import write_json, write_text
+from boneage.configuration.experiment import load_experiment
+from boneage.preprocessing.jobs.prepare import CASES_PER_SHARD
+from boneage.preprocessing.sources.sources import find_cases
+from boneage.tfrecords.info import read_info
 
 # Where each benchmark lives, the options it needs and those it can do without.
 BENCHMARKS = {
@@ -59,8 +59,9 @@ BENCHMARKS = {
     "gating": ("gate", ("source",), ()),
     "measuring": ("gate", ("data",), ()),
     "staging": ("hands", ("files",), ()),
-    "comparing": ("comparing", ("files", "trees"), ()),
-    "disturbing": ("disturbing", ("bundle", "other", "source", "split"), ()),
+    "comparing": ("comparing", ("files", "checkouts"), ()),
+    "disturbing": ("disturbing", ("bundle", "baseline_bundle", "source", "split"), ()),
+    "repeating": ("repeating", ("bundle", "source", "split"), ()),
     "starting": ("serving", ("files",), ()),
     "folders": ("serving", ("files",), ()),
     "runtimes": ("runtimes", (), ("torch",)),
@@ -76,7 +77,7 @@ def importing(*, repeats: int = 15) -> list[Row]:
         repeats: Rounds that count.
 
     Raises:
-        BenchmarkFailed: If a process fails.
+        BenchmarkError: If a process fails.
     """
     commands = {
         "python -c pass": ("-c", "pass"),
@@ -84,7 +85,7 @@ def importing(*, repeats: int = 15) -> list[Row]:
         "boneage --help": (*COMMAND_LINE, "--help"),
     }
     sides = {name: clock(functools.partial(run_python, command), num_items=1) for name, command in commands.items()}
-    seconds = alternate(sides, repeats=repeats)
+    seconds = time_in_turns(sides, repeats=repeats)
     baseline, *cases = commands
     return [
         {
@@ -92,8 +93,8 @@ def importing(*, repeats: int = 15) -> list[Row]:
             "baseline": baseline,
             "seconds": rounded(float(np.median(seconds[case]))),
             "baseline_seconds": rounded(float(np.median(seconds[baseline]))),
-            **spread("times_as_long", ratios(seconds[case], seconds[baseline])),
-            **spread("added_seconds", np.subtract(seconds[case], seconds[baseline])),
+            **median_and_quartiles("times_as_long", ratios(seconds[case], seconds[baseline])),
+            **median_and_quartiles("added_seconds", np.subtract(seconds[case], seconds[baseline])),
             "repeats": repeats,
         }
         for case in cases
@@ -113,13 +114,13 @@ def preparing(source: Path, *, workers: Sequence[int] = (1, 2), repeats: int = 3
         seed: Seed of the split and of the order.
 
     Raises:
-        BenchmarkFailed: If the source is too small to occupy the workers, or a process fails.
+        BenchmarkError: If the source is too small to occupy the workers, or a process fails.
     """
     num_cases = len(find_cases(source)[0])
-    if num_cases <= (max(workers) - 1) * PART_CASES:
-        raise BenchmarkFailed(
-            f"{source}: {num_cases} radiographs do not occupy {max(workers)} workers, who take {PART_CASES} at a time; "
-            "give a larger source."
+    if num_cases <= (max(workers) - 1) * CASES_PER_SHARD:
+        raise BenchmarkError(
+            f"{source}: {num_cases} radiographs do not occupy {max(workers)} workers, who take {CASES_PER_SHARD} at a "
+            "time; give a larger source."
         )
     num_images: set[int] = set()
     peaks_mib: dict[int, list[float]] = {number: [] for number in workers}
@@ -148,13 +149,13 @@ def preparing(source: Path, *, workers: Sequence[int] = (1, 2), repeats: int = 3
         return seconds / num_records
 
     names = {number: f"{number} worker{'s' if number > 1 else ''}" for number in workers}
-    seconds = alternate({names[number]: functools.partial(prepare, number) for number in workers}, repeats=repeats)
+    seconds = time_in_turns({names[number]: functools.partial(prepare, number) for number in workers}, repeats=repeats)
     if len(num_images) > 1:
-        raise BenchmarkFailed(f"{source}: changed while it was prepared ({sorted(num_images)} records); run it again.")
+        raise BenchmarkError(f"{source}: changed while it was prepared ({sorted(num_images)} records); run it again.")
     return [
         {
             **speed_row(names[number], baseline=names[workers[0]], seconds=seconds, num_images=max(num_images)),
-            **spread("peak_memory_mib", peaks_mib[number][-repeats:]),
+            **median_and_quartiles("peak_memory_mib", peaks_mib[number][-repeats:]),
         }
         for number in workers
     ]
@@ -202,15 +203,15 @@ def _describe(key: str, value: Any) -> Any:
         return dataclasses.asdict(value)
     if key == "data":
         return f"records {read_info(value)['digest']}"
-    if key in ("bundle", "other"):
+    if key in ("bundle", "baseline_bundle"):
         # Whoever was given a bundle has loaded TensorFlow by now.
-        from boneage.bundle import read_metadata
+        from boneage.bundles.bundle import read_metadata
 
         metadata = read_metadata(value)
         return f"{metadata['network']}, model {metadata['sha256']['model.onnx'][:16]}"
     if key == "folds":
         return f"{len(list(value.glob('fold-*/hand_sam.onnx')))} networks"
-    if key == "trees":
+    if key == "checkouts":
         return [tree.absolute().name for tree in value]
     if isinstance(value, Path) and value.is_file():
         return value.name
@@ -249,13 +250,15 @@ def main() -> None:
     parser.add_argument("--folds", type=Path, help="what `boneage train-sam` wrote")
     parser.add_argument("--split", type=Path, help="CSV with id,split")
     parser.add_argument("--bundle", type=Path, help="bundle of a training run")
-    parser.add_argument("--other", type=Path, help="another bundle to compare it with")
-    parser.add_argument("--experiment", type=Path, help="experiment whose augmentation is timed; defaults without it")
+    parser.add_argument("--baseline-bundle", type=Path, help="bundle to compare it with")
     parser.add_argument(
-        "--trees", type=Path, nargs="+", help="folders of checkouts to compare, the first with the others"
+        "--experiment", type=Path, help="experiment whose augmentation is timed (default: the settings of `[augment]`)"
+    )
+    parser.add_argument(
+        "--checkouts", type=Path, nargs="+", help="folders of checkouts to compare, the first with the others"
     )
     parser.add_argument("--torch", type=Path, help="Python that has torch, such as .venv-sam/bin/python")
-    parser.add_argument("--repeats", type=int, help="rounds that count; each benchmark has its own number without it")
+    parser.add_argument("--repeats", type=int, help="rounds that count (default: the benchmark's own number)")
     parser.add_argument("--seed", type=int, default=0, help="seed of every sample")
     parser.add_argument("--out", type=Path, default=Path("experiments/figures"), help="folder for the tables")
     options = parser.parse_args()

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import BenchmarkFailed, Row, alternate, clock, ratios, rounded, run_python, spread
+from measure import BenchmarkError, Row, clock, median_and_quartiles, ratios, rounded, run_python, time_in_turns
 
 SCRIPT = Path(__file__).with_name("answering.py")
 # By the names of their modules.
 TITLES = {"onnxruntime": "ONNX Runtime", "tensorflow": "Keras, TensorFlow", "torch": "torch"}
-MOST_MONTHS = 0.1
+MAX_DIFFERENCE_MONTHS = 0.1
 
 
 def runtimes(
@@ -26,13 +26,13 @@ def runtimes(
     torch has it eager, with batch normalisation folded and channels last, which is its fastest here.
 
     Args:
-        torch: Python of an environment with torch, which has a place of its own; left out without it.
+        torch: Python of an environment with torch, which is not installed with TensorFlow (default: none).
         batches: Images at a time.
         seconds: How long each round of answering goes on.
         repeats: Rounds that count.
 
     Raises:
-        BenchmarkFailed: If a process fails, or the runtimes do not answer alike.
+        BenchmarkError: If a process fails, or the runtimes do not answer alike.
     """
     pythons = {"onnxruntime": sys.executable, "tensorflow": sys.executable}
     if torch is not None:
@@ -51,22 +51,22 @@ def runtimes(
 
     sides = {f"{name} begins": clock(functools.partial(begin, name), num_items=1) for name in pythons}
     sides |= {f"{name} by {batch}": functools.partial(answer, name, batch) for batch in batches for name in pythons}
-    took = alternate(sides, repeats=repeats)
+    took = time_in_turns(sides, repeats=repeats)
     baseline = next(iter(pythons))
     rows = []
     for name in pythons:
         difference = float(np.abs(np.subtract(told[name]["months"], told[baseline]["months"])).max())
-        if not difference <= MOST_MONTHS:
-            raise BenchmarkFailed(f"{TITLES[name]} answers {difference:.2f} months off {TITLES[baseline]}.")
+        if not difference <= MAX_DIFFERENCE_MONTHS:
+            raise BenchmarkError(f"{TITLES[name]} answers {difference:.2f} months off {TITLES[baseline]}.")
         row: Row = {
             "runtime": f"{TITLES[name]} {told[name]['version']}",
-            **spread("seconds_to_first_answer", took[f"{name} begins"]),
-            **spread("times_as_long", ratios(took[f"{name} begins"], took[f"{baseline} begins"])),
+            **median_and_quartiles("seconds_to_first_answer", took[f"{name} begins"]),
+            **median_and_quartiles("times_as_long", ratios(took[f"{name} begins"], took[f"{baseline} begins"])),
             "peak_memory_mib": rounded(float(np.median(peaks_mib[name][-repeats:]))),
         }
         for batch in batches:
-            each, first = took[f"{name} by {batch}"], took[f"{baseline} by {batch}"]
-            row |= spread(f"images_per_second_by_{batch}", 1 / np.array(each))
-            row |= spread(f"times_as_fast_by_{batch}", ratios(first, each))
+            seconds_per_image, first = took[f"{name} by {batch}"], took[f"{baseline} by {batch}"]
+            row |= median_and_quartiles(f"images_per_second_by_{batch}", 1 / np.array(seconds_per_image))
+            row |= median_and_quartiles(f"times_as_fast_by_{batch}", ratios(first, seconds_per_image))
         rows.append({**row, "largest_difference_months": rounded(difference), "repeats": repeats})
     return rows

@@ -14,14 +14,25 @@ from pathlib import Path
 import httpx
 import numpy as np
 import psutil
-from measure import COMMAND_LINE, BenchmarkFailed, Row, alternate, clock, ratios, rounded, run_python, spread
+from measure import (
+    COMMAND_LINE,
+    BenchmarkError,
+    Row,
+    clock,
+    median_and_quartiles,
+    ratios,
+    rounded,
+    run_python,
+    time_in_turns,
+)
 
-from preprocessing.sources import find_cases
+from boneage.preprocessing.sources.sources import find_cases
 
 SEX = {"sex": "female"}
 LOAD_NETWORK = (
     "-c",
-    "from boneage.bundle import DEFAULT_BUNDLE; from boneage.saving import load_network; load_network(DEFAULT_BUNDLE)",
+    "from boneage.bundles.bundle import DEFAULT_BUNDLE; from boneage.bundles.save import load_network; "
+    "load_network(DEFAULT_BUNDLE)",
 )
 
 
@@ -35,7 +46,7 @@ def starting(files: Path, *, repeats: int = 7) -> list[Row]:
         repeats: Rounds that count.
 
     Raises:
-        BenchmarkFailed: If a process fails.
+        BenchmarkError: If a process fails.
     """
     largest = max((case.path for case in find_cases(files)[0]), key=lambda path: path.stat().st_size)
     commands = {
@@ -49,13 +60,13 @@ def starting(files: Path, *, repeats: int = 7) -> list[Row]:
         name: clock(functools.partial(run_python, command, peaks_mib=peaks_mib[name], core=core), num_items=1)
         for name, command in commands.items()
     }
-    seconds = alternate(sides, repeats=repeats)
+    seconds = time_in_turns(sides, repeats=repeats)
     baseline = next(iter(commands))
     return [
         {
             "case": name,
-            **spread("seconds", seconds[name]),
-            **spread("times_as_long", ratios(seconds[name], seconds[baseline])),
+            **median_and_quartiles("seconds", seconds[name]),
+            **median_and_quartiles("times_as_long", ratios(seconds[name], seconds[baseline])),
             "peak_memory_mib": rounded(float(np.median(peaks_mib[name][-repeats:]))),
             "repeats": repeats,
         }
@@ -72,7 +83,7 @@ def folders(files: Path, *, workers: int = 2, repeats: int = 3) -> list[Row]:
         repeats: Rounds that count.
 
     Raises:
-        BenchmarkFailed: If a process fails.
+        BenchmarkError: If a process fails.
     """
     number = len(find_cases(files)[0])
     with tempfile.TemporaryDirectory() as out:
@@ -88,13 +99,13 @@ def folders(files: Path, *, workers: int = 2, repeats: int = 3) -> list[Row]:
             run_python((*COMMAND_LINE, *commands[name], "--workers", str(workers)))
 
         sides = {name: clock(functools.partial(run, name), num_items=number) for name in commands}
-        seconds = alternate(sides, repeats=repeats)
+        seconds = time_in_turns(sides, repeats=repeats)
     return [
         {
             "case": f"boneage {name}",
             "number": number,
-            **spread("seconds", seconds[name]),
-            **spread("times_as_long", ratios(seconds[name], seconds["segment"])),
+            **median_and_quartiles("seconds", seconds[name]),
+            **median_and_quartiles("times_as_long", ratios(seconds[name], seconds["segment"])),
         }
         for name in commands
     ]
@@ -109,7 +120,7 @@ def serving(files: Path, *, num_clients: int = 8, seconds: float = 120.0) -> lis
         seconds: How long.
 
     Raises:
-        BenchmarkFailed: If the server does not start.
+        BenchmarkError: If the server does not start.
     """
     paths = [case.path for case in find_cases(files)[0]]
     server = subprocess.Popen(
@@ -118,7 +129,7 @@ def serving(files: Path, *, num_clients: int = 8, seconds: float = 120.0) -> lis
     try:
         found = re.search(r"http://\S+", server.stdout.readline() if server.stdout else "")
         if not found:
-            raise BenchmarkFailed("the server did not start; run `boneage serve` by itself.")
+            raise BenchmarkError("the server did not start; run `boneage serve` by itself.")
         _wait_until_ready(found[0])
         statuses: list[int] = []
         accepted: list[bool] = []
@@ -133,7 +144,7 @@ def serving(files: Path, *, num_clients: int = 8, seconds: float = 120.0) -> lis
                     told = client.post("/api/v1/predict", files={"files": (path.name, path.read_bytes())}, data=SEX)
                     statuses.append(told.status_code)
                     if told.status_code == 200:
-                        accepted.extend(each["accepted"] for each in told.json())
+                        accepted.extend(prediction["accepted"] for prediction in told.json())
 
         clients = [threading.Thread(target=ask, args=(number,)) for number in range(num_clients)]
         for client in clients:
@@ -171,4 +182,4 @@ def _wait_until_ready(address: str) -> None:
         except httpx.TransportError:  # not listening yet
             pass
         time.sleep(0.1)
-    raise BenchmarkFailed("the server was not ready within a minute; run `boneage serve` by itself.")
+    raise BenchmarkError("the server was not ready within a minute; run `boneage serve` by itself.")

@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import pandas as pd
 from disturbing import predict_changed
-from measure import BenchmarkFailed, Row, rounded
+from measure import BenchmarkError, Row, rounded
 
-from boneage.bundle import load_bundle
-from boneage.evaluation import compare
-from preprocessing.read import read_radiograph
-from preprocessing.sources import find_cases
+from boneage.bundles.bundle import load_bundle
+from boneage.evaluation.evaluate import compare
+from boneage.preprocessing.io.read import read_radiograph
+from boneage.preprocessing.sources.sources import find_cases
 
 Shrink = Callable[[np.ndarray], np.ndarray]
 
@@ -29,7 +29,7 @@ def shrinking(bundle: Path, *, files: Path, table: Path, source: Path, seed: int
         seed: Seed of the bootstrap.
 
     Raises:
-        BenchmarkFailed: If a radiograph has no small copy.
+        BenchmarkError: If a radiograph has no small copy.
     """
     loaded = load_bundle(bundle)
     cases, _ = find_cases(files, table=table)
@@ -37,13 +37,13 @@ def shrinking(bundle: Path, *, files: Path, table: Path, source: Path, seed: int
     ids = {case.id for case in labelled}
     copies = {case.id: case.path for case in find_cases(source)[0] if case.id in ids}
     if missing := sorted(ids - copies.keys()):
-        raise BenchmarkFailed(f"{source}: no copy of {missing[0]}; give the source that holds the small copies.")
+        raise BenchmarkError(f"{source}: no copy of {missing[0]}; give the source that holds the small copies.")
     side = read_radiograph(next(iter(copies.values()))).pixels.shape[0]
 
     def to(interpolation: int, *, squashed: bool) -> Shrink:
         def shrink(pixels: np.ndarray) -> np.ndarray:
             scale = side / max(pixels.shape)
-            height, width = (side, side) if squashed else (round(each * scale) for each in pixels.shape)
+            height, width = (side, side) if squashed else (round(length * scale) for length in pixels.shape)
             return cv2.resize(pixels, (width, height), interpolation=interpolation)
 
         return shrink
@@ -55,7 +55,7 @@ def shrinking(bundle: Path, *, files: Path, table: Path, source: Path, seed: int
         "squashed square, area": to(cv2.INTER_AREA, squashed=True),
         "squashed square, nearest": to(cv2.INTER_NEAREST, squashed=True),
     }
-    known = predict_changed(loaded, [replace(each, path=copies[each.id]) for each in labelled], change=lambda it: it)
+    known = predict_changed(loaded, [replace(case, path=copies[case.id]) for case in labelled], change=lambda it: it)
     frames = {"the small copies": known}
     for name, shrink in ways.items():
         frames[name] = predict_changed(loaded, labelled, change=shrink)

@@ -1,4 +1,4 @@
-"""What all tests share: a writer of small DICOM files, and where the pictures of the README go."""
+"""What all tests share: a writer of small DICOM files, and where the pictures of the documentation go."""
 
 import struct
 from pathlib import Path
@@ -12,7 +12,7 @@ from pydicom.encaps import encapsulate
 
 
 def pytest_addoption(parser):
-    parser.addoption("--pictures", type=Path, help="folder for the pictures of the README that browser tests take")
+    parser.addoption("--pictures", type=Path, help="folder for the pictures that browser tests take")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,8 @@
 import importlib.util
 import json
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,13 +12,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from boneage.config import Experiment, TrainConfig
-from boneage.saving import save_bundle
-from preprocessing.pipeline import PreprocessingConfig
-from preprocessing.prepare import prepare
-from preprocessing.segmenters import HAND_SAM_FILE
-from preprocessing.synthetic import draw_many, draw_radiograph, write_dataset
-from tfrecords.info import read_info
+from boneage.bundles.save import save_bundle
+from boneage.configuration.experiment import Experiment
+from boneage.configuration.training import TrainConfig
+from boneage.preprocessing.config import PreprocessingConfig
+from boneage.preprocessing.hand.segmenters import HAND_SAM_FILE
+from boneage.preprocessing.jobs.prepare import prepare
+from boneage.preprocessing.synthetic import draw_radiograph, draw_radiographs, write_dataset
+from boneage.tfrecords.info import read_info
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 NUM_DRAWN = 4
@@ -62,7 +65,7 @@ def test_ratios_are_taken_within_a_round(load):
     def side(name):
         return lambda: turns[name].append(value := next(slow_machine)) or value
 
-    seconds = measure.alternate({"a": side("a"), "b": side("b")}, repeats=2)
+    seconds = measure.time_in_turns({"a": side("a"), "b": side("b")}, repeats=2)
     assert seconds == {"a": [3.0, 2.0], "b": [9.0, 6.0]}
     row = measure.speed_row("a", baseline="b", seconds=seconds, num_images=7)
     assert (row["times_as_fast_low"], row["times_as_fast"], row["times_as_fast_high"]) == (3.0, 3.0, 3.0)
@@ -71,7 +74,7 @@ def test_ratios_are_taken_within_a_round(load):
 
 def test_a_round_is_needed(load):
     with pytest.raises(ValueError, match="Received: 0"):
-        load("measure").alternate({"a": lambda: 1.0}, repeats=0)
+        load("measure").time_in_turns({"a": lambda: 1.0}, repeats=0)
 
 
 def test_markdown_shows_quartiles_beside_their_median(load):
@@ -131,13 +134,13 @@ def test_reading_refuses_another_source(load, records, tmp_path):
     write_dataset(tmp_path, num_images=1, seed=1, size_px=(80, 64))
     (tmp_path / "boneage-training-dataset" / "1.png").rename(tmp_path / "boneage-training-dataset" / "other.png")
     module = load("records")
-    with pytest.raises(module.BenchmarkFailed, match="no PNG file"):
+    with pytest.raises(module.BenchmarkError, match="no PNG file"):
         module.reading(records, source=tmp_path, experiment=TINY, repeats=1)
 
 
 def test_preparing_refuses_a_source_that_one_worker_finishes(load, drawn):
     run = load("run")
-    with pytest.raises(run.BenchmarkFailed, match="do not occupy 2 workers"):
+    with pytest.raises(run.BenchmarkError, match="do not occupy 2 workers"):
         run.preparing(drawn)
 
 
@@ -167,7 +170,7 @@ def bundle(records):
     x = keras.layers.Concatenate(name="join")([keras.layers.GlobalAveragePooling2D(name="pool")(x), inputs["male"]])
     model = keras.Model(inputs, keras.layers.Rescaling(41.0, 127.0, name="months")(keras.layers.Dense(1)(x)))
     metadata = {key: info[key] for key in ("preprocessing", "fingerprint")}
-    metadata |= {"network": "tiny", "input_size": 64, "use_sex": True, "task": "age", "views": "one"}
+    metadata |= {"network": "tiny", "input_size": 64, "use_sex": True, "task": "age", "tta": "none"}
     return save_bundle(records.parent / "bundle", model, metadata)
 
 
@@ -202,7 +205,7 @@ def hands(tmp_path):
     rows = []
     for folder in (radiographs, masks, folds / "fold-0", folds / "fold-1"):
         folder.mkdir(parents=True)
-    for number, drawn in enumerate(draw_many(2, seed=3, size_px=(200, 160))):
+    for number, drawn in enumerate(draw_radiographs(2, seed=3, size_px=(200, 160))):
         Image.fromarray(drawn.pixels).save(radiographs / f"{number}.png")
         Image.fromarray(drawn.mask.astype(np.uint8) * 255).save(masks / f"{number}.png")
         shares = (drawn.landmarks + 0.5) / (160, 200)
@@ -210,7 +213,7 @@ def hands(tmp_path):
     for fold in (0, 1):
         shutil.copy(HAND_SAM_FILE, folds / f"fold-{fold}" / "hand_sam.onnx")
     (folds / "folds.csv").write_text("file,fold\n0.png,0\n1.png,1\n")
-    header = ["id", "width_px", "height_px", *(f"p{each}_{axis}" for each in range(21) for axis in "xy")]
+    header = ["id", "width_px", "height_px", *(f"p{number}_{axis}" for number in range(21) for axis in "xy")]
     pd.DataFrame(rows, columns=header).to_csv(tmp_path / "landmarks.csv", index=False)
     (tmp_path / "split.csv").write_text("id,split\n0,train\n1,validation\n")
     return tmp_path
@@ -218,7 +221,9 @@ def hands(tmp_path):
 
 def test_segmenting(load, hands, tmp_path, monkeypatch):
     module = load("hands")
-    monkeypatch.setattr(module, "LOOKS", {name: module.LOOKS[name] for name in ("as they are", "mirrored", "inverted")})
+    monkeypatch.setattr(
+        module, "VARIANTS", {name: module.VARIANTS[name] for name in ("as they are", "mirrored", "inverted")}
+    )
     (tmp_path / "unet.csv").write_text("file,dice\n1.png,0.9\n")
     monkeypatch.setattr(module, "UNET_MEASURES", tmp_path / "unet.csv")
     inputs = {"files": hands / "radiographs", "masks": hands / "masks", "folds": hands / "folds"}
@@ -278,7 +283,7 @@ def test_measuring(load, drawn, records, tmp_path):
     assert rows["min_area_share"]["smallest"] <= rows["max_area_share"]["median"] <= rows["max_area_share"]["largest"]
     rejected = (made.folder / "rejected.csv").read_text().count("unsure_orientation")
     assert rows["max_landmark_doubt"]["beyond"] + rows["min_side_margin"]["beyond"] >= rejected
-    with pytest.raises(load("measure").BenchmarkFailed, match="segmenter 'none'"):
+    with pytest.raises(load("measure").BenchmarkError, match="segmenter 'none'"):
         load("gate").measuring(records)
 
 
@@ -288,18 +293,28 @@ def test_staging(load, hands):
     assert stage["seconds"] > reading["seconds"] > 0 and stage["peak_memory_mib"] > 50
 
 
+def test_link_packages_imports_the_checkout_itself(load, tmp_path):
+    load("comparing").link_packages(FOLDER.parent, tmp_path)
+    code = "import boneage.preprocessing.process as process, sys; print(process.__file__)"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+    )
+    assert Path(ran.stdout.strip()) == tmp_path / "boneage" / "preprocessing" / "process.py"
+
+
 @pytest.mark.slow
 def test_comparing(load, hands):
     (hands / "other").symlink_to(FOLDER.parent)
     rows = load("comparing").comparing(hands / "radiographs", [FOLDER.parent, hands / "other"], num_files=1, repeats=1)
     assert [row["checkout"] for row in rows] == [FOLDER.parent.name, "other"]
     assert rows[0]["times_the_first"] == 1 and rows[1]["times_the_first"] > 0
-    with pytest.raises(load("measure").BenchmarkFailed, match="holds no checkout of this project"):
+    with pytest.raises(load("measure").BenchmarkError, match="not a checkout of this project"):
         load("comparing").comparing(hands / "radiographs", [hands], repeats=1)
-    (hands / "preprocessing").mkdir()
-    for name in ("__init__", "pipeline"):
-        (hands / "preprocessing" / f"{name}.py").touch()
-    with pytest.raises(load("measure").BenchmarkFailed, match="its process ended"):
+    for name in ("benchmarks", "boneage", "preprocessing", "tfrecords"):
+        (hands / name).mkdir()
+    (hands / "benchmarks" / "comparing.py").write_text("_STAGE = 'import boneage.missing'")
+    with pytest.raises(load("measure").BenchmarkError, match="its process ended"):
         load("comparing").comparing(hands / "radiographs", [hands], repeats=1)
 
 
@@ -311,12 +326,39 @@ def test_disturbing(load, drawn, bundle, tmp_path, monkeypatch):
     )
     splits = [f"{number},validation" for number in range(1, NUM_DRAWN + 1)]
     (tmp_path / "split.csv").write_text("\n".join(["id,split", *splits]) + "\n")
-    inputs = {"bundle": bundle, "other": bundle, "source": drawn, "split": tmp_path / "split.csv"}
+    inputs = {"bundle": bundle, "baseline_bundle": bundle, "source": drawn, "split": tmp_path / "split.csv"}
     rows = load("run").run("disturbing", inputs=inputs, out=tmp_path / "out")["rows"]
     assert [row["number"] for row in rows] == [NUM_DRAWN] * 3
     # A bundle against itself: no difference at all.
     assert all(row["difference, 95% interval"] == "+0.00 [+0.00, +0.00]" for row in rows)
     assert rows[0]["MAE months"] == rows[0]["MAE months, other"]
+
+
+def test_repeating(load, drawn, bundle, tmp_path, monkeypatch):
+    for module in ("hands", "disturbing"):
+        load(module)
+    module = load("repeating")
+    monkeypatch.setattr(module, "SAVED", {"the same": lambda pixels: pixels.copy()})
+    monkeypatch.setattr(module, "PROCESSED", {"unsharp mask": module.PROCESSED["unsharp mask"]})
+    splits = [f"{number},validation" for number in range(1, NUM_DRAWN + 1)]
+    (tmp_path / "split.csv").write_text("\n".join(["id,split", *splits]) + "\n")
+    inputs = {"bundle": bundle, "source": drawn, "split": tmp_path / "split.csv"}
+    as_they_come, same, sharpened, within = load("run").run("repeating", inputs=inputs, out=tmp_path / "out")["rows"]
+    assert as_they_come["number"] == NUM_DRAWN
+    # The same pixels give the same answer, and no spread within a hand.
+    assert same["largest"] == within["mean change, months"] == 0
+    assert sharpened["largest"] > 0
+
+
+@pytest.mark.parametrize("name", ["SAVED", "PROCESSED"])
+def test_repeating_changes_keep_the_kind_of_picture(load, name):
+    load("hands")
+    load("disturbing")
+    pixels = draw_radiograph(120, sex="female", seed=7, size_px=(200, 160)).pixels
+    for change in getattr(load("repeating"), name).values():
+        changed = change(pixels)
+        assert changed.dtype == np.uint8 and changed.ndim == 2
+        assert changed.shape != pixels.shape or not np.array_equal(changed, pixels)
 
 
 def test_a_start_on_one_core_and_a_server_under_load(load, tmp_path):

@@ -1,4 +1,4 @@
-"""What one record holds: the schema, and the way from a `Record` to bytes and back.
+"""The schema of a record, and the encoding of a `Record` as bytes and back.
 
 Records are serialised `tf.train.Example` messages. The message is built with protobuf alone, from the published field
 numbers, so that records can be written and verified where TensorFlow is not installed.
@@ -11,9 +11,11 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from tfrecords.errors import BoneAgeError
+from boneage.base.errors import BoneAgeError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+# Version 2 has no `group`; everything else is the same.
+READABLE_VERSIONS = (2, SCHEMA_VERSION)
 SPLITS = ("train", "validation", "test")
 SEXES = ("female", "male")
 
@@ -42,6 +44,7 @@ class Field:
 FIELDS = (
     Field("image", "bytes", 1, False, "", "the prepared radiograph: square, 8-bit grey, bright bone, encoded as PNG"),
     Field("id", "string", 1, False, "", "the radiograph's id, unique in the folder"),
+    Field("group", "int", 1, True, "", "number of the patient, equal for copies too; missing: a patient of its own"),
     Field("sex", "string", 1, False, "", "`female` or `male`"),
     Field("bone_age_months", "float", 1, True, "months", "the reader's bone age"),
     Field("chronological_age_months", "float", 1, True, "months", "age of the child on the day of the radiograph"),
@@ -61,12 +64,12 @@ FIELDS = (
 
 
 class SchemaError(BoneAgeError):
-    """A record that does not fit the schema, or bytes that are no record."""
+    """A record that does not fit the schema, or bytes that are not a record."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One prepared radiograph with what is known of it. The fields are those of `FIELDS`; `None` means missing."""
+    """One prepared radiograph and its labels. The fields are those of `FIELDS`; None means missing."""
 
     image: bytes
     id: str
@@ -78,6 +81,7 @@ class Record:
     rotation_degrees: float
     mirrored: int
     fingerprint: str
+    group: int | None = None
     bone_age_months: float | None = None
     chronological_age_months: float | None = None
     pixel_spacing_mm: float | None = None
@@ -85,10 +89,27 @@ class Record:
     decisions: str | None = None
 
 
-def male_from_sex(sex: str) -> float:
-    """Turn sex into the number that networks take: 1.0 for `"male"`, 0.0 for `"female"`.
+def group_key(id: str, group: int | None) -> str:
+    """Return a key that is equal for the records of one patient in a folder, whether they have a group or not.
 
-    Here and in `sex_from_male` alone sex becomes a number and a number sex.
+    Radiographs of one patient are not independent: resamples, folds and comparisons are by this key.
+
+    Args:
+        id: Id of the record.
+        group: Its group; None makes it a group of its own.
+
+    Example:
+        >>> group_key("1377", 5), group_key("1377", None)
+        ('group:5', '1377')
+    """
+    # No id contains a colon, see `boneage.preprocessing.sources.listing.is_safe_id`.
+    return id if group is None else f"group:{group}"
+
+
+def male_from_sex(sex: str) -> float:
+    """Convert sex to the input of the networks: 1.0 for `"male"`, 0.0 for `"female"`.
+
+    Only here and in `sex_from_male` is sex converted to a number and back.
 
     Raises:
         ValueError: If `sex` is neither.
@@ -99,7 +120,7 @@ def male_from_sex(sex: str) -> float:
 
 
 def sex_from_male(male: float) -> str:
-    """Turn that number, or a probability of a boy, back into the likelier sex: `"male"` above 0.5, else `"female"`."""
+    """Convert that number, or the probability of a boy, to the likelier sex: `"male"` above 0.5, else `"female"`."""
     return "male" if male > 0.5 else "female"
 
 
@@ -162,7 +183,7 @@ def encode(record: Record) -> bytes:
         value = getattr(record, field.name)
         if value is None:
             if not field.optional:
-                raise SchemaError(f"{record.id}: `{field.name}` is missing; only optional fields may be.")
+                raise SchemaError(f"{record.id}: required field `{field.name}` is missing.")
             continue
         values = list(value) if isinstance(value, tuple) else [value]
         if len(values) != field.length:
@@ -170,19 +191,20 @@ def encode(record: Record) -> bytes:
         if field.kind == "string":
             values = [text.encode() for text in values]
         getattr(example.features.feature[field.name], _LISTS[field.kind]).value.extend(values)
-    return example.SerializeToString(deterministic=True)
+    data: bytes = example.SerializeToString(deterministic=True)
+    return data
 
 
 def decode(data: bytes) -> Record:
     """Read a record from the bytes that `encode` wrote.
 
     Raises:
-        SchemaError: If the bytes are no `tf.train.Example` or do not fit the schema.
+        SchemaError: If the bytes are not a `tf.train.Example` or do not fit the schema.
     """
     example = _Example()
     try:
         example.ParseFromString(data)
-    except Exception as error:  # protobuf's DecodeError lives in another module in each implementation
+    except Exception as error:  # protobuf's DecodeError is in a different module in each implementation
         raise SchemaError(f"not a record: {error}") from error
     found: dict[str, Any] = {}
     for field in FIELDS:
@@ -195,7 +217,7 @@ def decode(data: bytes) -> Record:
             try:
                 values = [value.decode() for value in values]
             except UnicodeDecodeError as error:
-                raise SchemaError(f"`{field.name}` is no UTF-8 text: {error}.") from error
+                raise SchemaError(f"`{field.name}` is not UTF-8 text: {error}.") from error
         found[field.name] = values[0] if field.length == 1 else tuple(values)
     if found["sex"] not in SEXES:
         raise SchemaError(f"{found['id']}: `sex` must be 'female' or 'male'. Received: {found['sex']!r}.")

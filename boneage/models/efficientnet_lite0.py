@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: the EfficientNet that has only convolutions, batch normalisation and ReLU6.
+"""EfficientNet-Lite0: EfficientNet with only convolutions, batch normalisation and ReLU6.
 
 Architecture and hyperparameters follow `efficientnet/lite/efficientnet_lite_builder.py` of
 https://github.com/tensorflow/tpu (Apache-2.0); the block design is MBConv of Tan and Le 2019, arXiv:1905.11946.
@@ -13,7 +13,7 @@ HEAD_FILTERS = 1280
 
 
 class Stage(NamedTuple):
-    """Blocks that share one output width; only the first of them has the stride."""
+    """Blocks with the same number of filters; only the first has the stride."""
 
     num_blocks: int
     kernel_size: int
@@ -36,7 +36,7 @@ STAGES = (
 def efficientnet_lite0(x: keras.KerasTensor) -> keras.KerasTensor:
     """Apply a randomly initialised EfficientNet-Lite0 without its classifier.
 
-    Stochastic depth, which the original uses while training on ImageNet, is left out.
+    Without the stochastic depth of the original training on ImageNet.
 
     Args:
         x: Colour images in [-1, 1], shape `(batch, height, width, 3)`.
@@ -52,7 +52,7 @@ def efficientnet_lite0(x: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def _block(x: keras.KerasTensor, stage: Stage, *, stride: int, name: str) -> keras.KerasTensor:
-    """Expand with 1x1, filter each channel, project back with 1x1 and, where shapes allow, add the input."""
+    """Inverted residual block: 1x1 expansion, depthwise convolution, 1x1 projection, and the input if shapes match."""
     inputs, input_filters = x, x.shape[-1]
     if stage.expansion != 1:
         x = _convolve(x, input_filters * stage.expansion, name=f"{name}_expand")

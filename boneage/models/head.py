@@ -1,4 +1,4 @@
-"""The head of a network: from what the tower saw, and the sex, to bone age."""
+"""The head of a network: from the feature map and the sex to bone age."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,15 +12,15 @@ _POOLED_BY = {"average": ("average",), "max": ("max",), "both": ("average", "max
 def gelu(x: Any) -> Any:
     """Gaussian error linear unit (Hendrycks & Gimpel 2016, arXiv:1606.08415).
 
-    Keras's own is written with the complementary error function, for which ONNX has no operation.
+    Keras's implementation uses the complementary error function, which ONNX does not support.
     """
     return 0.5 * x * (1 + keras.ops.erf(x / 2**0.5))
 
 
-def pool(feature_map: Any, pooling: str) -> list[Any]:
+def add_pooling(feature_map: Any, pooling: str) -> list[Any]:
     """Pool a feature map.
 
-    The first layer is named `pool` whatever it takes, so that its input is the feature map in every network.
+    The first layer is always named `pool`: its input is the feature map in every network.
 
     Args:
         feature_map: Keras tensor `(batch, height, width, channels)`.
@@ -31,7 +31,7 @@ def pool(feature_map: Any, pooling: str) -> list[Any]:
     """
     kinds = {"average": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
     names = ("pool", "pool_max")
-    return [kinds[each](name=name)(feature_map) for each, name in zip(_POOLED_BY[pooling], names, strict=False)]
+    return [kinds[kind](name=name)(feature_map) for kind, name in zip(_POOLED_BY[pooling], names, strict=False)]
 
 
 def add_hidden_layers(
@@ -44,15 +44,15 @@ def add_hidden_layers(
     sex_units: int,
     sex_joins: str,
 ) -> Any:
-    """Add the layers between the pooled features and the last one.
+    """Add the layers between the pooled features and the output.
 
     Args:
-        pooled: Keras tensors `(batch, channels)`, laid side by side.
+        pooled: Keras tensors `(batch, channels)`, which are concatenated.
         male: The sex, Keras tensor `(batch, 1)`, or None.
-        head_units: Widths of the hidden layers.
-        dropout: Share in [0, 1) of the features dropped before them while training.
-        activation: Of all hidden layers: `"relu"`, `"gelu"` or `"swish"`.
-        sex_units: Width of the dense layer on the sex.
+        head_units: Units of the hidden layers.
+        dropout: Dropout rate in [0, 1) before the hidden layers.
+        activation: Activation of all hidden layers: `"relu"`, `"gelu"` or `"swish"`.
+        sex_units: Units of the dense layer on the sex.
         sex_joins: `"before"` or `"after"` the hidden layers.
 
     Returns:
@@ -77,12 +77,12 @@ def add_hidden_layers(
     return x
 
 
-def tell_months(x: Any, *, mean_months: float, std_months: float) -> Any:
-    """Add the standardised answer and what turns it into months, both in float32 under any precision.
+def add_bone_age_output(x: Any, *, mean_months: float, std_months: float) -> Any:
+    """Add the output layers: standardised bone age, rescaled to months; float32 under any precision.
 
     Args:
         x: Keras tensor `(batch, units)`.
-        mean_months: Mean bone age of what the head learns from, in months.
+        mean_months: Mean bone age of the training split, in months.
         std_months: Its standard deviation, in months.
 
     Returns:

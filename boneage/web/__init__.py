@@ -1,1 +1,1 @@
-"""The pages and the REST interface of `boneage serve`, and the page of `boneage review`."""
+"""What the page and the review desk share: safety, login, templates, styles."""

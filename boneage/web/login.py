@@ -1,27 +1,27 @@
-"""The form for the token, and the session that stands for it."""
+"""The login form, and the session of a logged-in user."""
 
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
-from boneage.web.history import History
 from boneage.web.render import render
+from boneage.web.requests import read_body
 from boneage.web.safety import SESSION_COOKIE, Access
-from boneage.web.uploads import read_body
+from boneage.web.sessions import Sessions
 
 _MAX_LOGIN_BYTES = 4096
 
 
-def session_of(request: Request, history: History) -> str | None:
+def find_session(request: Request, history: Sessions) -> str | None:
     """Return the session that a request belongs to."""
     return history.find(request.cookies.get(SESSION_COOKIE))
 
 
 def set_cookie(request: Request, response: Response, session: str) -> None:
-    """Let a session's cookie go with an answer."""
+    """Set the cookie of a session on a response."""
     response.set_cookie(
-        SESSION_COOKIE, session, httponly=True, samesite="strict", secure=request.url.scheme == "https", path="/"
+        SESSION_COOKIE, session, httponly=True, samesite="strict", secure=request.scope["scheme"] == "https", path="/"
     )
 
 
@@ -37,13 +37,13 @@ def make_router(access: Access) -> APIRouter:
     @router.post("/login")
     async def log_in(request: Request) -> Response:
         body = await read_body(request, max_bytes=_MAX_LOGIN_BYTES)
-        if not access.fits(parse_qs(body.decode("ascii", "replace")).get("token", [""])[0].strip()):
+        if not access.matches(parse_qs(body.decode("ascii", "replace")).get("token", [""])[0].strip()):
             return render("login.html", status=403, is_wrong=True)
-        # A session that was there before the token could be known to someone else.
-        if session := session_of(request, history):
+        # A session from before the login could be known to someone else (session fixation).
+        if session := find_session(request, history):
             history.forget(session)
         response = RedirectResponse("/", 303)
-        set_cookie(request, response, history.open(is_known=True))
+        set_cookie(request, response, history.open(is_authenticated=True))
         return response
 
     return router

@@ -1,11 +1,11 @@
-"""Templates as answers."""
+"""Render templates as responses."""
 
 import jinja2
 from fastapi.responses import HTMLResponse
 
-from boneage.web.words import explain_reasons, explain_warning, say_age, say_difference
+from boneage.inference.messages import explain_reasons, explain_warning, format_age, format_difference
 
-# The widest bone age that the scale beside a reading shows, in months.
+# Upper end of the bone-age scale on the page, in months.
 _SCALE_MONTHS = 228.0
 
 _templates = jinja2.Environment(
@@ -15,7 +15,7 @@ _templates = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.filters |= {"age": say_age, "difference": say_difference, "reasons": explain_reasons}
+_templates.filters |= {"age": format_age, "difference": format_difference, "reasons": explain_reasons}
 _templates.filters |= {
     "warning": explain_warning,
     "scaled": lambda months: round(100 * min(max(months / _SCALE_MONTHS, 0.0), 1.0), 2),
@@ -23,5 +23,5 @@ _templates.filters |= {
 
 
 def render(name: str, *, status: int = 200, headers: dict[str, str] | None = None, **values: object) -> HTMLResponse:
-    """Render a template as an answer."""
+    """Render a template as a response."""
     return HTMLResponse(_templates.get_template(name).render(**values), status, headers)

@@ -1,1 +1,1 @@
-"""Segment Anything by torch: the official checkpoints, and the training of the small one that ships as ONNX."""
+"""Segment Anything with torch: the official models and their checkpoints."""

@@ -1,16 +1,17 @@
-"""The official Segment Anything checkpoints: their names, where they lie, and how they get there."""
+"""The official Segment Anything checkpoints: names, checksums, download and cache."""
 
 import dataclasses
 import functools
 import hashlib
-import os
+import logging
 from pathlib import Path
 
-from tfrecords.errors import BoneAgeError, check_choice
+from boneage.base.errors import BoneAgeError, check_choice
+from boneage.base.files import cache_folder
 
 
-class CheckpointUnavailable(BoneAgeError):
-    """A checkpoint is missing, damaged, of another model, or could not be fetched."""
+class CheckpointUnavailableError(BoneAgeError):
+    """A checkpoint is missing, damaged, of another model, or could not be downloaded."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,9 +19,9 @@ class Checkpoint:
     """An official checkpoint.
 
     Args:
-        file: Its file name; what looks like a checksum in it is the beginning of its MD5.
-        sha256: Its SHA-256, 64 hexadecimal digits.
-        size_mb: Its size in megabytes.
+        file: File name; it contains the first digits of the MD5.
+        sha256: SHA-256, 64 hexadecimal digits.
+        size_mb: Size in megabytes.
     """
 
     file: str
@@ -29,7 +30,7 @@ class Checkpoint:
 
     @property
     def url(self) -> str:
-        """Where it is fetched from."""
+        """Address that it is downloaded from."""
         return f"https://dl.fbaipublicfiles.com/segment_anything/{self.file}"
 
 
@@ -48,42 +49,36 @@ CHECKPOINTS = {
 
 
 def find_checkpoint(model: str, *, checkpoint: str = "") -> Path:
-    """Find the checkpoint of a model; the official one is fetched if it is not there yet.
+    """Find the checkpoint of a model; the official one is downloaded once.
 
     Args:
         model: `"vit_b"`, `"vit_l"` or `"vit_h"`.
-        checkpoint: Path of a checkpoint of that model, or the name of one in the folder of `home`; the official one
-            without it.
+        checkpoint: Path of a checkpoint of that model, or the name of one in the cache folder (default: the official
+            one).
 
     Raises:
         ValueError: If there is no model of that name.
-        CheckpointUnavailable: If the file is not there and cannot be fetched, or the official one is not what it
-            should be.
+        CheckpointUnavailableError: If the file is missing and cannot be downloaded, or its checksum differs.
     """
     check_choice("sam_model", model, CHECKPOINTS)
     if checkpoint:
-        # By its name alone it is found on another machine too, where a bundle asks for it.
-        for path in (Path(checkpoint).expanduser(), home() / Path(checkpoint).name):
+        # A bundle of another machine names a path there; its file name is looked up in the cache folder.
+        for path in (Path(checkpoint).expanduser(), cache_folder() / Path(checkpoint).name):
             if path.is_file():
                 return path
-        raise CheckpointUnavailable(
-            f"{checkpoint}: no such checkpoint; name one by --sam-checkpoint, or put it into {home()}."
+        raise CheckpointUnavailableError(
+            f"{checkpoint}: checkpoint not found; give its path with --sam-checkpoint, or put it into {cache_folder()}."
         )
     official = CHECKPOINTS[model]
-    path = home() / official.file
+    path = cache_folder() / official.file
     if not path.is_file():
-        _fetch(official, path)
+        _download(official, path)
     elif (found := hash_file(path)) != official.sha256:
-        raise CheckpointUnavailable(
+        raise CheckpointUnavailableError(
             f"{path}: damaged or not the official checkpoint (SHA-256 {found}, not {official.sha256}); remove it to "
-            "fetch it again, or name one of your own by --sam-checkpoint."
+            "download it again, or use your own with --sam-checkpoint."
         )
     return path
-
-
-def home() -> Path:
-    """Return the folder of what is fetched: `$BONEAGE_HOME`, or `~/.cache/boneage` without it."""
-    return Path(os.environ.get("BONEAGE_HOME") or "~/.cache/boneage").expanduser()
 
 
 @functools.cache
@@ -93,16 +88,23 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _fetch(official: Checkpoint, path: Path) -> None:
-    # It checks the hash, writes beside and renames, and draws its own progress bar on standard error.
-    from torch.hub import download_url_to_file
+def _download(official: Checkpoint, path: Path) -> None:
+    # Imported here: only downloads need it.
+    import pooch
 
+    # The progress bar shows the download; a log message is not needed.
+    pooch.get_logger().setLevel(logging.ERROR)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        download_url_to_file(official.url, str(path), hash_prefix=official.sha256)
-    except (OSError, RuntimeError) as error:
-        # No network is an OSError, a hash that differs a RuntimeError.
-        raise CheckpointUnavailable(
-            f"{official.file} could not be fetched ({error}); download {official.url} ({official.size_mb:,} MB, "
-            f"SHA-256 {official.sha256}) and put it into {path.parent}, or name it by --sam-checkpoint."
+        pooch.retrieve(
+            official.url,
+            known_hash=f"sha256:{official.sha256}",
+            fname=official.file,
+            path=path.parent,
+            downloader=pooch.HTTPDownloader(progressbar=True),
+        )
+    except (OSError, ValueError) as error:
+        # The errors of requests are OSErrors; a checksum that differs is a ValueError.
+        raise CheckpointUnavailableError(
+            f"{official.file} could not be downloaded ({error}); download {official.url} ({official.size_mb:,} MB, "
+            f"SHA-256 {official.sha256}) and put it into {path.parent}, or give its path with --sam-checkpoint."
         ) from error

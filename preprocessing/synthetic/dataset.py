@@ -1,4 +1,4 @@
-"""A folder of drawn radiographs laid out like the RSNA 2017 bone age download."""
+"""Write drawn radiographs in the layout of the RSNA 2017 bone age download."""
 
 import csv
 import io
@@ -8,7 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from preprocessing.synthetic.draw import SyntheticRadiograph, draw_radiograph
+from boneage.base.files import write_text
+from boneage.preprocessing.synthetic.draw import SyntheticRadiograph, draw_radiograph
 
 IMAGE_FOLDER = "boneage-training-dataset"
 TABLE_FILE = "boneage-training-dataset.csv"
@@ -20,12 +21,12 @@ _AGES_MONTHS = (1, 24, 50, 96, 132, 156, 186, 204, 228)
 _SHARE_OF_BOYS = 0.54
 
 
-def draw_many(num_images: int, *, seed: int, size_px: tuple[int, int]) -> Iterator[SyntheticRadiograph]:
-    """Draw radiographs of left hands, of every age alike and both sexes.
+def draw_radiographs(num_images: int, *, seed: int, size_px: tuple[int, int]) -> Iterator[SyntheticRadiograph]:
+    """Draw radiographs of left hands, ages uniform, of both sexes.
 
     Args:
-        num_images: How many.
-        seed: Source of all chance; the same arguments give the same drawings.
+        num_images: Number of radiographs.
+        seed: Random seed; the same arguments give the same drawings.
         size_px: (height, width) of each in pixels.
     """
     rng = np.random.default_rng(seed)
@@ -45,10 +46,10 @@ def write_dataset(folder: Path, *, num_images: int, seed: int, size_px: tuple[in
     `id,boneage,male`. The table is written last and in one step: a folder that has it is complete.
 
     Args:
-        folder: Where the tree goes; created if missing.
-        num_images: How many radiographs to draw, 1 or more.
-        seed: Source of all chance, 0 or more; the same arguments give the same files.
-        size_px: (height, width) of each picture in pixels.
+        folder: Folder of the tree; created if missing.
+        num_images: Number of radiographs, 1 or more.
+        seed: Random seed, 0 or more; the same arguments give the same files.
+        size_px: (height, width) of each image in pixels.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -58,7 +59,7 @@ def write_dataset(folder: Path, *, num_images: int, seed: int, size_px: tuple[in
     if seed < 0:
         raise ValueError(f"`seed` must be 0 or more. Received: seed={seed}.")
     rng = np.random.default_rng(seed)
-    # One draw from each of `num_images` equal shares: even a small set covers all ages and both sexes.
+    # Stratified sampling: even a small data set covers all ages and both sexes.
     shares = (np.arange(num_images) + rng.uniform(size=num_images)) / num_images
     ages_months = np.round(np.interp(shares, _SHARES, _AGES_MONTHS)).astype(int)
     is_male = (np.arange(num_images) * _SHARE_OF_BOYS) % 1 < _SHARE_OF_BOYS
@@ -78,6 +79,4 @@ def write_dataset(folder: Path, *, num_images: int, seed: int, size_px: tuple[in
         rows.append((str(number), str(age_months), str(male)))
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows(rows)
-    unfinished = folder / f"{TABLE_FILE}.partial"
-    unfinished.write_text(table.getvalue(), encoding="utf-8")
-    unfinished.replace(folder / TABLE_FILE)
+    write_text(folder / TABLE_FILE, table.getvalue())

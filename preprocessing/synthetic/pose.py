@@ -1,8 +1,8 @@
-"""One child's hand as a chain of joints: proportions, spread of the fingers, landmarks.
+"""A hand as chains of joints: proportions, spread of the fingers, landmarks.
 
-Hand coordinates are millimetres of an adult hand seen as on film (a left hand, palm down): the origin is the middle
-of the wrist, x points to the thumb, y to the tip of the middle finger. Growth is left to the frame's scale.
-Segment lengths are the means of Buryanov & Kotiuk, "Proportions of hand segments", International Journal of
+Hand coordinates are millimetres of an adult hand as seen on film (a left hand, palm down): the origin is the middle
+of the wrist, x points to the thumb, y to the tip of the middle finger. The scale of the frame accounts for growth.
+Segment lengths are the means of Buryanov & Kotiuk, "Proportions of hand segments", International Outbox of
 Morphology 28 (2010) 755-758.
 """
 
@@ -22,21 +22,22 @@ SEGMENTS_MM = (
     (58.0, 41.4, 25.7, 17.3),
     (53.7, 32.7, 18.1, 16.0),
 )
-# Base of each metacarpal, and its direction in degrees from straight up towards the thumb; set so that
-# the joints fall about where they lie in the median radiograph of RSNA 2017.
+# Base of each metacarpal, and its direction in degrees from vertical towards the thumb; chosen so that the joints lie
+# about where they do in the median radiograph of RSNA 2017.
 METACARPAL_BASES_MM = ((26.0, 29.0), (14.0, 33.5), (3.0, 34.5), (-7.0, 32.0), (-16.0, 28.5))
 METACARPAL_DEGREES = (42.0, 12.0, 0.5, -12.0, -22.0)
 FINGER_DEGREES = (30.0, 8.0, 0.0, -9.0, -24.0)
-FOREARM_MM = 320.0  # long enough to leave any film
+FOREARM_MM = 320.0  # extends beyond any film
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the joints of one hand lie, in hand coordinates (millimetres).
+    """Positions of the joints of one hand, in hand coordinates (millimetres).
 
     Attributes:
-        chains_mm: Per finger the joints from the metacarpal's base to the tip of the last phalanx, each `(joints, 2)`.
-        forearm_degrees: Direction in which the forearm leaves the wrist, counter-clockwise from the x axis.
+        chains_mm: For each finger, the joints from the metacarpal's base to the tip of the last phalanx, each of shape
+            `(joints, 2)`.
+        forearm_degrees: Direction of the forearm from the wrist, counter-clockwise from the x axis.
     """
 
     chains_mm: tuple[Float[np.ndarray, "_ 2"], ...]
@@ -46,28 +47,28 @@ class Pose:
     def landmarks_mm(self) -> Float[np.ndarray, "21 2"]:
         """The wrist, then four landmarks a finger from base to tip, in the order of `LANDMARK_NAMES`.
 
-        A thumb's first landmark is its saddle joint, every other finger's is its knuckle.
+        The first landmark of the thumb is its saddle joint, that of the other fingers the knuckle.
         """
         return np.concatenate([np.zeros((1, 2)), *(chain[-4:] for chain in self.chains_mm)])
 
-    def on_forearm(self, distance_mm: float, *, thumbwards_mm: float = 0.0) -> Float[np.ndarray, "2"]:
-        """The point so far down the forearm from the wrist, and so far to the thumb's side of its middle."""
+    def locate_on_forearm(self, distance_mm: float, *, thumbwards_mm: float = 0.0) -> Float[np.ndarray, "2"]:
+        """Return the point at `distance_mm` down the forearm and `thumbwards_mm` from its axis towards the thumb."""
         axis = np.array([np.cos(np.radians(self.forearm_degrees)), np.sin(np.radians(self.forearm_degrees))])
         return axis * distance_mm + np.array([-axis[1], axis[0]]) * thumbwards_mm
 
 
 def draw_pose(rng: np.random.Generator) -> Pose:
-    """Draw one hand's proportions and pose: the middle fingertip ends straight above the wrist.
+    """Draw proportions and pose of one hand: the middle fingertip is straight above the wrist.
 
     Args:
-        rng: Source of chance.
+        rng: Random generator.
     """
     spread = rng.uniform(0.55, 1.6)
     length = rng.normal(1.0, 0.02)
     chains = []
     for finger, (base, lengths) in enumerate(zip(METACARPAL_BASES_MM, SEGMENTS_MM, strict=True)):
         palm_degrees = METACARPAL_DEGREES[finger] * (1 + 0.15 * (spread - 1)) + rng.normal(0, 1.0)
-        # Spreading acts around the knuckles; the thumb swings at its base instead.
+        # The fingers spread around the knuckles, the thumb around its base.
         swing_degrees = rng.normal(0, 7.0) if finger == 0 else 0.0
         finger_degrees = FINGER_DEGREES[finger] * (1.0 if finger == 0 else spread) + swing_degrees + rng.normal(0, 1.5)
         bends_degrees = rng.normal(0, 2.0, size=len(lengths))

@@ -1,8 +1,7 @@
-"""Bones as hollow solids seen by parallel rays: how many millimetres of bone each pixel's ray crosses.
+"""Bones as hollow solids under parallel rays: millimetres of bone that the ray of each pixel crosses.
 
-Every shape reduces to a field rho, 0 on its axis and 1 on its surface. A ray at rho crosses
-`sqrt(1 - rho^2)` of the solid, less the marrow space inside its wall, and that alone makes the cortex bright at the
-edges and the medullary cavity darker, as on film.
+Each shape is a field rho, 0 on its axis and 1 on its surface. A ray at rho crosses `sqrt(1 - rho^2)` of the solid,
+minus the marrow space inside its wall: the cortex is bright at the edges and the medullary cavity darker, as on film.
 """
 
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32
 
-FLAT_MM = 5.0  # half the thickness along the ray is kept below this, lest wide bones burn out; by eye
+MAX_HALF_DEPTH_MM = 5.0  # limit of half the thickness along the ray, so that wide bones do not saturate; chosen by eye
 
 
 @dataclass(frozen=True)
@@ -19,8 +18,8 @@ class Frame:
 
     Attributes:
         scale: Pixels per millimetre.
-        angle_degrees: Turn of the hand, counter-clockwise positive.
-        origin_px: Where the middle of the wrist lies, (x, y).
+        angle_degrees: Rotation of the hand, counter-clockwise positive.
+        origin_px: Position of the middle of the wrist, (x, y).
     """
 
     scale: float
@@ -31,21 +30,22 @@ class Frame:
         """Map points from millimetres to pixels, (x, y) last."""
         x, y = points_mm[..., 0], points_mm[..., 1]
         cosine, sine = np.cos(np.radians(self.angle_degrees)), np.sin(np.radians(self.angle_degrees))
-        turned = np.stack([x * cosine - y * sine, -(x * sine + y * cosine)], axis=-1)
-        return turned * self.scale + np.asarray(self.origin_px)
+        rotated = np.stack([x * cosine - y * sine, -(x * sine + y * cosine)], axis=-1)
+        points_px: Float[np.ndarray, "*points 2"] = rotated * self.scale + np.asarray(self.origin_px)
+        return points_px
 
 
 @dataclass(frozen=True)
 class Tube:
-    """A tubular bone's shaft: waisted, flared at both ends, thick-walled in the middle.
+    """The shaft of a tubular bone: narrow and thick-walled in the middle, flared at both ends.
 
     Attributes:
         start_mm: Middle of the proximal end, (x, y).
         end_mm: Middle of the distal end, (x, y).
         radii_mm: Radius at the start, at the waist and at the end.
         flare_mm: Length over which each end flares.
-        rounding_mm: How far from its ends the shaft begins to round off.
-        opacity: Share of the bone that is already, or still, this shape.
+        rounding_mm: Distance from its ends at which the shaft begins to round off.
+        opacity: Share of the bone that has this shape, during growth and fusion.
     """
 
     start_mm: tuple[float, float]
@@ -78,19 +78,22 @@ class Tube:
     def bone_mm(
         self, along: Float32[np.ndarray, "rows columns"], across: Float32[np.ndarray, "rows columns"]
     ) -> Float32[np.ndarray, "rows columns"]:
-        """Millimetres of bone a ray crosses at axis coordinates measured from the centre, in millimetres."""
+        """Return the millimetres of bone that a ray crosses, at axis coordinates in millimetres from the centre."""
         half_mm = self.length_mm / 2
         start, waist, end = self.radii_mm
         near_start = np.exp(-(((along + half_mm) / self.flare_mm) ** 2))
         near_end = np.exp(-(((along - half_mm) / self.flare_mm) ** 2))
         radius = waist + (start - waist) * near_start + (end - waist) * near_end
-        # Ends round off over about a millimetre whatever the length, hence the exponent.
+        # The exponent rounds the ends over about a millimetre at any length.
         ends = np.minimum(np.abs(along) / half_mm, 1.05) ** (5 * half_mm / self.rounding_mm)
         rho = np.sqrt(np.sqrt((across / radius) ** 4 + ends))
         spongy = np.maximum(near_start, near_end)
-        # An end flares more to the sides than along the ray.
-        depth = 2 * np.minimum(np.sqrt(radius * waist), FLAT_MM)
-        return depth * _shell(rho, wall=0.34 - 0.24 * spongy, marrow=0.05 + 0.30 * spongy)
+        # Ends flare more to the sides than along the ray.
+        depth = 2 * np.minimum(np.sqrt(radius * waist), MAX_HALF_DEPTH_MM)
+        bone_mm: Float32[np.ndarray, "rows columns"] = depth * _shell(
+            rho, wall=0.34 - 0.24 * spongy, marrow=0.05 + 0.30 * spongy
+        )
+        return bone_mm
 
 
 @dataclass(frozen=True)
@@ -98,13 +101,13 @@ class Nodule:
     """A round, blocky or slab-like piece of bone: epiphysis, carpal, sesamoid.
 
     Attributes:
-        centre_mm: Its middle, (x, y).
+        centre_mm: Its centre, (x, y).
         axis_degrees: Direction of its first half-axis, counter-clockwise from the x axis.
         half_axes_mm: Half its extent along and across the axis.
         squareness: Exponent of the superellipse: 2 is an ellipse, 4 a slab with rounded corners.
-        bend: How far its sides bend towards positive `along`, as a share of the first half-axis: a cap.
-        lobes: Strength of the second and third harmonic of the outline, which make each carpal itself.
-        opacity: Share of the bone that is already, or still, this shape.
+        bend: Displacement of its sides towards positive `along`, as a share of the first half-axis: a cap.
+        lobes: Amplitudes of the second and third harmonic of the outline, which give each carpal its shape.
+        opacity: Share of the bone that has this shape, during growth and fusion.
     """
 
     centre_mm: tuple[float, float]
@@ -124,7 +127,7 @@ class Nodule:
     def bone_mm(
         self, along: Float32[np.ndarray, "rows columns"], across: Float32[np.ndarray, "rows columns"]
     ) -> Float32[np.ndarray, "rows columns"]:
-        """Millimetres of bone a ray crosses at axis coordinates measured from the centre, in millimetres."""
+        """Return the millimetres of bone that a ray crosses, at axis coordinates in millimetres from the centre."""
         first, second = self.half_axes_mm
         v = across / second
         u = along / first - self.bend * v**2
@@ -132,16 +135,16 @@ class Nodule:
         if any(self.lobes):
             angle = np.arctan2(v, u)
             rho = rho / (1 + self.lobes[0] * np.cos(2 * angle + 1) + self.lobes[1] * np.cos(3 * angle))
-        return 2 * min(second, FLAT_MM) * _shell(rho, wall=0.13, marrow=0.38)
+        return 2 * min(second, MAX_HALF_DEPTH_MM) * _shell(rho, wall=0.13, marrow=0.38)
 
 
 def paint(part: Tube | Nodule, *, bone_map_mm: Float32[np.ndarray, "height width"], frame: Frame) -> None:
-    """Add one part of a bone to the map of bone thickness, in place; overlapping parts add up, as they do on film.
+    """Add one part of a bone to the map of bone thickness, in place; overlapping parts add up, as on film.
 
     Args:
         part: The part.
         bone_map_mm: Millimetres of bone crossed at each pixel, shape `(height, width)`, float32.
-        frame: Where the hand lies on the film.
+        frame: Position of the hand on the film.
     """
     left, top, right, bottom = _box_px(part, frame=frame, shape=bone_map_mm.shape)
     if left >= right or top >= bottom:
@@ -161,15 +164,16 @@ def _shell(
     wall: float | Float32[np.ndarray, "rows columns"],
     marrow: float | Float32[np.ndarray, "rows columns"],
 ) -> Float32[np.ndarray, "rows columns"]:
-    """Share of a half-chord that is bone: the solid less the marrow space, itself filled to the share `marrow`."""
+    """Return the share of a half-chord that is bone: the solid minus the marrow space, of which `marrow` is filled."""
     inner = 1 - wall
     solid = np.sqrt(np.maximum(1 - rho**2, 0))
     cavity = inner * np.sqrt(np.maximum(1 - (rho / inner) ** 2, 0))
-    return (solid - (1 - marrow) * cavity).astype(np.float32)
+    share: Float32[np.ndarray, "rows columns"] = (solid - (1 - marrow) * cavity).astype(np.float32)
+    return share
 
 
 def _box_px(part: Tube | Nodule, *, frame: Frame, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """The pixels a part can touch, (left, top, right, bottom), within the picture."""
+    """Return the box of the pixels that a part can touch, (left, top, right, bottom), within the image."""
     axis = np.radians(part.axis_degrees + frame.angle_degrees)
     along, across = part.reach_mm
     width = abs(along * np.cos(axis)) + abs(across * np.sin(axis))

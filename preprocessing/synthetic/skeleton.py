@@ -1,15 +1,15 @@
-"""The bones of one hand at one bone age, as shapes ready to be painted."""
+"""The bones of one hand at one bone age, as shapes to paint."""
 
 import numpy as np
 from jaxtyping import Float
 
-from preprocessing.synthetic.pose import FOREARM_MM, Pose
-from preprocessing.synthetic.shapes import Nodule, Tube
-from preprocessing.synthetic.timetable import ONSET_MONTHS, Stage, find_stage, find_youth
+from boneage.preprocessing.synthetic.pose import FOREARM_MM, Pose
+from boneage.preprocessing.synthetic.shapes import Nodule, Tube
+from boneage.preprocessing.synthetic.timetable import ONSET_MONTHS, Stage, find_stage, measure_immaturity
 
 Part = Tube | Nodule
 
-# Every size in this module is set by eye beside radiographs, not measured.
+# All sizes in this module are chosen by eye beside radiographs, not measured.
 # Radii in millimetres at the proximal end, the waist and the distal end; adult middle finger, and adult thumb.
 FINGER_RADII_MM = {
     "metacarpal": (5.6, 3.1, 6.7),
@@ -49,24 +49,24 @@ def draw_skeleton(pose: Pose, *, bone_age_months: float | int, sex: str, rng: np
     """Build every ossified bone of hand and wrist.
 
     Args:
-        pose: Where the joints lie.
+        pose: Positions of the joints.
         bone_age_months: Bone age in months.
         sex: `"female"` or `"male"`.
-        rng: Source of chance for individual timing and shape; what it gives does not depend on age or sex, so one
+        rng: Random generator for individual timing and shape; its numbers do not depend on age or sex, so that one
             seed is one child at every age.
 
     Returns:
         The parts of all bones, none of them empty.
     """
-    # A centre's spread between children grows with the age at which it appears.
+    # The variation of a centre between children grows with the age at which it appears.
     delays = {name: rng.normal(0, 1.0) * (0.6 + 0.025 * np.mean(months)) for name, months in ONSET_MONTHS.items()}
     stages = {
         name: find_stage(name, bone_age_months=bone_age_months, sex=sex, delay_months=float(delay))
         for name, delay in delays.items()
     }
     build = float(rng.normal(1.0, 0.05))
-    youth = find_youth(bone_age_months, sex=sex)
-    stoutness = build * (1.0 if sex == "female" else 1.04) * (1 + 0.15 * youth)
+    immaturity = measure_immaturity(bone_age_months, sex=sex)
+    stoutness = build * (1.0 if sex == "female" else 1.04) * (1 + 0.15 * immaturity)
     parts: list[Part] = []
     for finger, chain in enumerate(pose.chains_mm):
         radii_by_kind = THUMB_RADII_MM if finger == 0 else FINGER_RADII_MM
@@ -74,11 +74,13 @@ def draw_skeleton(pose: Pose, *, bone_age_months: float | int, sex: str, rng: np
             stage = stages[f"{kind}_{finger + 1}"]
             radii_mm = np.array(radii) * FINGER_WIDTHS[finger] * stoutness
             if kind == "metacarpal" and finger > 0:
-                # Only the metacarpals of the fingers carry their epiphysis at the far end.
-                parts += _long_bone(end, start, radii_mm=radii_mm[::-1], kind="knuckle", stage=stage, youth=youth)
+                # Only metacarpals 2 to 5 have their epiphysis at the distal end.
+                parts += _long_bone(
+                    end, start, radii_mm=radii_mm[::-1], kind="knuckle", stage=stage, immaturity=immaturity
+                )
             else:
-                parts += _long_bone(start, end, radii_mm=radii_mm, kind=kind, stage=stage, youth=youth)
-    parts += _forearm(pose, stages=stages, stoutness=stoutness, youth=youth)
+                parts += _long_bone(start, end, radii_mm=radii_mm, kind=kind, stage=stage, immaturity=immaturity)
+    parts += _forearm(pose, stages=stages, stoutness=stoutness, immaturity=immaturity)
     parts += _carpals(stages, rng=rng)
     if stages["sesamoid"].growth:
         knuckle = pose.chains_mm[0][1]
@@ -94,29 +96,29 @@ def _long_bone(
     radii_mm: Float[np.ndarray, "3"],
     kind: str,
     stage: Stage,
-    youth: float,
+    immaturity: float,
 ) -> list[Part]:
-    """A tubular bone whose growth plate lies near `start`: shaft and epiphysis, then the one bone they become."""
+    """Return a tubular bone whose growth plate is near `start`: shaft and epiphysis, or the fused bone."""
     length = float(np.hypot(*(end - start)))
     axis = (end - start) / length
     axis_degrees = float(np.degrees(np.arctan2(axis[1], axis[0])))
     is_knuckle = kind == "knuckle"
     joint_mm = 0.5
     plate_mm = 0.2 + 1.0 * (1 - stage.growth)
-    shaft_start_mm = joint_mm + EPIPHYSIS_MM[kind] * (1 + 0.25 * youth) + plate_mm * (1 - 0.5 * stage.fusion)
+    shaft_start_mm = joint_mm + EPIPHYSIS_MM[kind] * (1 + 0.25 * immaturity) + plate_mm * (1 - 0.5 * stage.fusion)
     near, waist, far = (float(radius) for radius in radii_mm)
     flare_mm = min(2.2 * near, 0.3 * length)
-    # A young shaft is stout and hardly flares.
-    waist = waist * (1 + 0.25 * youth)
-    radii = (waist + (near - waist) * (1 - 0.3 * youth), waist, waist + (far - waist) * (1 - 0.8 * youth))
-    far_end_mm = length - joint_mm - 1.5 * youth
+    # A young shaft is thick and hardly flares.
+    waist = waist * (1 + 0.25 * immaturity)
+    radii = (waist + (near - waist) * (1 - 0.3 * immaturity), waist, waist + (far - waist) * (1 - 0.8 * immaturity))
+    far_end_mm = length - joint_mm - 1.5 * immaturity
 
     def at(distance_mm: float) -> tuple[float, float]:
         point = start + axis * distance_mm
         return float(point[0]), float(point[1])
 
     parts: list[Part] = [
-        Tube(at(shaft_start_mm), at(far_end_mm), radii, flare_mm, 1 + 2 * youth, opacity=1 - stage.fusion)
+        Tube(at(shaft_start_mm), at(far_end_mm), radii, flare_mm, 1 + 2 * immaturity, opacity=1 - stage.fusion)
     ]
     if stage.growth == 0:
         return parts
@@ -134,27 +136,27 @@ def _long_bone(
         )
     )
     if stage.fusion > 0:
-        # The one bone that remains shows through as the plate closes; its end flares from the joint on.
+        # The fused bone fades in as the plate closes; its end flares from the joint on.
         fused_radii, fused_flare_mm = (half_width_mm, *radii[1:]), flare_mm + 0.4 * room_mm
         rounding_mm = 3.0 if is_knuckle else 1.2
         parts.append(Tube(at(joint_mm), at(far_end_mm), fused_radii, fused_flare_mm, rounding_mm, stage.fusion))
     return parts
 
 
-def _forearm(pose: Pose, *, stages: dict[str, Stage], stoutness: float, youth: float) -> list[Part]:
-    """Radius and ulna, whose growth plates lie at the wrist."""
+def _forearm(pose: Pose, *, stages: dict[str, Stage], stoutness: float, immaturity: float) -> list[Part]:
+    """Return radius and ulna, whose growth plates are at the wrist."""
     parts: list[Part] = []
     for name, (radii, thumbwards_mm, distance_mm) in FOREARM_BONES.items():
-        start = pose.on_forearm(distance_mm, thumbwards_mm=thumbwards_mm)
-        end = pose.on_forearm(FOREARM_MM, thumbwards_mm=0.9 * thumbwards_mm)
+        start = pose.locate_on_forearm(distance_mm, thumbwards_mm=thumbwards_mm)
+        end = pose.locate_on_forearm(FOREARM_MM, thumbwards_mm=0.9 * thumbwards_mm)
         parts += _long_bone(
-            start, end, radii_mm=np.array(radii) * stoutness, kind=name, stage=stages[name], youth=youth
+            start, end, radii_mm=np.array(radii) * stoutness, kind=name, stage=stages[name], immaturity=immaturity
         )
     return parts
 
 
 def _carpals(stages: dict[str, Stage], *, rng: np.random.Generator) -> list[Part]:
-    """The carpals that have appeared; they start round and grow into their shape."""
+    """Return the carpals that have appeared; they are round at first and grow into their shape."""
     parts: list[Part] = []
     for name, (centre, axis_degrees, half_axes, lobes) in CARPALS.items():
         shift, turn_degrees = rng.normal(0, 0.6, size=2), rng.normal(0, 5.0)

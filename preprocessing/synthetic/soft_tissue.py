@@ -1,4 +1,4 @@
-"""The outline of hand, wrist and forearm, and how much soft tissue each ray crosses."""
+"""The outline of hand, wrist and forearm, and the soft tissue that each ray crosses."""
 
 from itertools import pairwise
 
@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from preprocessing.synthetic.pose import FOREARM_MM, Pose
-from preprocessing.synthetic.shapes import Frame
+from boneage.preprocessing.synthetic.pose import FOREARM_MM, Pose
+from boneage.preprocessing.synthetic.shapes import Frame
 
 # Radius of the soft tissue at each joint from base to tip, in millimetres of an adult hand.
 FINGER_RADII_MM = (
@@ -30,8 +30,8 @@ def draw_outline(
     """Draw the silhouette of hand, wrist and forearm.
 
     Args:
-        pose: Where the joints lie.
-        frame: Where the hand lies on the film.
+        pose: Positions of the joints.
+        frame: Position of the hand on the film.
         size_px: (height, width) in pixels.
         plumpness: Thickness of the soft tissue relative to a lean adult's.
 
@@ -41,19 +41,19 @@ def draw_outline(
     drawn = np.zeros(size_px, np.uint8)
     for chain, radii in zip(pose.chains_mm, FINGER_RADII_MM, strict=True):
         last = chain[-1] - chain[-2]
-        # The last circle's rim, not its middle, lies a little beyond the bone.
+        # The edge of the last circle, not its centre, lies a little beyond the bone.
         tip = chain[-1] + last / np.hypot(*last) * (TIP_MM - radii[-1] * plumpness)
         joints = np.concatenate([chain[:-1], tip[None]])
         for (start, end), (start_mm, end_mm) in zip(pairwise(joints), pairwise(radii), strict=True):
             _fill_capsule(drawn, start, end, (start_mm * plumpness, end_mm * plumpness), frame=frame)
     wrist_mm, elbow_mm = WRIST_MM * (0.5 + 0.5 * plumpness), ELBOW_MM * plumpness
-    thumb_side, little_side = (pose.on_forearm(0.0, thumbwards_mm=side * wrist_mm) for side in (1, -1))
-    elbow = [pose.on_forearm(FOREARM_MM, thumbwards_mm=side * elbow_mm) for side in (1, -1)]
+    thumb_side, little_side = (pose.locate_on_forearm(0.0, thumbwards_mm=side * wrist_mm) for side in (1, -1))
+    elbow = [pose.locate_on_forearm(FOREARM_MM, thumbwards_mm=side * elbow_mm) for side in (1, -1)]
     knuckles = [chain[1] for chain in pose.chains_mm]
     outer_knuckle = knuckles[4] - (9.0 * plumpness, 0.0)
     _fill(drawn, np.array([thumb_side, *elbow, little_side]), frame=frame)
     _fill(drawn, np.array([thumb_side, *knuckles[:4], outer_knuckle, little_side]), frame=frame)
-    # Closing rounds the webs between the fingers and the hollows at the wrist, as skin does.
+    # Closing rounds the webs between the fingers and the wrist, like skin.
     web_px = max(1, round(WEB_MM * plumpness * frame.scale))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (web_px, web_px))
     closed = cv2.morphologyEx(drawn, cv2.MORPH_CLOSE, kernel, borderType=cv2.BORDER_REPLICATE)
@@ -63,11 +63,11 @@ def draw_outline(
 def measure_soft_tissue(
     outline: Bool[np.ndarray, "height width"], *, frame: Frame, plumpness: float
 ) -> Float32[np.ndarray, "height width"]:
-    """Estimate how many millimetres of soft tissue each ray crosses, from the depth below the outline.
+    """Estimate the millimetres of soft tissue that each ray crosses, from the distance to the outline.
 
     Args:
         outline: True inside the hand, shape `(height, width)`.
-        frame: Where the hand lies on the film.
+        frame: Position of the hand on the film.
         plumpness: Thickness of the soft tissue relative to a lean adult's.
 
     Returns:
@@ -79,8 +79,9 @@ def measure_soft_tissue(
     depth_mm = np.minimum(depth_mm, radius_mm)
     thickness_mm = 2 * np.sqrt(depth_mm * (2 * radius_mm - depth_mm))
     smooth = cv2.GaussianBlur(thickness_mm, (0, 0), max(0.8, 1.5 * frame.scale))
-    # Smoothing removes the ridge along each finger; near the skin the sharp edge is kept.
-    return np.where(depth_mm > 3, smooth, np.minimum(thickness_mm, smooth)).astype(np.float32)
+    # Smoothing removes the ridge along each finger; the sharp edge near the skin is kept.
+    soft_mm: Float32[np.ndarray, "height width"] = np.where(depth_mm > 3, smooth, np.minimum(thickness_mm, smooth))
+    return soft_mm.astype(np.float32)
 
 
 def _fill_capsule(

@@ -1,16 +1,16 @@
-"""When each ossification centre of hand and wrist appears, is fully grown and fuses, by sex.
+"""Ages at which each ossification centre of hand and wrist appears, is fully grown and fuses, by sex.
 
 Ages of appearance follow the medians of Garn, Rohmann & Silverman, "Radiographic standards for postnatal ossification
 and tooth calcification", Medical Radiography and Photography 43 (1967) 45-66, to about a month; the pisiform, which
-they leave out, is set within the ranges of Scheuer & Black, "Developmental Juvenile Osteology" (2000).
+they omit, is chosen within the ranges of Scheuer & Black, "Developmental Juvenile Osteology" (2000).
 Ages of fusion approximate the sequence of Greulich & Pyle, "Radiographic Atlas of Skeletal Development of the Hand and
 Wrist" (2nd edition, 1959), and Gilsanz & Ratib, "Hand Bone Age" (2005), from first bridging to the last trace of a
-growth plate. They serve to draw and are no reference for reading a patient's radiograph.
+growth plate. They are for drawing only, not a reference for reading radiographs.
 """
 
 from dataclasses import dataclass
 
-from tfrecords.schema import SEXES
+from boneage.tfrecords.schema import SEXES
 
 # Age of appearance in months: (female, male).
 ONSET_MONTHS = {
@@ -57,7 +57,7 @@ FUSION_MONTHS = {
     "radius": ((176, 206), (200, 222)),
 }
 
-# An epiphysis is as wide as its metaphysis this long before its plate begins to close; chosen by eye.
+# An epiphysis is as wide as its metaphysis this many months before its plate begins to close; chosen by eye.
 CAPPING_MONTHS = 36
 
 # A bone without a growth plate (carpals, sesamoid) has its adult shape by this age in months: (female, male).
@@ -66,11 +66,11 @@ ADULT_SHAPE_MONTHS = (162, 186)
 
 @dataclass(frozen=True)
 class Stage:
-    """How far one ossification centre has come.
+    """Developmental stage of one ossification centre.
 
     Attributes:
         growth: 0 while absent, then its width as a share of its metaphysis (or of the adult carpal), rising to 1.
-        capping: 0 until the epiphysis is as wide as its metaphysis, then rising to 1 as its rim bends over the shaft.
+        capping: 0 until the epiphysis is as wide as its metaphysis, then rising to 1 as its edge bends over the shaft.
         fusion: 0 while the growth plate is open, 1 once it has closed; always 0 where there is no plate.
     """
 
@@ -80,16 +80,16 @@ class Stage:
 
 
 def find_stage(centre: str, *, bone_age_months: float | int, sex: str, delay_months: float = 0.0) -> Stage:
-    """Look up how far `centre` has come at a bone age.
+    """Return the stage of a centre at a bone age.
 
     Args:
         centre: A key of `ONSET_MONTHS`.
         bone_age_months: Bone age in months.
         sex: `"female"` or `"male"`.
-        delay_months: How much later than the median this centre runs, in months; negative if earlier.
+        delay_months: Delay of this centre relative to the median, in months; negative if earlier.
 
     Returns:
-        The stage. Nothing in it falls as age rises.
+        The stage. None of its values decreases with age.
     """
     column = SEXES.index(sex)
     age_months = bone_age_months - delay_months
@@ -98,26 +98,28 @@ def find_stage(centre: str, *, bone_age_months: float | int, sex: str, delay_mon
         return Stage(growth=0.0, capping=0.0, fusion=0.0)
     fusion_months = FUSION_MONTHS.get(centre) or FUSION_MONTHS.get(centre.split("_")[0])
     if fusion_months is None:
-        return Stage(growth=_widen(age_months, onset_months, ADULT_SHAPE_MONTHS[column]), capping=0.0, fusion=0.0)
+        return Stage(
+            growth=_centre_width(age_months, onset_months, ADULT_SHAPE_MONTHS[column]), capping=0.0, fusion=0.0
+        )
     begin_months, end_months = fusion_months[column]
     wide_months = begin_months - CAPPING_MONTHS
     return Stage(
-        growth=_widen(age_months, onset_months, wide_months),
+        growth=_centre_width(age_months, onset_months, wide_months),
         capping=_share(age_months, wide_months, begin_months),
         fusion=_share(age_months, begin_months, end_months),
     )
 
 
-def find_youth(bone_age_months: float | int, *, sex: str) -> float:
-    """How far a hand is from its adult shape: 1 at birth, falling to 0."""
+def measure_immaturity(bone_age_months: float | int, *, sex: str) -> float:
+    """Return immaturity: 1 at birth, 0 once the hand has its adult shape."""
     return 1 - _share(bone_age_months, 0, ADULT_SHAPE_MONTHS[SEXES.index(sex)])
 
 
-def _widen(age_months: float | int, onset_months: int, wide_months: int) -> float:
-    """Width of a centre that has appeared: first a dot, a quarter of its final width; fast at first, slowly later."""
-    return 0.25 + 0.75 * _share(age_months, onset_months, wide_months) ** 0.5
+def _centre_width(age_months: float | int, onset_months: int, wide_months: int) -> float:
+    """Return the width of a centre that has appeared, from a quarter of its final width, growing ever more slowly."""
+    return 0.25 + 0.75 * float(_share(age_months, onset_months, wide_months) ** 0.5)
 
 
 def _share(age_months: float | int, begin_months: int, end_months: int) -> float:
-    """How much of the time from begin to end has passed, in [0, 1]."""
+    """Return the share of the time from begin to end that has passed, in [0, 1]."""
     return min(1.0, max(0.0, (age_months - begin_months) / (end_months - begin_months)))

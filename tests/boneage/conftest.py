@@ -2,19 +2,27 @@
 
 import dataclasses
 import hashlib
+import io
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import uvicorn
+from fastapi.testclient import TestClient
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
-from boneage.bundle import BUNDLE_VERSION, seal
-from boneage.reader import load_reader
-from preprocessing.pipeline import PreprocessingConfig, fingerprint
-from preprocessing.prepare import Preparation, prepare
-from preprocessing.synthetic import draw_radiograph, write_dataset
-from tfrecords.write import write_json
+from boneage.base.files import write_json
+from boneage.bundles.bundle import BUNDLE_VERSION, metadata_digest
+from boneage.cli.serving import _listen
+from boneage.inference.reader import load_reader
+from boneage.preprocessing.config import PreprocessingConfig, fingerprint
+from boneage.preprocessing.jobs.prepare import PreparationResult, prepare
+from boneage.preprocessing.synthetic import draw_radiograph, write_dataset
+from boneage.serve.app import create_app
 
 BANDS = ("0-5", "5-10", "10-13", "13-16", "16+")
 
@@ -28,7 +36,7 @@ def drawn(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def prepared(drawn, tmp_path_factory) -> Preparation:
+def prepared(drawn, tmp_path_factory) -> PreparationResult:
     """Records of the drawn radiographs: 32 to train on, 4 each to validate and to test."""
     out = tmp_path_factory.mktemp("prepared") / "records"
     return prepare(
@@ -76,7 +84,7 @@ def write_bundle():
             "network": "known",
             "input_size": 32,
             "use_sex": True,
-            "views": "one",
+            "tta": "none",
             "validation_error": 7.25,
             "preprocessing": dataclasses.asdict(config),
             "fingerprint": fingerprint(config),
@@ -87,7 +95,7 @@ def write_bundle():
             },
             **metadata,
         }
-        write_json(folder / "metadata.json", {**described, "seal": seal(described)})
+        write_json(folder / "metadata.json", {**described, "metadata_digest": metadata_digest(described)})
         return folder
 
     return write
@@ -131,3 +139,93 @@ def write_hand(write_dicom):
         return write_dicom(pixels, **(described | elements))
 
     return write
+
+
+@pytest.fixture(autouse=True)
+def leave_logging_alone(monkeypatch):
+    """Keep Uvicorn from setting logging up: that closes the handlers there are, and absl's, TensorFlow's, takes
+    pytest's standard error with it."""
+    monkeypatch.setattr("uvicorn.config.Config.configure_logging", lambda config: None)
+
+
+@pytest.fixture(scope="session")
+def encode_png():
+    """A function that makes a PNG of pixels."""
+
+    def encode(pixels):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        return file.getvalue()
+
+    return encode
+
+
+@pytest.fixture(scope="session")
+def half(encode_png):
+    """A PNG, half black and half white: 50 months for a girl, 60 for a boy."""
+    pixels = np.zeros((20, 20), np.uint8)
+    pixels[:, 10:] = 255
+    return encode_png(pixels)
+
+
+@pytest.fixture(scope="session")
+def drawn_hand(encode_png):
+    return encode_png(draw_radiograph(120, sex="female", seed=7).pixels)
+
+
+@pytest.fixture
+def serve():
+    """A function that starts an application and gives a client of it, as one on the same machine."""
+    clients = []
+
+    def start(reader, **options):
+        client = TestClient(create_app(reader, **options), base_url="http://127.0.0.1:8000", follow_redirects=False)
+        client.__enter__()
+        clients.append(client)
+        return client
+
+    yield start
+    for client in clients:
+        client.__exit__(None, None, None)
+
+
+@pytest.fixture
+def client(serve, reader):
+    return serve(reader)
+
+
+@pytest.fixture
+def upload():
+    """A function that sends files by the page's form, as a browser does, and gives the page that comes of it."""
+
+    def send(client, files, **fields):
+        sent = client.post(
+            "/", files=[("files", file) for file in files], data=fields, headers={"Origin": "http://127.0.0.1:8000"}
+        )
+        assert sent.status_code == 303, sent.text
+        return client.get("/", headers={"Accept": "text/html"}).text
+
+    return send
+
+
+@pytest.fixture(scope="module")
+def live():
+    """A function that serves an application on a free port and gives its address."""
+    running = []
+
+    def start(app):
+        listener = _listen("127.0.0.1", 0)
+        config = uvicorn.Config(app, log_config=None, log_level="warning", access_log=False, ws="none")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        running.append((server, thread, listener))
+        while not server.started:
+            time.sleep(0.01)
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    yield start
+    for server, thread, listener in running:
+        server.should_exit = True
+        thread.join(10)
+        listener.close()

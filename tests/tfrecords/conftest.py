@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from tfrecords.schema import SCHEMA_VERSION, Record, encode
-from tfrecords.write import INFO_FILE, REJECTED_FILE, digest, write_features, write_json, write_rejected, write_split
+from boneage.base.files import write_json
+from boneage.tfrecords.schema import SCHEMA_VERSION, Record, encode
+from boneage.tfrecords.writer import INFO_FILE, REJECTED_FILE, data_digest, write_features, write_rejected, write_split
 
 FINGERPRINT = "0123456789abcdef"
 
@@ -43,7 +44,7 @@ def write_records():
         folder.mkdir()
         described = {}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("tfrecords.write.SHARD_RECORDS", shard_records)
+            patch.setattr("boneage.tfrecords.writer.MAX_SHARD_RECORDS", shard_records)
             for split, records in splits.items():
                 shards = write_split(folder, split, records, load=encode)
                 ages = [record.bone_age_months for record in records if record.bone_age_months is not None]
@@ -58,7 +59,7 @@ def write_records():
             "schema_version": SCHEMA_VERSION,
             "fingerprint": FINGERPRINT,
             "splits": described,
-            "digest": digest(described),
+            "digest": data_digest(described),
             "num_rejected": 0,
         }
         write_json(folder / INFO_FILE, info)

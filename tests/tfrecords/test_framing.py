@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfrecords.framing import FRAME_BYTES, DamagedShard, frame, read_frame_at, read_frames
+from boneage.tfrecords.framing import FRAME_BYTES, DamagedShardError, frame_record, read_frame_at, read_frames
 
 CONTENTS = [b"first", b"", bytes(range(40))]
-WHOLE = b"".join(map(frame, CONTENTS))
-ENDS = [sum(len(frame(content)) for content in CONTENTS[:number]) for number in range(4)]
+WHOLE = b"".join(map(frame_record, CONTENTS))
+ENDS = [sum(len(frame_record(content)) for content in CONTENTS[:number]) for number in range(4)]
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +34,10 @@ def test_tensorflow_reads_and_writes_the_same(tmp_path):
 @settings(deadline=None)
 @given(st.lists(st.binary(max_size=100), max_size=5))
 def test_every_file_comes_back_as_it_was(path, contents):
-    frames = [frame(content) for content in contents]
+    frames = [frame_record(content) for content in contents]
     path.write_bytes(b"".join(frames))
     assert list(read_frames(path)) == contents
-    assert [len(each) for each in frames] == [len(content) + FRAME_BYTES for content in contents]
+    assert [len(frame) for frame in frames] == [len(content) + FRAME_BYTES for content in contents]
 
 
 @settings(deadline=None, max_examples=300)
@@ -47,14 +47,14 @@ def test_damage_is_found_wherever_it_is(path, position, flipped):
     damaged[position] ^= flipped
     path.write_bytes(damaged)
     offset = max(end for end in ENDS if end <= position)
-    with pytest.raises(DamagedShard, match=rf"train-00000-of-00001\.tfrecord: damaged at byte {offset};"):
+    with pytest.raises(DamagedShardError, match=rf"train-00000-of-00001\.tfrecord: damaged at byte {offset};"):
         list(read_frames(path))
 
 
 @pytest.mark.parametrize("length", [length for length in range(len(WHOLE)) if length not in ENDS])
 def test_truncated_file_is_found(path, length):
     path.write_bytes(WHOLE[:length])
-    with pytest.raises(DamagedShard, match="damaged at byte"):
+    with pytest.raises(DamagedShardError, match="damaged at byte"):
         list(read_frames(path))
 
 
@@ -63,7 +63,7 @@ def test_impossible_length_allocates_nothing(path):
     crc = google_crc32c.value(length)
     masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF  # The mask of the format's description.
     path.write_bytes(length + struct.pack("<I", masked) + b"data")
-    with pytest.raises(DamagedShard, match="damaged at byte 0"):
+    with pytest.raises(DamagedShardError, match="damaged at byte 0"):
         list(read_frames(path))
 
 
@@ -71,7 +71,7 @@ def test_one_record_by_its_offset(path):
     path.write_bytes(WHOLE)
     with path.open("rb") as file:
         assert [read_frame_at(file, offset) for offset in reversed(ENDS[:3])] == CONTENTS[::-1]
-        with pytest.raises(DamagedShard, match="damaged at byte 1"):
+        with pytest.raises(DamagedShardError, match="damaged at byte 1"):
             read_frame_at(file, 1)
-        with pytest.raises(DamagedShard, match=f"ends before byte {len(WHOLE)}"):
+        with pytest.raises(DamagedShardError, match=f"ends before byte {len(WHOLE)}"):
             read_frame_at(file, len(WHOLE))

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfrecords.schema import FIELDS, SEXES, Record, SchemaError, decode, encode, male_from_sex
+from boneage.tfrecords.schema import (
+    FIELDS,
+    SEXES,
+    Record,
+    SchemaError,
+    decode,
+    encode,
+    group_key,
+    male_from_sex,
+)
 
 REQUIRED = [field.name for field in FIELDS if not field.optional]
 OPTIONAL = [field.name for field in FIELDS if field.optional]
@@ -27,6 +36,7 @@ records = st.builds(
     rotation_degrees=float32,
     mirrored=int64,
     fingerprint=text,
+    group=st.none() | int64,
     bone_age_months=st.none() | float32,
     chronological_age_months=st.none() | float32,
     pixel_spacing_mm=st.none() | float32,
@@ -57,7 +67,8 @@ def test_fields_describe_the_record():
 def test_tensorflow_reads_and_writes_the_same(make_record, is_full):
     import tensorflow as tf
 
-    full = {field.name: "{}" if field.kind == "string" else 0.5 for field in FIELDS if field.optional}
+    examples = {"string": "{}", "int": 7, "float": 0.5}
+    full = {field.name: examples[field.kind] for field in FIELDS if field.optional}
     record = make_record(**(full if is_full else dict.fromkeys(full)))
     example = tf.train.Example.FromString(encode(record))
     lists = {"bytes": "bytes_list", "string": "bytes_list", "float": "float_list", "int": "int64_list"}
@@ -85,7 +96,7 @@ def test_optional_field_may_be_missing(make_record, name):
 
 @pytest.mark.parametrize("name", [name for name in REQUIRED if name not in ("id", "sex")])
 def test_required_field_must_be_there(make_record, name):
-    with pytest.raises(SchemaError, match=f"1520: `{name}` is missing"):
+    with pytest.raises(SchemaError, match=f"1520: required field `{name}` is missing"):
         encode(make_record(**{name: None}))
 
 
@@ -106,6 +117,10 @@ def test_unknown_sex_is_refused(make_record, sex):
         male_from_sex(sex)
 
 
+def test_group_key_of_a_group_is_no_id():
+    assert group_key("7", 7) == group_key("8", 7) != group_key("7", None) != group_key("8", None)
+
+
 def test_male_is_one_and_female_is_zero():
     assert [male_from_sex(sex) for sex in ("female", "male")] == [0.0, 1.0]
 
@@ -114,7 +129,7 @@ def test_male_is_one_and_female_is_zero():
     ("old", "new", "message"),
     [
         (b"female", b"femail", "1520: `sex` must be"),
-        (b"\x041520", b"\x04\xff520", "`id` is no UTF-8 text"),
+        (b"\x041520", b"\x04\xff520", "`id` is not UTF-8 text"),
         (b"fingerprint", b"fingerPrint", "`fingerprint` needs 1 values. Received: 0"),
     ],
     ids=["sex", "text", "name"],

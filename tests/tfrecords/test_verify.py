@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfrecords.framing import frame, read_frames
-from tfrecords.info import RecordsError, read_info, split_info
-from tfrecords.schema import encode
-from tfrecords.verify import verify
-from tfrecords.write import INFO_FILE, write_shard
+from boneage.tfrecords.framing import frame_record, read_frames
+from boneage.tfrecords.info import RecordsError, read_info, split_info
+from boneage.tfrecords.schema import encode
+from boneage.tfrecords.verify import verify
+from boneage.tfrecords.writer import INFO_FILE, hash_files, write_shard
 
 FIRST, SECOND = "train-00000-of-00002.tfrecord", "train-00001-of-00002.tfrecord"
 HELD_OUT = "test-00000-of-00001.tfrecord"
@@ -58,17 +58,17 @@ def test_damaged_shard_is_one_line(tmp_path_factory, make_record, write_records,
 
 def test_shard_cut_between_two_records(folder):
     path = folder / FIRST
-    path.write_bytes(frame(next(read_frames(path))))
-    assert verify(folder) == [f"{FIRST}: its hash is not the one written in {INFO_FILE}"]
+    path.write_bytes(frame_record(next(read_frames(path))))
+    assert verify(folder) == [f"{FIRST}: its hash differs from the one in {INFO_FILE}"]
 
 
 def test_shard_of_other_records(folder, make_record):
     write_shard(folder / SECOND, [encode(make_record("z"))])
-    assert verify(folder) == [f"{SECOND}: its hash is not the one written in {INFO_FILE}"]
+    assert verify(folder) == [f"{SECOND}: its hash differs from the one in {INFO_FILE}"]
 
 
 def test_intact_bytes_that_are_no_record(folder):
-    (folder / HELD_OUT).write_bytes(frame(b"\xff"))
+    (folder / HELD_OUT).write_bytes(frame_record(b"\xff"))
     (fault,) = verify(folder)
     assert fault.startswith(f"{HELD_OUT}: not a record")
 
@@ -90,7 +90,7 @@ def test_changed_hash(folder):
     change_info(folder, lambda info: info["splits"]["test"]["shards"][0].update(sha256="0" * 64))
     assert verify(folder) == [
         f"{INFO_FILE}: its digest does not match its shards",
-        f"{HELD_OUT}: its hash is not the one written in {INFO_FILE}",
+        f"{HELD_OUT}: its hash differs from the one in {INFO_FILE}",
     ]
 
 
@@ -103,7 +103,7 @@ def test_other_preprocessing(folder):
     change_info(folder, lambda info: info.update(fingerprint="f" * 16))
     faults = verify(folder)
     assert len(faults) == 4
-    assert f"{HELD_OUT}: d was preprocessed as 0123456789abcdef, not ffffffffffffffff" in faults
+    assert f"{HELD_OUT}: d has fingerprint 0123456789abcdef, expected ffffffffffffffff" in faults
 
 
 def test_id_in_two_splits(tmp_path, make_record, write_records):
@@ -124,9 +124,43 @@ def test_equal_pixels_in_two_splits(tmp_path, make_record, write_records):
     assert verify(folder) == ["pixel_sha256 pixels of a: in the splits train and validation"]
 
 
+def test_group_in_two_splits(tmp_path, make_record, write_records):
+    train, test = [make_record("a", group=4), make_record("b", group=5)], [make_record("c", group=4)]
+    folder = write_records(tmp_path / "records", {"train": train, "test": test})
+    assert verify(folder) == ["group 4: in the splits test and train"]
+
+
 def test_equal_pixels_may_be_in_one_split(tmp_path, make_record, write_records):
     twin = make_record("z", pixel_sha256="pixels of a")
     assert verify(write_records(tmp_path / "records", {"train": [make_record("a"), twin]})) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("mean_months", 121.0), ("std_months", 3.0), ("num_labelled", 2), ("max_months", 200.0), ("num_groups", 1)],
+)
+def test_changed_statistic(folder, name, value):
+    change_info(folder, lambda info: info["splits"]["train"].update({name: value}))
+    (fault,) = verify(folder)
+    assert fault.startswith(f"train: {name} is ") and fault.endswith(f"{value} in {INFO_FILE}")
+
+
+def test_every_file_is_hashed(folder):
+    (folder / "review").mkdir()
+    for name in ("index.html", "page-2.html", "tiles.jsonl"):
+        (folder / "review" / name).write_text(name)
+    change_info(folder, lambda info: info.update(files=hash_files(folder)))
+    assert verify(folder) == []
+    (folder / "rejected.csv").write_text("changed")
+    (folder / "review" / "index.html").write_text("changed")
+    (folder / "review" / "page-2.html").unlink()
+    (folder / "review" / "page-3.html").write_text("added")
+    assert verify(folder) == [
+        f"rejected.csv: its hash differs from the one in {INFO_FILE}",
+        f"review/index.html: its hash differs from the one in {INFO_FILE}",
+        "review/page-2.html: missing",
+        "review/page-3.html: not part of this folder",
+    ]
 
 
 def test_stray_file(folder):
@@ -141,10 +175,10 @@ def test_stray_file(folder):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"no dataset_info\.json here; make records with `boneage prepare"),
+        (None, r"dataset_info\.json not found; make records with `boneage prepare"),
         ("{", "not readable as JSON"),
-        ("[]", "schema version None is not the version 2"),
-        ('{"schema_version": 7}', "schema version 7 is not the version 2"),
+        ("[]", "expected an object, received list"),
+        ('{"schema_version": 7}', "schema version 7 is none of those that this package reads \\(2, 3\\)"),
     ],
 )
 def test_folder_that_does_not_explain_itself(tmp_path, content, message):

@@ -1,4 +1,4 @@
-// Files that are dropped or pasted, what was chosen, and a sign that it takes a while; the page works without it.
+// Drag and drop, paste, file summary and progress text; the page also works without scripts.
 "use strict";
 
 const form = document.getElementById("upload");
@@ -51,7 +51,7 @@ form.addEventListener("submit", () => {
   button.disabled = true;
   button.textContent = "Reading…";
 });
-// A page that comes back from the browser's memory is not reading any more.
+// A page restored from the browser's cache is no longer reading.
 window.addEventListener("pageshow", () => {
   button.disabled = false;
   button.textContent = label;

@@ -1,17 +1,17 @@
-// Decisions by key and mouse, on the grid and on one radiograph; what is shown as decided is on the server's disk.
+// Decisions by key and mouse, on the grid and on one radiograph; a decision shown is saved on the server.
 "use strict";
 
 const grid = document.getElementById("grid");
 const mask = document.getElementById("mask");
-const told = document.getElementById("told");
+const message = document.getElementById("message");
 const help = document.getElementById("help");
 const KEYS = { k: "keep", x: "reject", r: "rotate", R: "rotate-right", f: "flip", m: "open", Enter: "open", u: "undo", "?": "help",
   n: "next", p: "previous" };
 let latest = Promise.resolve();
 
-function tell(text, isProblem = false) {
-  told.textContent = text;
-  told.classList.toggle("problem", isProblem);
+function notify(text, isProblem = false) {
+  message.textContent = text;
+  message.classList.toggle("problem", isProblem);
 }
 
 async function post(path, value) {
@@ -19,25 +19,25 @@ async function post(path, value) {
   try {
     answer = await fetch(path, { method: "POST", headers: { Accept: "application/json" }, body: JSON.stringify(value) });
   } catch {
-    throw new Error("The server does not answer. What is shown as decided is kept; start it again and reload.");
+    throw new Error("The server does not respond. Decisions shown are saved; restart the server and reload.");
   }
   const content = await answer.json();
   if (!answer.ok) throw new Error(content.detail);
   return content;
 }
 
-// One request after the other, in the order of the keys.
+// Requests are sent one at a time, in the order of the keys.
 function ask(path, value, use) {
-  latest = latest.then(() => post(path, value)).then(use).catch((error) => tell(error.message, true));
+  latest = latest.then(() => post(path, value)).then(use).catch((error) => notify(error.message, true));
 }
 
 function show(answer) {
   document.getElementById("progress").value = answer.num_decided;
   document.getElementById("decided").textContent = answer.num_decided.toLocaleString("en");
-  tell(`${answer.id}: ${answer.verdict || answer.state}`);
+  notify(`${answer.id}: ${answer.verdict || answer.state}`);
   const hand = grid ? document.getElementById(`hand-${answer.number}`) : Number(mask.dataset.number) === answer.number && mask;
   if (!hand) return null;
-  hand.classList.remove("undecided", "kept", "mended", "rejected");
+  hand.classList.remove("undecided", "kept", "corrected", "rejected");
   hand.classList.add(answer.state);
   hand.querySelector(".verdict").textContent = answer.verdict;
   const [picture, name] = grid ? [hand.querySelector(".tile"), "tile.jpg"] : [hand.querySelector(".crop"), "crop.png"];
@@ -52,7 +52,7 @@ function decide(hand, decision, more = {}) {
 function act(name, hand) {
   if (name === "help") help.showModal();
   else if (name === "undo") undo();
-  else if (name === "joint") ask("/joint", {}, (answer) => tell(answer.told));
+  else if (name === "joint") ask("/joint", {}, (answer) => notify(answer.message));
   else if (name === "next" || name === "previous") document.getElementById(name)?.click();
   else if (!hand) return;
   else if (name === "rotate" || name === "rotate-right") decide(hand, "rotate", { degrees: name === "rotate" ? 90 : -90 });
@@ -66,7 +66,7 @@ function act(name, hand) {
 }
 
 function undo() {
-  if (mask && takeBack()) return;
+  if (mask && undoClick()) return;
   ask("/undo", {}, (answer) => {
     const hand = show(answer);
     if (grid && hand) hand.focus();
@@ -93,17 +93,17 @@ document.addEventListener("keydown", (event) => {
   else act(name, mask ?? document.activeElement.closest(".hand"));
 });
 
-// The grid: the radiograph with the focus is the one that keys decide on.
+// The grid: keys apply to the focused radiograph.
 
 function choose(hand) {
   if (hand) hand.focus();
-  else tell("That was the last one here; n shows the next ones.");
+  else notify("Last radiograph on this page; n shows the next page.");
 }
 
 function move(key) {
   const hands = [...grid.querySelectorAll(".hand")];
   const place = hands.indexOf(document.activeElement.closest(".hand"));
-  const columns = hands.filter((each) => each.offsetTop === hands[0].offsetTop).length;
+  const columns = hands.filter((hand) => hand.offsetTop === hands[0].offsetTop).length;
   const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[key];
   (hands[place < 0 ? 0 : place + step] ?? hands[place])?.focus();
 }
@@ -114,7 +114,7 @@ if (grid) {
   (document.getElementById(location.hash.slice(1)) ?? grid.querySelector(".hand"))?.focus();
 }
 
-// One radiograph: clicks and a box, of which the server makes an outline.
+// One radiograph: the server computes an outline from clicks and a box.
 
 const svg = document.getElementById("radiograph");
 const outline = document.getElementById("outline");
@@ -166,14 +166,14 @@ async function correct() {
     const answer = await post(`/hands/${mask.dataset.number}/outline`, { clicks, box });
     if (number !== numAsked) return;
     outline.setAttribute("d", answer.outline);
-    tell(answer.told, true);
+    notify(answer.message, true);
   } catch (error) {
-    tell(error.message, true);
+    notify(error.message, true);
   }
   if (number === numAsked) svg.classList.remove("asking");
 }
 
-function takeBack() {
+function undoClick() {
   if (!clicks.length && !box) return false;
   if (clicks.length) clicks.pop();
   else box = null;

@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from boneage.web.app import create_app
-from boneage.web.pool import Pool, PoolFull
+from boneage.serve.app import create_app
+from boneage.serve.pool import Pool, PoolFullError
+from boneage.serve.uploads import UploadLimits
 from boneage.web.safety import check_access
-from boneage.web.uploads import Bounds
 
 PATH = "/api/v1/predict"
 ORIGIN = {"Origin": "http://127.0.0.1:8000"}
@@ -36,7 +36,7 @@ def test_pages_hold_nothing_inline_and_nothing_from_elsewhere(client, upload, ha
 
 
 def test_too_many_bytes_and_files(serve, reader, half):
-    client = serve(reader, bounds=Bounds(max_bytes=2000, max_files=3))
+    client = serve(reader, limits=UploadLimits(max_bytes=2000, max_files=3))
     assert client.post(PATH, files={"files": ("1.png", bytes(3000))}).status_code == 413
 
     many = client.post(PATH, files=[("files", (str(number), half)) for number in range(4)])
@@ -45,7 +45,7 @@ def test_too_many_bytes_and_files(serve, reader, half):
 
 
 def test_stops_reading_a_body_whose_length_nobody_claimed(reader):
-    app, given, sent = create_app(reader, bounds=Bounds(max_bytes=10_000)), [], []
+    app, given, sent = create_app(reader, limits=UploadLimits(max_bytes=10_000)), [], []
 
     async def receive():
         start = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
@@ -63,7 +63,7 @@ def test_stops_reading_a_body_whose_length_nobody_claimed(reader):
 
 
 def test_requests_that_hold_too_much_together_are_turned_away(reader):
-    app = create_app(reader, bounds=Bounds(max_bytes=10_000))
+    app = create_app(reader, limits=UploadLimits(max_bytes=10_000))
     headers = [(b"content-type", b"multipart/form-data; boundary=x"), (b"host", b"127.0.0.1")]
     scope = {"type": "http", "method": "POST", "path": PATH, "query_string": b"", "headers": headers, "scheme": "http"}
     start = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
@@ -101,13 +101,13 @@ def test_one_request_too_many_is_turned_away(serve, reader, half):
         page = client.post("/", files={"files": ("1.png", half)}, headers={**ORIGIN, "Accept": "text/html"})
     assert (full.status_code, full.headers["Retry-After"]) == (503, "10")
     assert page.status_code == 503
-    assert "try again in a while" in page.text
+    assert "try again later" in page.text
     assert client.post(PATH, files={"files": ("1.png", half)}, data={"sex": "male"}).status_code == 200
 
 
 def test_a_pool_counts_to_its_bound():
     pool = Pool(max_requests=2)
-    with pool.admit(), pool.admit(), pytest.raises(PoolFull), pool.admit():
+    with pool.admit(), pool.admit(), pytest.raises(PoolFullError), pool.admit():
         pass
     with pool.admit() as until:
         assert until > time.monotonic()
@@ -150,6 +150,23 @@ def test_a_name_of_another_site_that_leads_here_is_refused(client):
         assert client.get("/", headers={"Host": host}).status_code == 200
 
 
+@pytest.mark.parametrize("host", ["[::1", "127.0.0.1:8000/login?", "a b", "me@127.0.0.1", "127.0.0.1:http", "x/login#"])
+def test_a_malformed_host_or_origin_is_a_bad_request(host, client, serve, reader):
+    for asked in (client, serve(reader, token=TOKEN)):
+        for headers in ({"Host": host}, {"Origin": f"http://{host}"}, {"Origin": host}):
+            for path in ("/", "/login", "/metrics"):
+                answer = asked.get(path, headers=headers)
+                assert (answer.status_code, answer.json()["detail"]) == (400, "malformed Host or Origin header.")
+            assert asked.post("/login", headers=headers).status_code == 400
+
+
+def test_a_host_header_opens_no_path(serve, reader):
+    client = serve(reader, token=TOKEN)
+    for host in ("h/login?", "h/healthz?", "h/static/style.css#", "127.0.0.1:8000/login?"):
+        assert client.get("/metrics", headers={"Host": host}).status_code in (400, 401)
+        assert client.post(PATH, headers={"Host": host, "Origin": f"http://{host}"}).status_code in (400, 401, 403)
+
+
 def test_a_token_is_asked_of_every_request(serve, reader, half, tmp_path):
     client = serve(reader, token=TOKEN)
     assert client.get("/healthz").status_code == 200
@@ -171,7 +188,7 @@ def test_the_token_can_be_typed_into_a_form(serve, reader, half, upload):
     assert "password" in client.get("/login").text
     wrong = client.post("/login", data={"token": "wrong"}, headers=ORIGIN)
     assert wrong.status_code == 403
-    assert "not the token" in wrong.text
+    assert "Wrong token" in wrong.text
     assert "Set-Cookie" not in wrong.headers
     assert client.post("/login", data={"token": TOKEN}).status_code == 403  # not from our page
     entered = client.post("/login", data={"token": TOKEN}, headers=ORIGIN)
@@ -206,7 +223,7 @@ def test_what_fails_outside_of_readings_tells_nothing(serve, reader, half, monke
     def fail(*_, **__):
         raise RuntimeError("secret value")
 
-    monkeypatch.setattr("boneage.web.api.describe_answer", fail)
+    monkeypatch.setattr("boneage.serve.api.describe_answer", fail)
     failed = serve(reader).post(PATH, files={"files": ("1.png", half)}, data={"sex": "male"})
     assert failed.status_code == 500
     assert "secret value" not in failed.text + caplog.text

@@ -1,4 +1,4 @@
-"""The path of the official checkpoints, walked by a small Sam of the same parts that has seen a few drawn hands."""
+"""The official checkpoints, with a small Sam of the same modules that is trained on a few drawn hands."""
 
 import functools
 import json
@@ -10,19 +10,20 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the official checkpoints need torch: pip install '.[sam]'")
 
-from preprocessing.choice import choose  # noqa: E402
-from preprocessing.contrast import stretch_contrast  # noqa: E402
-from preprocessing.mask_pairs import score_mask  # noqa: E402
-from preprocessing.pipeline import PreprocessingConfig, fingerprint, process  # noqa: E402
-from preprocessing.prompts import Prompts, find_prompts  # noqa: E402
-from preprocessing.quality import Gate  # noqa: E402
-from preprocessing.read import read_radiograph  # noqa: E402
-from preprocessing.sam import official  # noqa: E402
-from preprocessing.sam.checkpoints import CheckpointUnavailable  # noqa: E402
-from preprocessing.sam.network import Prompted, build_hand_sam  # noqa: E402
-from preprocessing.segment import segment  # noqa: E402
-from preprocessing.segmentation import segment_prompted  # noqa: E402
-from preprocessing.synthetic import draw_radiograph  # noqa: E402
+from boneage.preprocessing.config import PreprocessingConfig, fingerprint  # noqa: E402
+from boneage.preprocessing.crop.contrast import stretch_contrast  # noqa: E402
+from boneage.preprocessing.hand.gate import GateConfig  # noqa: E402
+from boneage.preprocessing.io.read import read_radiograph  # noqa: E402
+from boneage.preprocessing.jobs.segment import segment  # noqa: E402
+from boneage.preprocessing.process import process  # noqa: E402
+from boneage.preprocessing.sam import official  # noqa: E402
+from boneage.preprocessing.sam.checkpoints import CheckpointUnavailableError  # noqa: E402
+from boneage.preprocessing.sam_training.network import PromptedHandSam, build_hand_sam  # noqa: E402
+from boneage.preprocessing.segmentation.mask_selection import rank_candidates  # noqa: E402
+from boneage.preprocessing.segmentation.prompts import Prompts, find_prompts  # noqa: E402
+from boneage.preprocessing.segmentation.segmentation import segment_with_prompts  # noqa: E402
+from boneage.preprocessing.synthetic import draw_radiograph  # noqa: E402
+from boneage.preprocessing.training_data.mask_pairs import score_mask  # noqa: E402
 
 from segment_anything import SamPredictor, sam_model_registry  # noqa: E402 isort: skip - after the stand-in for torchvision
 from segment_anything.modeling import (  # noqa: E402 isort: skip
@@ -35,8 +36,8 @@ from segment_anything.modeling import (  # noqa: E402 isort: skip
 
 SIDE_PX = 256
 # The small Sam need not draw masks that stand up to the gate.
-TRUSTING = Gate(
-    min_mask_score=0.0, max_landmark_doubt=9.0, min_side_margin=0.0, max_edge_share=9.0, max_second_share=9.0
+TRUSTING = GateConfig(
+    min_mask_score=0.0, max_landmark_doubt=9.0, min_side_margin=0.0, max_edge_share=9.0, max_second_share=1.0
 )
 # Neither side of the network's input is a multiple of four: the frame ends between two coarse pixels.
 DRAWN = {
@@ -147,11 +148,11 @@ def exact(monkeypatch):
 @pytest.mark.parametrize("name", DRAWN)
 @pytest.mark.usefixtures("small")
 def test_a_checkpoint_given_by_path_finds_hands(name, checkpoint):
-    found = segment_prompted(official.load_sam("vit_b", checkpoint=str(checkpoint)), PIXELS[name])
+    found = segment_with_prompts(official.load_sam("vit_b", checkpoint=str(checkpoint)), PIXELS[name])
     assert found.mask.shape == PIXELS[name].shape
     assert score_mask(found.mask, truth=DRAWN[name].mask)["dice"] > 0.9
     assert len(found.candidates) == 3
-    assert found.candidates == tuple(choose(list(found.candidates)))
+    assert found.candidates == tuple(rank_candidates(list(found.candidates)))
     assert found.score == found.candidates[0].score > 0
 
 
@@ -170,7 +171,7 @@ def test_segment_and_prepare_take_it_by_configuration(checkpoint, tmp_path):
         assert score_mask(mask > 0, truth=drawn.mask)["dice"] > 0.9
     trusting = PreprocessingConfig(segmenter="sam", sam_checkpoint=str(checkpoint), gate=TRUSTING)
     path = radiographs / "portrait.png"
-    prepared = process(read_radiograph(path), trusting, path=path)
+    prepared = process(read_radiograph(path), trusting)
     assert prepared.decisions["segmenter"] == "sam"
     assert len(prepared.decisions["candidates"]) == 3 and prepared.decisions["prompts"]["box"]
     json.dumps(prepared.decisions)
@@ -185,7 +186,7 @@ def test_logits_line_up_with_the_frame(name, checkpoint):
     sam = build_small_sam().eval()
     sam.load_state_dict(torch.load(checkpoint, weights_only=True))
     full, quality, _ = ask_plainly(sam, pixels, prompts)
-    candidates = official.predict_with(SamPredictor(sam), pixels, prompts)
+    candidates = official.predict_masks(SamPredictor(sam), pixels, prompts)
     assert [candidate.predicted_iou for candidate in candidates] == pytest.approx(quality.tolist(), abs=1e-5)
     for candidate, expected in zip(candidates, full, strict=True):
         assert max(candidate.logits.shape) == SIDE_PX // 4
@@ -233,7 +234,7 @@ def test_bfloat16_moves_outlines_by_little(checkpoint, monkeypatch):
     masks = []
     for there in (False, True):
         monkeypatch.setattr(official, "has_bfloat16", lambda device, there=there: there)
-        masks.append(segment_prompted(predict, pixels).mask)
+        masks.append(segment_with_prompts(predict, pixels).mask)
     assert score_mask(masks[1], truth=masks[0])["dice"] > 0.99
 
 
@@ -271,7 +272,7 @@ def test_a_damaged_checkpoint_is_named_in_one_line(checkpoint, tmp_path):
     for name, content in damaged(checkpoint):
         path = tmp_path / f"{name}.pth"
         path.write_bytes(content)
-        with pytest.raises(CheckpointUnavailable) as caught:
+        with pytest.raises(CheckpointUnavailableError) as caught:
             official.load_sam("vit_b", checkpoint=str(path))
         assert str(caught.value).startswith(f"{path}: damaged") and "\n" not in str(caught.value)
 
@@ -280,7 +281,7 @@ def test_a_damaged_checkpoint_is_named_in_one_line(checkpoint, tmp_path):
 def test_code_in_a_checkpoint_is_not_run(tmp_path):
     path = tmp_path / "evil.pth"
     torch.save({"image_encoder.pos_embed": _Code(tmp_path / "it-ran")}, path)
-    with pytest.raises(CheckpointUnavailable, match=r"evil\.pth: damaged, or no checkpoint of weights alone"):
+    with pytest.raises(CheckpointUnavailableError, match=r"evil\.pth: damaged, or contains more than weights"):
         official.load_sam("vit_b", checkpoint=str(path))
     assert not (tmp_path / "it-ran").exists()
     torch.load(path, weights_only=False)
@@ -289,36 +290,36 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("state", [build_hand_sam().state_dict(), {"epoch": 3}, [1, 2], torch.zeros(2), None])
-def test_the_weights_of_another_model_are_refused_in_one_line(state, tmp_path):
+def test_the_weights_of_another_model_are_an_error_of_one_line(state, tmp_path):
     path = tmp_path / "other.pth"
     torch.save(state, path)
-    with pytest.raises(CheckpointUnavailable) as caught:
+    with pytest.raises(CheckpointUnavailableError) as caught:
         official.load_sam("vit_b", checkpoint=str(path))
     assert str(caught.value) == (
-        f"{path}: no checkpoint of vit_b; name its model by --sam-model, or another file by --sam-checkpoint."
+        f"{path}: not a checkpoint of vit_b; set --sam-model to its model, or give another file with --sam-checkpoint."
     )
 
 
 @pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("points", [(), ((120, 140), (90, 60))])
-def test_hand_sam_answers_alike_by_its_own_path_and_by_that_of_the_official_models(points):
+def test_hand_sam_gives_the_same_masks_as_with_the_code_of_the_official_models(points):
     """But for the outline that is read off without prompts, of which those know nothing."""
     torch.manual_seed(1)
     sam = build_hand_sam().eval()
     with torch.no_grad():  # biases and norms begin as 0 and 1, which would hide that they are left out
         for weight in sam.mask_decoder.parameters():
             weight += 0.1 * torch.randn_like(weight)
-    model = Prompted(sam)
+    model = PromptedHandSam(sam)
     pixels = draw_radiograph(140, sex="female", seed=3, size_px=(256, 256)).pixels
     prompts = Prompts(box=(20, 10, 230, 250), points=points)
     places = torch.tensor([[(20, 10), (229, 249), *points]], dtype=torch.float32)
     # Of a box alone segment-anything knows no padding, of a point beside it neither.
     labels = torch.tensor([[2, 3, *[1] * len(points)]], dtype=torch.float32)
     with torch.inference_mode():
-        seen = model.look(torch.from_numpy(pixels)[None, None].float())
-        mean, quality = model.answer(seen, places, labels)
+        seen = model.encode_image(torch.from_numpy(pixels)[None, None].float())
+        mean, quality = model.decode_masks(seen, places, labels)
         masks = 2 * mean - model.outline(seen)[:, None]
-    candidates = official.predict_with(SamPredictor(sam), pixels, prompts)
+    candidates = official.predict_masks(SamPredictor(sam), pixels, prompts)
     assert len(candidates) == 3
     for index, candidate in enumerate(candidates, start=1):
         np.testing.assert_allclose(candidate.logits, masks[0, index], atol=1e-3)

@@ -1,0 +1,1 @@
+"""Errors and atomic file writing, used by every room."""

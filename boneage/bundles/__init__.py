@@ -1,0 +1,1 @@
+"""Bundles: a network with all that is needed to use it, on disk and loaded."""

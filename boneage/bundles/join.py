@@ -1,0 +1,57 @@
+"""Ensembles: several bundles combined into one that predicts their mean."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from boneage.base.errors import check_choice
+from boneage.bundles.bundle import BundleError, read_metadata
+from boneage.bundles.save import average_networks, load_network, save_bundle
+from boneage.bundles.seen import join_seen, list_seen, read_seen
+from boneage.configuration.training import TTA_TRANSFORMS
+from boneage.registry.resolve import resolve_bundle
+
+# Metadata that must be equal for all members.
+_COMMON = ("task", "fingerprint", "input_size", "use_sex", "tta")
+
+
+def ensemble(bundles: Sequence[str | Path], *, out: str | Path, tta: str | None = None) -> Path:
+    """Combine bundles into one network that predicts their mean, and save it as a bundle.
+
+    Args:
+        bundles: At least two bundles with the same task, preprocessing, input size and sex input.
+        out: Folder of the new bundle.
+        tta: Test-time augmentation of the new bundle, a key of `boneage.configuration.training.TTA_TRANSFORMS`
+            (default: that of the bundles).
+
+    Returns:
+        The folder `out`.
+
+    Raises:
+        BundleError: If there are fewer than two bundles, they do not match, or one is calibrated.
+        ValueError: If `tta` is unknown.
+    """
+    if tta is not None:
+        check_choice("tta", tta, tuple(TTA_TRANSFORMS))
+    if len(bundles) < 2:
+        raise BundleError(f"an ensemble needs at least two bundles. Received: {len(bundles)}.")
+    bundles = [resolve_bundle(bundle) for bundle in bundles]
+    described = [read_metadata(folder) for folder in bundles]
+    for folder, metadata in zip(bundles, described, strict=True):
+        for name in _COMMON:
+            if metadata[name] != described[0][name]:
+                raise BundleError(
+                    f"{folder}: `{name}` is {metadata[name]!r}, that of {bundles[0]} is {described[0][name]!r}; "
+                    f"all bundles of an ensemble need the same `{name}`."
+                )
+        if "calibration" in metadata:
+            raise BundleError(
+                f"{folder}: is calibrated; build the ensemble from uncalibrated bundles and calibrate the result."
+            )
+    model = average_networks([load_network(folder) for folder in bundles])
+    metadata = {name: value for name, value in described[0].items() if name not in ("validation_error", "interval")}
+    entries = [entry for member in described for entry in list_seen(member)]
+    metadata["seen_data"] = [entry for number, entry in enumerate(entries) if entry not in entries[:number]]
+    seen = join_seen([read_seen(folder, member) for folder, member in zip(bundles, described, strict=True)])
+    members = [{"network": metadata["network"], "sha256": metadata["sha256"]} for metadata in described]
+    changes = {"network": "ensemble", "members": members, **({} if tta is None else {"tta": tta})}
+    return save_bundle(out, model, {**metadata, **changes}, seen=seen)

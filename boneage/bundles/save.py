@@ -1,0 +1,232 @@
+"""Save bundles, and load the Keras network of a bundle."""
+
+import hashlib
+import importlib.metadata
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnxruntime
+
+from boneage.base.files import make_folder_beside, replace_folder, write_bytes, write_json
+from boneage.base.locks import lock_output
+from boneage.bundles.bundle import (
+    BUNDLE_VERSION,
+    KERAS_FILE,
+    ONNX_FILE,
+    SEEN_FILE,
+    WEIGHTS_FILE,
+    BundleError,
+    check_model,
+    has_model,
+    load_bundle,
+    metadata_digest,
+    read_metadata,
+)
+from boneage.bundles.seen import Hashes, encode_seen
+from boneage.configuration.build import build
+from boneage.configuration.training import TrainConfig
+from boneage.models.build import build_network
+from boneage.models.fused_batch_norm import assign_weights
+from boneage.models.head import gelu
+from boneage.registry.settings import METADATA_FILE
+
+CARD_FILE = "README.md"
+INTENDED_USE = "Research. Not a medical device: no diagnosis or treatment may rest on its output."
+MAX_DIFFERENCE_MONTHS = 0.1
+_NUM_PROBES = 4
+
+
+def save_bundle(
+    folder: str | Path, model: keras.Model, metadata: dict[str, Any], *, seen: Mapping[str, Hashes] | None = None
+) -> Path:
+    """Save a bundle; an existing bundle is replaced only once the new one is complete.
+
+    Args:
+        folder: The folder of the bundle.
+        model: The network.
+        metadata: Content of `metadata.json` in addition to the version and the checksums of the models.
+        seen: Hashes of the radiographs that it has seen, see `boneage.bundles.seen` (default: unknown).
+
+    Returns:
+        The folder.
+
+    Raises:
+        BundleError: If the output of the network in ONNX differs from Keras.
+        OutputInUseError: If another process writes the folder.
+    """
+    folder = Path(folder)
+    with lock_output(folder):
+        beside = make_folder_beside(folder)
+        model.save(beside / KERAS_FILE)
+        export_onnx(model, beside / ONNX_FILE)
+        if seen:
+            write_bytes(beside / SEEN_FILE, encode_seen(seen))
+        return complete_bundle(beside, folder, metadata)
+
+
+def copy_bundle(
+    folder: str | Path, source: str | Path, *, seen: Mapping[str, Hashes] | None = None, **changes: Any
+) -> Path:
+    """Save a copy of a bundle with some metadata changed.
+
+    The copy of a packaged bundle contains the weights for training only if they are installed.
+
+    Args:
+        folder: The folder of the bundle.
+        source: The bundle to copy.
+        seen: Hashes of the radiographs that the copy has seen (default: those of the bundle).
+        **changes: The changed metadata.
+
+    Returns:
+        The folder.
+
+    Raises:
+        OutputInUseError: If another process writes the folder.
+    """
+    folder, source = Path(folder), Path(source)
+    metadata = read_metadata(source)
+    with lock_output(folder):
+        beside = make_folder_beside(folder)
+        for name in metadata["sha256"]:
+            if has_model(source, name):
+                shutil.copyfile(check_model(source, metadata, name), beside / name)
+        if seen:
+            write_bytes(beside / SEEN_FILE, encode_seen(seen))
+        if (source / CARD_FILE).exists():
+            shutil.copyfile(source / CARD_FILE, beside / CARD_FILE)
+        return complete_bundle(beside, folder, {**metadata, **changes})
+
+
+def complete_bundle(beside: Path, folder: Path, metadata: dict[str, Any]) -> Path:
+    """Write the metadata of a folder with models, check that it loads, and move it to its place.
+
+    Args:
+        beside: Folder with `model.onnx` and, for further training, `model.keras` or `weights.npz`; it is renamed.
+        folder: The folder of the bundle.
+        metadata: Content of `metadata.json` in addition to the version and the checksums of the models.
+
+    Returns:
+        The folder.
+    """
+    files = [beside / name for name in (ONNX_FILE, KERAS_FILE, WEIGHTS_FILE, SEEN_FILE) if (beside / name).exists()]
+    own = {
+        "bundle_version": BUNDLE_VERSION,
+        "boneage_version": importlib.metadata.version("boneage"),
+        "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
+        "value_range": [0.0, 1.0],
+        "unit": "months",
+        "intended_use": INTENDED_USE,
+    }
+    complete = {**metadata, **own}
+    write_json(beside / METADATA_FILE, {**complete, "metadata_digest": metadata_digest(complete)})
+    load_bundle(beside)
+    replace_folder(beside, folder)
+    return folder
+
+
+def load_network(folder: str | Path) -> keras.Model:
+    """Load the Keras network of a bundle, for training. No code from the bundle is executed.
+
+    Raises:
+        BundleError: If the bundle is damaged or contains no network for training.
+    """
+    folder = Path(folder)
+    metadata = read_metadata(folder)
+    if WEIGHTS_FILE in metadata["sha256"]:
+        return _build_from_weights(metadata, check_model(folder, metadata, WEIGHTS_FILE))
+    if KERAS_FILE not in metadata["sha256"]:
+        raise BundleError(
+            f"{folder}: contains no {KERAS_FILE}, which training needs; use the `bundle` folder of a training run."
+        )
+    path = check_model(folder, metadata, KERAS_FILE)
+    return keras.saving.load_model(path, custom_objects={"gelu": gelu}, compile=False, safe_mode=True)
+
+
+def write_weights(model: keras.Model, path: Path) -> None:
+    """Write the weights of a network of `boneage.models.build_model`, or of an ensemble of them, as an `.npz` file.
+
+    Kernels are stored in half precision.
+    """
+    halved = (weight.astype(np.float16) if weight.ndim > 1 else weight for weight in model.get_weights())
+    np.savez_compressed(path, **{f"{number:04d}": weight for number, weight in enumerate(halved)})
+
+
+def _build_from_weights(metadata: dict[str, Any], path: Path) -> keras.Model:
+    """Build the network of the metadata and load weights written by `write_weights`."""
+    config = build(TrainConfig, metadata["experiment"]["train"], where=f"{path.parent} experiment")
+    months = {f"target_{name}": value for name, value in metadata["target"].items()}
+    networks = [build_network(config, **months) for _ in metadata.get("members", (None,))]
+    with np.load(path, allow_pickle=False) as stored:
+        weights = [stored[key].astype(np.float32) for key in sorted(stored.files)]
+    num_weights = len(weights) // len(networks)
+    for number, network in enumerate(networks):
+        assign_weights(network, weights[number * num_weights : (number + 1) * num_weights])
+    return average_networks(networks) if "members" in metadata else networks[0]
+
+
+def average_networks(networks: Sequence[keras.Model]) -> keras.Model:
+    """Combine networks with the same inputs into one network that predicts their mean.
+
+    Returns:
+        The network; its nested models are named `member_1`, `member_2` ...
+    """
+    inputs = {tensor.name: keras.Input(tensor.shape[1:], name=tensor.name) for tensor in networks[0].inputs}
+    outputs = []
+    for number, network in enumerate(networks, start=1):
+        member = keras.Model(network.inputs, network.outputs[0], name=f"member_{number}")
+        outputs.append(member([inputs[tensor.name] for tensor in network.inputs]))
+    return keras.Model(inputs, keras.layers.Average(name="mean")(outputs), name="ensemble")
+
+
+def export_onnx(model: keras.Model, path: Path) -> float:
+    """Export a network to ONNX, and compare its output on random images with Keras.
+
+    Args:
+        model: The network.
+        path: The ONNX file.
+
+    Returns:
+        The largest difference, in months (in probability for sex classification).
+
+    Raises:
+        BundleError: If the difference is above 0.1.
+    """
+    probes, expected = probe(model)  # Keras can only export a model that was called
+    model.export(path, format="onnx", verbose=False)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return check_difference(session.run(None, probes)[0], expected, path=path)
+
+
+def probe(model: keras.Model) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Run a network on a few random images.
+
+    Returns:
+        The inputs by name, float32, and the output, float32 `(probes, 1)`.
+    """
+    rng = np.random.default_rng(0)
+    probes = {tensor.name: rng.random((_NUM_PROBES, *tensor.shape[1:]), np.float32) for tensor in model.inputs}
+    return probes, np.asarray(model(probes, training=False))
+
+
+def check_difference(output: np.ndarray, expected: np.ndarray, *, path: Path) -> float:
+    """Return the largest difference between the output of an exported network and that in Keras.
+
+    Args:
+        output: Output of the exported network, shape `(probes, 1)`.
+        expected: Output in Keras, same shape.
+        path: The exported file, for the error message.
+
+    Raises:
+        BundleError: If the difference is above 0.1.
+    """
+    difference = float(np.abs(output - expected).max())
+    if not difference <= MAX_DIFFERENCE_MONTHS:
+        raise BundleError(
+            f"{path}: output differs from Keras by {difference:.2f} months "
+            f"(limit {MAX_DIFFERENCE_MONTHS}); export discarded."
+        )
+    return difference

@@ -1,0 +1,1 @@
+"""The `boneage` command."""

@@ -1,0 +1,278 @@
+"""The command line: each command is the function of the same name."""
+
+import io
+import math
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+import boneage
+from boneage.base.errors import BoneAgeError, printable
+from boneage.cli.options import (
+    AgeUnit,
+    BundleOption,
+    Data,
+    Json,
+    Reference,
+    SexBundle,
+    Tta,
+    show_progress,
+)
+from boneage.cli.preparation import prepare, records, segment
+from boneage.cli.serving import SERVE_MODULES, review, serve
+from boneage.cli.tracking import best, sync, ui
+from boneage.cli.training import (
+    calibrate,
+    ensemble,
+    export,
+    recipes,
+    settings,
+    train,
+    train_landmarks,
+    train_sam,
+    train_unet,
+    tune,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+app = typer.Typer(
+    name="boneage",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_INTERRUPTED = 130
+
+# The extra that installs each optional module.
+EXTRAS = {
+    "apache_beam": "beam",
+    **dict.fromkeys((*SERVE_MODULES, "highdicom", "pynetdicom"), "serve"),
+    **dict.fromkeys(("keras", "keras_tuner", "mlflow", "psutil", "sqlalchemy", "tensorflow"), "train"),
+    **dict.fromkeys(("segment_anything", "torch"), "sam"),
+}
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"boneage {boneage.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback for errors.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Bone age in months from radiographs of the hand. Research use: not a medical device."""
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="Bundle of a training run.")],
+    data: Data,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "validation",
+    tta: Tta = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for predictions.csv, evaluation.json and evaluation.png.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Evaluate a bundle on one split: MAE, bias, share within 6/12/24 months, by sex and age, with 95% intervals."""
+    import rich
+
+    from boneage.evaluation.evaluate import evaluate as run
+    from boneage.evaluation.evaluate import evaluation_table, list_remarks, to_json
+    from boneage.evaluation.sex_classification import SexEvaluation, sex_evaluation_table
+
+    evaluation = run(bundle, data=data, split=split, tta=tta, out=out)
+    if as_json:
+        typer.echo(to_json(evaluation), nl=False)
+        return
+    rich.print(
+        sex_evaluation_table(evaluation) if isinstance(evaluation, SexEvaluation) else evaluation_table(evaluation)
+    )
+    for remark in list_remarks(evaluation):
+        typer.echo(remark)
+    if out is not None:
+        typer.echo(f"written: {out}")
+
+
+def predict(
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="FILE_OR_FOLDER...", help="Radiographs: PNG, JPEG, TIFF, DICOM.")
+    ],
+    bundle: BundleOption = None,
+    sex_bundle: SexBundle = None,
+    sex: Annotated[
+        str | None,
+        typer.Option(help="female or male (or F, M), for all files without a sex of their own (DICOM files have one)."),
+    ] = None,
+    table: Annotated[Path | None, typer.Option(help="CSV or spreadsheet with id,male or id,sex.")] = None,
+    age_unit: AgeUnit = None,
+    tta: Tta = None,
+    reference: Reference = None,
+    occlusion_maps: Annotated[
+        Path | None,
+        typer.Option(help="Folder for occlusion maps: change of the prediction in months when a patch is blurred."),
+    ] = None,
+    dicom: Annotated[
+        Path | None,
+        typer.Option(help="Folder for a structured report and a secondary capture per DICOM file, in its study."),
+    ] = None,
+    fhir: Annotated[Path | None, typer.Option(help="Folder for one FHIR R4 Observation per prediction.")] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV to write; an interrupted run resumes from it.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of worker processes (default: one per CPU core; one for fewer than 25 files).", min=1
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Predict bone age from radiograph files; every file gets a prediction or a rejection reason."""
+    from boneage.inference.predict import predict as run
+
+    with show_progress("Predicting", quiet=as_json) as report:
+        frame = run(
+            inputs,
+            bundle=bundle,
+            sex_bundle=sex_bundle,
+            sex=sex,
+            table=table,
+            age_unit=age_unit,
+            tta=tta,
+            reference=reference,
+            occlusion_maps=occlusion_maps,
+            dicom=dicom,
+            fhir=fhir,
+            out=out,
+            workers=workers,
+            progress=report,
+        )
+    if as_json:
+        typer.echo(frame.to_json(orient="records", indent=2, double_precision=2))
+        _exit_unanswered(frame["accepted"])
+        return
+    for row in frame.to_dict("records"):
+        # A UID tells nobody which file it is.
+        name = row["id"] if row["id"] and row["id"] in row["file"] else row["file"] or row["id"]
+        typer.echo(f"{name}: {_describe(row)}")
+    if dicom is not None:
+        left_out = frame["accepted"] & (frame["detail"] == "") & ~frame["reports"].str.contains(".dcm", regex=False)
+        if count := int(left_out.sum()):
+            typer.echo(f"{dicom}: no DICOM report for {count:,} predictions: their files are not DICOM")
+    if out is not None:
+        typer.echo(f"written: {out}")
+    _exit_unanswered(frame["accepted"])
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to create.")] = Path("demo"),
+) -> None:
+    """Run the complete workflow on synthetic radiographs: generate, prepare, train, evaluate, predict."""
+    from boneage.cli.demo import demo as run
+
+    run(out)
+
+
+# In the order of the help.
+for command in (
+    prepare,
+    records,
+    review,
+    train,
+    tune,
+    recipes,
+    settings,
+    best,
+    evaluate,
+    predict,
+    calibrate,
+    ensemble,
+    export,
+    segment,
+    train_unet,
+    train_sam,
+    train_landmarks,
+    ui,
+    sync,
+    demo,
+    serve,
+):
+    app.command()(command)
+
+
+def _describe(row: dict[Any, Any]) -> str:
+    """Describe a row of `predict` in one line."""
+    if not row["accepted"]:
+        return str(row["detail"])
+    text = f"{row['bone_age_months']:.1f} months ({row['bone_age_months'] / 12:.1f} years){_interval(row)}"
+    if not math.isnan(row["sds"]):
+        text += f", standard deviation score {row['sds']:+.1f}"
+    warnings = {
+        "sex_from_image": f"sex predicted from the image: {row['sex']}",
+        "sex_looks_wrong": f"the recorded sex ({row['sex']}) does not match the image",
+        "sex_unknown": "sex unknown: the mean for both sexes",
+        "age_unit_doubtful": "the chronological age, more than 4 standard deviations away, was not used: "
+        "if it is right, say its unit with --age-unit",
+    }
+    return "; ".join(
+        [text, *(warnings[name] for name in row["warnings"].split(";") if name), *filter(None, [row["detail"]])]
+    )
+
+
+def _exit_unanswered(accepted: "pd.Series[bool]") -> None:
+    """End with exit status 1 if no file has a prediction."""
+    if not accepted.any():
+        typer.echo("boneage: no file has a prediction; the reasons are listed above.", err=True)
+        raise typer.Exit(1)
+
+
+def _interval(row: dict[Any, Any]) -> str:
+    """Format the prediction interval; empty if the bundle has none."""
+    if not row["interval"]:
+        return ""
+    if row["interval"].endswith("or more"):
+        return f", {row['low_months']:.0f} or more"
+    return f", between {row['low_months']:.0f} and {row['high_months']:.0f}"
+
+
+def main() -> NoReturn:
+    """Run the command line: an error is one line and status 1, wrong usage is status 2, Ctrl-C one line and 130."""
+    debug = "--debug" in sys.argv
+    for stream in (sys.stdout, sys.stderr):
+        # File names may hold what the terminal's encoding lacks.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    # Hides the start-up messages of TensorFlow's C++ side; its errors are still shown.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # TensorFlow enables oneDNN only on CPUs with AVX-512; training is faster with it on others as well.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    try:
+        sys.exit(app(prog_name="boneage"))
+    except SystemExit as ended:
+        if ended.code == _INTERRUPTED:  # Typer ends so after Ctrl-C
+            typer.echo("boneage: interrupted", err=True)
+        raise
+    except (BoneAgeError, ValueError) as error:
+        if debug:
+            raise
+        typer.echo(f"boneage: {printable(str(error))}", err=True)
+    except OSError as error:
+        if debug:
+            raise
+        what = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error
+        typer.echo(f"boneage: {printable(str(what))}; fix this and run the same command again.", err=True)
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").split(".")[0])
+        if debug or extra is None:
+            raise
+        typer.echo(f"boneage: requires {error.name}; install it with: pip install 'boneage[{extra}]'", err=True)
+    sys.exit(1)

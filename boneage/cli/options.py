@@ -1,0 +1,125 @@
+"""Shared by the commands: options, settings, progress, JSON."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from boneage.preprocessing.config import PreprocessingConfig
+
+Data = Annotated[Path, typer.Option(help="Record folder written by `boneage prepare`.", show_default=False)]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override one setting; can be given several times. `boneage settings COMMAND` lists the keys.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(help="MLflow tracking URI (default: $MLFLOW_TRACKING_URI, else sqlite:///mlruns/mlflow.db)."),
+]
+Segmenter = Annotated[
+    str, typer.Option(help="Hand segmentation: hand_sam, unet, sam (needs torch), or none (use the whole frame).")
+]
+SamModel = Annotated[
+    str | None, typer.Option(help="Segment Anything model for --segmenter sam: vit_b (default), vit_l or vit_h.")
+]
+SamCheckpoint = Annotated[
+    Path | None,
+    typer.Option(help="Checkpoint of the Segment Anything model (default: the official one, downloaded once)."),
+]
+Tta = Annotated[
+    str | None,
+    typer.Option(
+        help="Test-time augmentation: none, mirrored (image and mirror image) or ten (also rotated); "
+        "default: as saved in the bundle."
+    ),
+]
+Reference = Annotated[
+    Path | None,
+    typer.Option(
+        help="CSV with the columns sex, chronological_age_months, mean_months, sd_months for standard deviation scores "
+        "(default: Brush Foundation table)."
+    ),
+]
+BundleOption = Annotated[Path | None, typer.Option(help="Bundle folder (default: the packaged model).")]
+SexBundle = Annotated[
+    Path | None,
+    typer.Option(
+        help="Bundle that classifies sex: checks the recorded sex and fills in an unknown one (default for the "
+        "packaged model: the packaged sex bundle)."
+    ),
+]
+Workers = Annotated[int | None, typer.Option(help="Number of worker processes (default: one per CPU core).", min=1)]
+AgeUnit = Annotated[
+    str | None,
+    typer.Option(
+        help="Unit of ages whose column does not state it (as bone_age_years does): months, years, or auto: years "
+        "where all values of a column lie below 20 (default: months, but what may be years is refused)."
+    ),
+]
+Table = Annotated[Path | None, typer.Option(help="CSV or spreadsheet with labels or sex, one row per radiograph.")]
+
+
+def read_preprocessing(
+    segmenter: str, sam_model: str | None, sam_checkpoint: Path | None, settings: list[str] | None, *, where: str
+) -> "PreprocessingConfig":
+    """Build the preprocessing from options and settings."""
+    from boneage.configuration.build import build
+    from boneage.preprocessing.config import PreprocessingConfig
+
+    sam = {"sam_model": sam_model, "sam_checkpoint": sam_checkpoint and str(sam_checkpoint)}
+    given = {name: value for name, value in sam.items() if value}
+    config = build(PreprocessingConfig, {"segmenter": segmenter, **given, **read_settings(settings)}, where=where)
+    if given and config.segmenter != "sam":
+        raise ValueError(
+            f"--{next(iter(given)).replace('_', '-')} needs --segmenter sam. Received: {config.segmenter}."
+        )
+    return config
+
+
+def read_settings(settings: list[str] | None) -> dict[str, Any]:
+    """Parse `--set` options; `gate.max_edge_share=0.2` goes into the table `gate`."""
+    from boneage.configuration.build import parse_override
+
+    values: dict[str, Any] = {}
+    for key, value in map(parse_override, settings or []):
+        *tables, name = key.split(".")
+        target = values
+        for table in tables:
+            target = target.setdefault(table, {})
+        target[name] = value
+    return values
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on standard output."""
+    typer.echo(json.dumps(value, indent=2))
+
+
+@contextlib.contextmanager
+def show_progress(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar on standard error from the first report on; yields the function to report to."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), disable=quiet)
+    task = bar.add_task(title, total=None)
+
+    def report(finished: int, total: int) -> None:
+        bar.start()  # not before: a download at the start has its own progress bar
+        bar.update(task, completed=finished, total=total)
+
+    try:
+        yield report
+    finally:
+        if bar.live.is_started:  # otherwise it would print an empty line
+            bar.stop()

@@ -1,0 +1,1 @@
+"""Experiments: the settings of each stage, from one TOML file."""

@@ -1,0 +1,147 @@
+"""How a network is built and trained: the table `[train]` of an experiment."""
+
+import dataclasses
+
+from boneage.base.errors import check_choice, check_positive
+from boneage.configuration.networks import NETWORKS, SEX_UNITS, TASKS
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+LOSSES = ("mae", "mse", "huber", "log_cosh")
+SEX_JOINS = ("before", "after")
+ACTIVATIONS = ("relu", "gelu", "swish")
+POOLINGS = ("average", "max", "both")
+OPTIMIZERS = ("adamw", "adam", "sgd")
+TTA_TRANSFORMS = {
+    "none": ((0.0, False),),
+    "mirrored": ((0.0, False), (0.0, True)),
+    "ten": tuple((angle, mirrored) for angle in (0.0, -10.0, -5.0, 5.0, 10.0) for mirrored in (False, True)),
+}
+"""The transforms of each mode of test-time augmentation: rotation in degrees, and whether mirrored."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How a network is built and trained.
+
+    Args:
+        task: `"age"` for bone age in months, or `"sex"` for sex classification.
+        network: `"efficientnet_lite0"`, `"efficientnetb4"`, `"inceptionv3"` or `"resnet50"`.
+        input_size: Height and width of the network's input, in pixels.
+        init: Initial weights: `"imagenet"`, `"none"` (random), `"default"` (the packaged bundle), the folder of a
+            bundle, or the path of a weights file. A bundle initialises the backbone, and the head if its layers are the
+            same.
+        trainable: The layers to train: `"all"`, `"head"`, or the head and this number of the backbone's last layers,
+            counted in layers with weights. Batch normalisations of frozen layers keep their statistics.
+        head_epochs: Number of the first epochs, out of `epochs`, in which only the head is trained. Each of the two
+            phases has its own cosine schedule; the second one has the warm-up.
+        layer_decay: Factor in (0, 1] of the learning rate from each of the backbone's layers with weights to the layer
+            below, starting below the head.
+        use_sex: Whether the sex is an input of the network.
+        head_units: Units of the hidden dense layers of the head; empty for the network's default, `[0]` for no hidden
+            layer.
+        dropout: Dropout rate before the head.
+        pooling: Global pooling of the feature map: `"average"`, `"max"`, or `"both"` concatenated.
+        activation: Activation of the hidden layers: `"relu"`, `"gelu"` or `"swish"`.
+        sex_units: Units of the dense layer on the sex.
+        sex_joins: Where that layer is concatenated with the features: `"before"` or `"after"` the hidden layers.
+        standardize_target: Whether the last layer rescales by the mean and standard deviation of the training ages.
+        epochs: Number of passes over the training split.
+        batch_size: Number of radiographs in a batch, over all replicas.
+        learning_rate: Peak learning rate, reached after the warm-up and followed by cosine decay to zero.
+        warmup_epochs: Number of epochs of linear warm-up.
+        optimizer: `"adamw"`, `"adam"` (without weight decay) or `"sgd"` (with momentum).
+        weight_decay: Decoupled weight decay of kernels.
+        loss: `"mae"`, `"mse"`, `"huber"` or `"log_cosh"`, in months; the task `"sex"` uses the binary cross-entropy.
+        patience_epochs: Number of epochs without improvement of the validation metric before training stops; 0 turns
+            early stopping off.
+        tta: Test-time augmentation of the saved bundle: `"none"`, `"mirrored"` (image and mirror image) or `"ten"`
+            (both also rotated by up to 10 degrees). The network should be trained with such images (`flip_share`,
+            `rotation_degrees`). Does not affect training.
+        precision: `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"`.
+        seed: Seed of all random numbers.
+    """
+
+    task: str = "age"
+    network: str = "efficientnet_lite0"
+    input_size: int = 128
+    init: str = "imagenet"
+    trainable: str | int = "all"
+    head_epochs: int = 0
+    layer_decay: float = 1.0
+    use_sex: bool = True
+    head_units: tuple[int, ...] = ()
+    dropout: float = 0.0
+    pooling: str = "average"
+    activation: str = "relu"
+    sex_units: int = SEX_UNITS
+    sex_joins: str = "before"
+    standardize_target: bool = True
+    epochs: int = 14
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    warmup_epochs: float = 1.0
+    optimizer: str = "adamw"
+    weight_decay: float = 0.01
+    loss: str = "mae"
+    patience_epochs: int = 0
+    tta: str = "none"
+    precision: str = "float32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        check_choice("task", self.task, TASKS)
+        check_choice("network", self.network, NETWORKS)
+        check_choice("loss", self.loss, LOSSES)
+        check_choice("precision", self.precision, PRECISIONS)
+        check_choice("tta", self.tta, tuple(TTA_TRANSFORMS))
+        check_choice("pooling", self.pooling, POOLINGS)
+        check_choice("activation", self.activation, ACTIVATIONS)
+        check_choice("sex_joins", self.sex_joins, SEX_JOINS)
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_positive(self, "input_size", "epochs", "batch_size", "learning_rate", "sex_units")
+        for name in ("warmup_epochs", "weight_decay", "patience_epochs", "head_epochs", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must not be negative. Received: {getattr(self, name)}.")
+        if self.task == "sex" and self.use_sex:
+            raise ValueError("`use_sex` must be false for the task 'sex'. Received: true.")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"`dropout` must lie in [0, 1). Received: {self.dropout}.")
+        if not self.init:
+            raise ValueError(
+                "`init` must be 'imagenet', 'none', 'default', a bundle folder or a weights file. Received: ''."
+            )
+        if self.head_units != (0,) and any(units < 1 for units in self.head_units):
+            raise ValueError(
+                f"`head_units` must be positive, or [0] for no hidden layer. Received: {list(self.head_units)}."
+            )
+        check_trainable("trainable", self.trainable)
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"`layer_decay` must lie in (0, 1]. Received: {self.layer_decay}.")
+        if self.warmup_epochs >= self.epochs - self.head_epochs:
+            raise ValueError(
+                "`warmup_epochs` must be below `epochs` minus `head_epochs`. "
+                f"Received: {self.warmup_epochs}, {self.epochs} and {self.head_epochs}."
+            )
+
+    @property
+    def hidden_units(self) -> tuple[int, ...]:
+        """Units of the hidden dense layers of the head, either set here or the network's default."""
+        if self.head_units == (0,):
+            return ()
+        return self.head_units or NETWORKS[self.network].head_units
+
+    @property
+    def metric(self) -> str:
+        """The validation metric that selects the best epoch, lower is better: `"mae"` in months, or `"error_share"`."""
+        return "mae" if self.task == "age" else "error_share"
+
+
+def check_trainable(name: str, value: str | int) -> None:
+    """Check a setting of the layers to train.
+
+    Raises:
+        ValueError: If it is neither `"all"`, `"head"` nor a positive number of layers.
+    """
+    if value not in ("all", "head") and not (isinstance(value, int) and value > 0):
+        raise ValueError(f"`{name}` must be 'all', 'head' or a positive number of layers. Received: {value!r}.")

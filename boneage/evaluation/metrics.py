@@ -1,0 +1,141 @@
+"""Error metrics in months, with confidence intervals by `boneage.evaluation.bootstrap`."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from boneage.bundles.seen import Overlap
+from boneage.evaluation.bootstrap import Estimate, Groups, Images, Metrics, bootstrap
+
+Resamples = Float[np.ndarray, "*resamples images"]
+
+AGE_BANDS_YEARS = {"0-5": (0, 5), "5-10": (5, 10), "10-13": (10, 13), "13-16": (13, 16), "16+": (16, np.inf)}
+"""Bands of labelled bone age in years, lower end inclusive, upper end exclusive: narrower in puberty, where most
+radiographs are taken."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The metrics of one group of images; an error is predicted minus labelled bone age, in months.
+
+    Undefined metrics, such as the correlation of one image, are None.
+
+    Attributes:
+        num_images: Images in the group.
+        mae_months: Mean absolute error, the usual headline metric.
+        rmse_months: Root mean squared error, which weights large errors more.
+        median_absolute_error_months: Median absolute error.
+        bias_months: Mean error. Positive means overestimated bone ages.
+        share_within_6_months: Share of images, in [0, 1], with an absolute error of at most 6 months.
+        share_within_12_months: The same for 12 months.
+        share_within_24_months: The same for 24 months.
+        error_deviation_months: Standard deviation of the error (divisor `num_images - 1`). Bias plus and minus 1.96 of
+            it are the limits of agreement of Bland and Altman 1986, doi:10.1016/S0140-6736(86)90837-8.
+        pearson: Correlation of predicted and labelled bone age.
+        error_slope_months_per_year: Slope of the error over the labelled bone age, in months per year. Negative means
+            that young ages are overestimated and old ones underestimated; label noise alone makes it slightly negative.
+    """
+
+    num_images: int
+    mae_months: Estimate
+    rmse_months: Estimate
+    median_absolute_error_months: Estimate
+    bias_months: Estimate
+    share_within_6_months: Estimate
+    share_within_12_months: Estimate
+    share_within_24_months: Estimate
+    error_deviation_months: Estimate | None = None
+    pearson: Estimate | None = None
+    error_slope_months_per_year: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Summaries of a set of images and of its non-empty groups.
+
+    Attributes:
+        dataset: Name of the set.
+        num_resamples: Bootstrap resamples of each interval.
+        seed: Seed of the resampling.
+        overall: All images.
+        by_sex: Keyed "female" and "male".
+        by_age_years: Keyed as `AGE_BANDS_YEARS`.
+        num_groups: Number of patients.
+        coverage: Measured coverage of the prediction intervals, see `boneage.evaluation.conformal.measure_coverage`;
+            None without intervals.
+        overlap: Radiographs among them that the model has already seen.
+    """
+
+    dataset: str | None
+    num_resamples: int
+    seed: int
+    overall: Summary
+    by_sex: dict[str, Summary]
+    by_age_years: dict[str, Summary]
+    num_groups: int
+    coverage: dict[str, Any] | None = None
+    overlap: list[Overlap] = field(default_factory=list)
+
+    @property
+    def error(self) -> float:
+        """The mean absolute error in months, which ranks training runs."""
+        return self.overall.mae_months.value
+
+    @property
+    def headline(self) -> str:
+        """The result as a short text."""
+        return f"MAE {self.error:.2f} months"
+
+
+def summarise_errors(
+    label: Images, *, predicted: Images, num_resamples: int, seed: int, groups: Groups | None = None
+) -> Summary:
+    """Compute the metrics of one group of images.
+
+    Args:
+        label: Labelled bone age in months, shape `(images,)`, at least one.
+        predicted: Predicted bone age in months, shape `(images,)`.
+        num_resamples: Bootstrap resamples.
+        seed: Seed of the resampling.
+        groups: The group of each image, shape `(images,)` (default: each image is its own group).
+
+    Raises:
+        ValueError: If `num_resamples` is not positive.
+    """
+    estimates = bootstrap(compute_metrics, label, predicted, num_resamples=num_resamples, seed=seed, groups=groups)
+    return Summary(num_images=len(label), **estimates)
+
+
+def compute_metrics(label: Resamples, predicted: Resamples) -> Metrics:
+    """Compute every metric of `Summary` over the last axis; NaN if undefined."""
+    error = predicted - label
+    absolute = np.abs(error)
+    centred_label, centred_predicted, centred_error = (_centred(values) for values in (label, predicted, error))
+    label_square, predicted_square, error_square = (
+        np.square(values).sum(axis=-1) for values in (centred_label, centred_predicted, centred_error)
+    )
+    # 0 / 0 is NaN: one image has no spread, and equal labels have no slope.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        deviation = np.sqrt(error_square / (error.shape[-1] - 1))
+        pearson = (centred_label * centred_predicted).sum(axis=-1) / np.sqrt(label_square * predicted_square)
+        slope = (centred_label * centred_error).sum(axis=-1) / label_square
+    return {
+        "mae_months": absolute.mean(axis=-1),
+        "rmse_months": np.sqrt(np.square(error).mean(axis=-1)),
+        "median_absolute_error_months": np.median(absolute, axis=-1),
+        "bias_months": error.mean(axis=-1),
+        "error_deviation_months": deviation,
+        "share_within_6_months": (absolute <= 6).mean(axis=-1),
+        "share_within_12_months": (absolute <= 12).mean(axis=-1),
+        "share_within_24_months": (absolute <= 24).mean(axis=-1),
+        "pearson": np.clip(pearson, -1, 1),
+        "error_slope_months_per_year": 12 * slope,
+    }
+
+
+def _centred(values: Resamples) -> Resamples:
+    # The rounded mean of equal values can miss them, and their spread must be zero for a slope to be undefined.
+    constant = np.ptp(values, axis=-1, keepdims=True) == 0
+    return np.where(constant, 0.0, values - values.mean(axis=-1, keepdims=True))

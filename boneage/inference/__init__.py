@@ -1,0 +1,1 @@
+"""Inference: from a radiograph to a bone age with its prediction interval."""

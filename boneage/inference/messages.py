@@ -1,0 +1,97 @@
+"""Texts for reason and warning codes, as shown on the web page and in reports."""
+
+import math
+from collections.abc import Sequence
+
+from boneage.evaluation.conformal import MAX_BONE_AGE_MONTHS
+
+TIMED_OUT = "timed_out"
+INTERNAL_ERROR = "internal_error"
+
+REASONS = {
+    "empty_file": "The file is empty. Copy it again from its source.",
+    "not_an_image": "The file is not an image of a known format. Use PNG, JPEG, TIFF or DICOM.",
+    "damaged_image": "The file is damaged or incomplete. Export it again from its source.",
+    "too_large": "The image has too many pixels. Crop or downscale it.",
+    "too_slow": "The file takes too long to decode. Export it again from its source.",
+    "no_pixels": "The file contains no pixels: a report, a directory or a truncated file. Use the image of the study.",
+    "multi_frame": "The file contains several images. Save one radiograph per file.",
+    "not_a_radiograph": "The image is not a greyscale radiograph. Use the radiograph itself, not a photograph of it.",
+    "for_processing": "The DICOM file contains raw detector values. Export the image FOR PRESENTATION.",
+    "unsupported_encoding": "The compression of the DICOM file is not supported. Convert it to Explicit VR Little "
+    "Endian.",
+    "too_dark": "The image has too few grey levels.",
+    "no_hand": "No hand was found.",
+    "several_hands": "More than one hand is visible. Use one file per hand.",
+    "cut_off": "The hand is cut off by the image border.",
+    "low_contrast": "The contrast between hand and background is too low.",
+    "bad_mask": "The segmentation of the hand is unreliable.",
+    "unsure_orientation": "The orientation of the hand is unclear.",
+    "sex_conflict": "The sex in the file contradicts the chosen one. Check which is right.",
+    "sex_unknown": "The sex in the file is not understood. Correct PatientSex to F or M, or clear it.",
+    "impossible_answer": "The model's answer is outside 0 to 20 years and was discarded.",
+    TIMED_OUT: "Time limit exceeded. Send fewer files at once, or send this one again.",
+    INTERNAL_ERROR: "Internal error. The other files are not affected.",
+}
+
+WARNINGS = {
+    "sex_looks_wrong": "The recorded sex does not match the image. Check it.",
+    "age_unit_doubtful": "The chronological age is more than 4 standard deviations from the bone age and was not used: "
+    "it may be in years. State its unit.",
+    "sex_from_image": "The sex was not given; it was predicted from the image and may be wrong.",
+    "sex_unknown": "The sex is unknown; the bone age is the mean of that of a girl and of a boy.",
+}
+
+
+def explain_reasons(reasons: Sequence[str]) -> str:
+    """Return the texts of reason codes."""
+    return " ".join(REASONS.get(reason, f"Rejected ({reason}).") for reason in reasons)
+
+
+def explain_warning(warning: str) -> str:
+    """Return the text of a warning code."""
+    return WARNINGS.get(warning, warning.replace("_", " "))
+
+
+def format_age(months: float) -> str:
+    """Format an age in years and months.
+
+    Args:
+        months: Age in months, 0 or more.
+
+    Example:
+        >>> format_age(125.6)
+        '10 years 6 months'
+    """
+    years, rest = divmod(math.floor(months + 0.5), 12)
+    return f"{years} {'year' if years == 1 else 'years'} {rest} {'month' if rest == 1 else 'months'}"
+
+
+def format_interval(low_months: float, high_months: float) -> str:
+    """Format a prediction interval; one that is open to the upper side has only a lower end.
+
+    Args:
+        low_months: Lower end in months; NaN without an interval.
+        high_months: Upper end in months, `boneage.evaluation.conformal.MAX_BONE_AGE_MONTHS` for an open one.
+
+    Example:
+        >>> format_interval(105.3, 143.9), format_interval(165.4, 240.0)
+        ('105.3 to 143.9 months', '165.4 months or more')
+    """
+    if math.isnan(low_months):
+        return ""
+    if high_months >= MAX_BONE_AGE_MONTHS:
+        return f"{low_months:.1f} months or more"
+    return f"{low_months:.1f} to {high_months:.1f} months"
+
+
+def format_difference(months: float) -> str:
+    """Format the difference between bone age and chronological age.
+
+    Args:
+        months: Bone age minus chronological age, in months.
+    """
+    whole = math.floor(abs(months) + 0.5)
+    if not whole:
+        return "no difference"
+    return f"{whole} {'month' if whole == 1 else 'months'} {'ahead' if months > 0 else 'behind'}"

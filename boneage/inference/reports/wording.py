@@ -1,0 +1,52 @@
+"""Sentences shared by all reports of a reading, in ASCII, which is part of every DICOM character set."""
+
+import math
+from importlib.metadata import version
+
+from boneage.evaluation.conformal import MAX_BONE_AGE_MONTHS
+from boneage.inference import messages
+from boneage.inference.reader import Reader, Reading
+
+NOTICE = "Research use, not a medical device"
+VERSION = version("boneage")
+
+
+def has_interval(reading: Reading) -> bool:
+    """Whether the reading has a prediction interval."""
+    return not math.isnan(reading.low_months)
+
+
+def is_open(reading: Reading) -> bool:
+    """Whether the prediction interval has no upper end."""
+    return reading.high_months >= MAX_BONE_AGE_MONTHS
+
+
+def interval_label(reader: Reader) -> str:
+    """Name the prediction interval, with its coverage if the bundle records it."""
+    share = (reader.age_bundle.metadata.get("interval") or {}).get("coverage_share")
+    return "Prediction interval" if share is None else f"{share:.0%} prediction interval"
+
+
+def format_interval(reading: Reading, *, reader: Reader) -> str:
+    """Format the prediction interval.
+
+    Example:
+        `"90% prediction interval: 105.3 to 143.9 months"`, or `"90% prediction interval: 165.4 months or more"`
+    """
+    ends = messages.format_interval(reading.low_months, reading.high_months)
+    return f"{interval_label(reader)}: {ends or 'unknown'}"
+
+
+def format_sex(reading: Reading) -> str:
+    """Name the sex; empty if there is none."""
+    return f"Read for the sex: {reading.sex}" if reading.sex else ""
+
+
+def list_warnings(reading: Reading) -> list[str]:
+    """List the warnings as texts."""
+    return [messages.explain_warning(warning) for warning in reading.warnings]
+
+
+def list_remarks(reading: Reading) -> list[str]:
+    """List what a reader must know beside the bone age: sex, warnings, notice."""
+    return [*filter(None, [format_sex(reading)]), *list_warnings(reading), NOTICE]

@@ -1,0 +1,1 @@
+"""MLflow stores, and the bundles in their model registry."""

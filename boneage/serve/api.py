@@ -1,0 +1,151 @@
+"""The REST API: `POST /api/v1/predict`."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+
+from boneage.serve.readings import Answer
+from boneage.serve.service import Service
+from boneage.serve.uploads import MAX_AGE_MONTHS, UNKNOWN_SEX
+from boneage.tfrecords.schema import SEXES
+
+_EXAMPLE: dict[str, Any] = {
+    "file": "1520.png",
+    "accepted": True,
+    "bone_age_months": 118.4,
+    "low_months": 104.1,
+    "high_months": 132.7,
+    "interval": "104.1 to 132.7 months",
+    "sex": "female",
+    "male_probability": 0.0713,
+    "chronological_age_months": 111.0,
+    "difference_months": 7.4,
+    "sds": 0.6,
+    "warnings": [],
+    "reasons": [],
+    "detail": "",
+    "model": "default (efficientnet_lite0) 0123456789ab",
+}
+_REFUSED: dict[str, Any] = {
+    **_EXAMPLE,
+    "file": "foot.png",
+    "accepted": False,
+    **dict.fromkeys(
+        ("bone_age_months", "low_months", "high_months", "interval", "male_probability", "difference_months", "sds")
+    ),
+    "reasons": ["no_hand"],
+    "detail": "No hand was found.",
+}
+
+
+class Prediction(BaseModel):
+    """The result of one file."""
+
+    file: str = Field(description="Name of the file as sent, without folders.")
+    accepted: bool = Field(description="Whether there is a bone age.")
+    bone_age_months: float | None = Field(description="Bone age in months; null if rejected.")
+    low_months: float | None = Field(description="Lower end of the prediction interval; null if the model has none.")
+    high_months: float | None = Field(description="Upper end of the prediction interval; 240 if it is open.")
+    interval: str | None = Field(description="The interval as text: '165.4 months or more' if it has no upper end.")
+    sex: str | None = Field(description="The sex assumed: female, male, or null.")
+    male_probability: float | None = Field(
+        description="Predicted probability that the child is male, in [0, 1]; null without a sex model."
+    )
+    chronological_age_months: float | None = Field(description="As sent, else from the DICOM file.")
+    difference_months: float | None = Field(description="Bone age minus chronological age, in months.")
+    sds: float | None = Field(description="Standard deviation score by the growth reference; null if unknown.")
+    warnings: list[str] = Field(description="Codes: sex_looks_wrong, sex_from_image, sex_unknown.")
+    reasons: list[str] = Field(description="Reason codes for the rejection.")
+    detail: str = Field(description="The reasons as text.")
+    model: str = Field(description="Name and digest of the model.")
+
+
+class Problem(BaseModel):
+    """Why a request was rejected."""
+
+    detail: str
+
+
+_FORM: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["files"],
+                "properties": {
+                    "files": {
+                        "type": "array",
+                        "minItems": 1,
+                        "items": {"type": "string", "format": "binary"},
+                        "description": "Radiographs: PNG, JPEG, TIFF or DICOM. Repeat the field for several.",
+                    },
+                    "sex": {
+                        "type": "string",
+                        "enum": [*SEXES, UNKNOWN_SEX],
+                        "default": UNKNOWN_SEX,
+                        "description": "Sex for all files without a sex of their own (DICOM files have one).",
+                    },
+                    "chronological_age_months": {
+                        "type": "number",
+                        "minimum": 0,
+                        "maximum": MAX_AGE_MONTHS,
+                        "description": "Chronological age for all files, in months; optional.",
+                    },
+                },
+            },
+            "encoding": {"files": {"contentType": "application/octet-stream"}},
+            "examples": {
+                "girl": {"summary": "A girl", "value": {"sex": "female"}},
+                "boy": {"summary": "A boy of 10 1/2", "value": {"sex": "male", "chronological_age_months": 126}},
+                "unknown": {"summary": "Unknown sex", "value": {"sex": "unknown"}},
+            },
+        }
+    },
+}
+_PROBLEMS = {
+    400: "The form cannot be parsed.",
+    401: "The token is missing or wrong.",
+    403: "The request comes from another site.",
+    408: "The upload took too long.",
+    413: "Too many bytes or files.",
+    415: "Not a multipart form.",
+    422: "A field is missing or wrong.",
+    503: "The server is busy; see Retry-After.",
+}
+
+
+def add_examples(schema: dict[str, Any]) -> dict[str, Any]:
+    """Add the response examples to the OpenAPI schema; FastAPI would drop their null values."""
+    schema["components"]["schemas"]["Prediction"]["examples"] = [_EXAMPLE, _REFUSED]
+    return schema
+
+
+def make_router(service: Service) -> APIRouter:
+    """Make the routes of the REST API."""
+    router = APIRouter(prefix="/api/v1")
+
+    @router.post(
+        "/predict",
+        response_model=list[Prediction],
+        responses={status: {"model": Problem, "description": description} for status, description in _PROBLEMS.items()},
+        openapi_extra={"requestBody": _FORM},
+        summary="Read bone age in radiographs",
+    )
+    async def predict(request: Request) -> list[Prediction]:
+        """Return a bone age or rejection reasons for every file, in the order sent.
+
+        Research use: not a medical device.
+        """
+        answers = await service.answer(request, age_field="chronological_age_months", age_unit_months=1.0)
+        return [describe_answer(answer, model=service.model.label) for answer in answers]
+
+    return router
+
+
+def describe_answer(answer: Answer, *, model: str) -> Prediction:
+    """Convert an answer to the response model."""
+    values = {name: getattr(answer, name) for name in Prediction.model_fields if name != "model"}
+    values |= {"warnings": list(answer.warnings), "reasons": list(answer.reasons)}
+    return Prediction(model=model, **values)

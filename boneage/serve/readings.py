@@ -1,0 +1,206 @@
+"""Read uploaded files: a bone age with its prediction interval, or rejection reasons."""
+
+import dataclasses
+import logging
+import math
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from boneage.base.errors import describe_error
+from boneage.evaluation.conformal import MAX_BONE_AGE_MONTHS
+from boneage.inference.drawing import draw_crop, draw_radiograph
+from boneage.inference.messages import INTERNAL_ERROR, explain_reasons, format_interval
+from boneage.inference.reader import Reader
+from boneage.preprocessing.hand.find_hand import Hand
+from boneage.preprocessing.io.isolated import decode_isolated
+from boneage.preprocessing.io.radiograph import Radiograph, UnreadableImageError, resolve_sex
+from boneage.preprocessing.process import Prepared
+
+_log = logging.getLogger("boneage.web")
+# Name of the file in errors: the name given by the user is not logged.
+_PATH = Path("file")
+
+
+@dataclasses.dataclass(frozen=True)
+class Upload:
+    """An uploaded file, with the sex and age sent with it.
+
+    Args:
+        name: Name of the file as sent.
+        data: Content of the file.
+        sex: `"female"`, `"male"`, or None if unknown.
+        chronological_age_months: Chronological age in months, or None.
+    """
+
+    name: str
+    data: bytes = dataclasses.field(repr=False)
+    sex: str | None = None
+    chronological_age_months: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Answer:
+    """The result of one file.
+
+    Args:
+        file: Name of the file as sent.
+        accepted: Whether there is a bone age.
+        reasons: Reason codes of a rejection.
+        warnings: Warning codes.
+        bone_age_months: Bone age in months, or None.
+        low_months: Lower end of the prediction interval in months; None if the model has none.
+        high_months: Upper end of the prediction interval in months, 240 where it is open.
+        sex: The sex assumed, recorded or predicted; None if unknown.
+        male_probability: Predicted probability that the child is male, in [0, 1]; None without a sex bundle.
+        chronological_age_months: From the DICOM file in whole months, else as sent.
+        sds: Standard deviation score of the bone age, rounded to 0.1; None if age or sex is unknown, or the age is
+            outside the growth reference.
+        side: `"left"` or `"right"` hand; None if unknown.
+        has_outline: Whether the picture shows the outline of the hand.
+        picture: The radiograph, with the outline if a hand was found, as JPEG; None if the file could not be read.
+        crop: The network input before resizing, shape `(size, size)`, uint8, or None.
+    """
+
+    file: str
+    accepted: bool
+    reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    bone_age_months: float | None = None
+    low_months: float | None = None
+    high_months: float | None = None
+    sex: str | None = None
+    male_probability: float | None = None
+    chronological_age_months: float | None = None
+    sds: float | None = None
+    side: str | None = None
+    has_outline: bool = False
+    picture: bytes | None = dataclasses.field(default=None, repr=False)
+    crop: UInt8[np.ndarray, "size size"] | None = dataclasses.field(default=None, repr=False)
+
+    @property
+    def detail(self) -> str:
+        """The rejection reasons as text; empty if accepted."""
+        return explain_reasons(self.reasons)
+
+    @property
+    def interval(self) -> str | None:
+        """The prediction interval as text; None if the model has none."""
+        if self.low_months is None or self.high_months is None:
+            return None
+        return format_interval(self.low_months, self.high_months)
+
+    @property
+    def has_upper_end(self) -> bool:
+        """Whether the prediction interval has an upper end."""
+        return self.high_months is not None and self.high_months < MAX_BONE_AGE_MONTHS
+
+    @property
+    def difference_months(self) -> float | None:
+        """Bone age minus chronological age, in months."""
+        if self.bone_age_months is None or self.chronological_age_months is None:
+            return None
+        return round(self.bone_age_months - self.chronological_age_months, 2)
+
+    def draw_crop(self) -> bytes | None:
+        """Draw the crop as PNG."""
+        return None if self.crop is None else draw_crop(self.crop)
+
+
+def rejected_answer(upload: Upload, reason: str) -> Answer:
+    """Return the answer to a file that was rejected unread."""
+    return Answer(
+        file=upload.name,
+        accepted=False,
+        reasons=(reason,),
+        sex=upload.sex,
+        chronological_age_months=upload.chronological_age_months,
+    )
+
+
+def read_upload(reader: Reader, upload: Upload) -> Answer:
+    """Read one file; errors become a rejection.
+
+    Args:
+        reader: The reader.
+        upload: The file.
+    """
+    try:
+        return _read(reader, upload)
+    except UnreadableImageError as error:
+        return rejected_answer(upload, error.reason)
+    except Exception as error:  # one file must not fail the others
+        # Errors can quote the content of the file, so that only their type and place are logged.
+        _log.error("a file could not be read: %s", describe_error(error))
+        return rejected_answer(upload, INTERNAL_ERROR)
+
+
+def _read(reader: Reader, upload: Upload) -> Answer:
+    radiograph = decode_isolated(upload.data, path=_PATH)
+    sex, age_months = None, upload.chronological_age_months
+    if radiograph.chronological_age_months is not None:
+        # Exact to the day, with the study date it would reveal the date of birth.
+        age_months = float(math.floor(radiograph.chronological_age_months))
+    try:
+        sex = resolve_sex(radiograph, upload.sex, path=_PATH)
+        reading = reader.read(radiograph, path=_PATH, sex=sex, chronological_age_months=age_months)
+    except UnreadableImageError as error:
+        return _rejected_with_picture(upload, radiograph, reasons=(error.reason,), age_months=age_months, sex=sex)
+    if isinstance(reading, Prepared):
+        return _rejected_with_picture(
+            upload,
+            radiograph,
+            reasons=reading.reasons,
+            age_months=age_months,
+            sex=sex,
+            hand=reading.hand,
+            crop=reading.image,
+        )
+    return Answer(
+        file=upload.name,
+        accepted=True,
+        warnings=reading.warnings,
+        bone_age_months=_number(reading.bone_age_months),
+        low_months=_number(reading.low_months),
+        high_months=_number(reading.high_months),
+        sex=reading.sex,
+        male_probability=_number(reading.male_probability, digits=4),
+        chronological_age_months=age_months,
+        sds=_number(reading.sds, digits=1),
+        side=_side(reading.hand),
+        has_outline=reading.hand is not None,
+        picture=draw_radiograph(radiograph, reading.hand),
+        crop=reading.crop,
+    )
+
+
+def _rejected_with_picture(
+    upload: Upload,
+    radiograph: Radiograph,
+    *,
+    reasons: tuple[str, ...],
+    age_months: float | None,
+    sex: str | None = None,
+    hand: Hand | None = None,
+    crop: UInt8[np.ndarray, "size size"] | None = None,
+) -> Answer:
+    return Answer(
+        file=upload.name,
+        accepted=False,
+        reasons=reasons,
+        sex=sex,
+        chronological_age_months=age_months,
+        side=_side(hand),
+        has_outline=hand is not None,
+        picture=draw_radiograph(radiograph, hand),
+        crop=crop,
+    )
+
+
+def _side(hand: Hand | None) -> str | None:
+    return hand.pose.side if hand and hand.pose else None
+
+
+def _number(value: float, *, digits: int = 2) -> float | None:
+    return round(float(value), digits) if math.isfinite(value) else None

@@ -1,0 +1,133 @@
+"""Shared by the page and the REST API: the model, and the processing of a request."""
+
+import contextlib
+import functools
+import hashlib
+import logging
+import time
+from pathlib import Path
+
+from starlette.requests import Request
+
+from boneage.base.errors import BoneAgeError, describe_error
+from boneage.inference.drawing import draw_occlusion_png
+from boneage.inference.messages import TIMED_OUT
+from boneage.inference.reader import Reader, describe_model
+from boneage.preprocessing.io.radiograph import Radiograph
+from boneage.serve.history import History
+from boneage.serve.metrics import Metrics
+from boneage.serve.pool import Pool, PoolFullError
+from boneage.serve.readings import Answer, Upload, read_upload, rejected_answer
+from boneage.serve.store import Store
+from boneage.serve.uploads import RETRY_SECONDS, MemoryBudget, UploadLimits, read_uploads
+from boneage.tfrecords.schema import male_from_sex
+from boneage.web.requests import RequestError
+
+# Ten requests can wait at a time; the memory budget is that of two requests of maximum size.
+_FULL_REQUESTS = 2
+_DRAWING = Path("drawing")
+_log = logging.getLogger("boneage.web")
+
+
+class Service:
+    """A model and its readings.
+
+    Args:
+        reader: The reader.
+        pool: The worker pool.
+        limits: Limits of a request.
+        history: The sessions and their readings.
+        metrics: Request and reading metrics.
+        store: Store of anonymous readings, or None.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        *,
+        pool: Pool,
+        limits: UploadLimits,
+        history: History,
+        metrics: Metrics,
+        store: Store | None,
+    ):
+        self.reader, self.pool, self.limits = reader, pool, limits
+        self.history, self.metrics, self.store = history, metrics, store
+        self.model = describe_model(reader)
+        self._memory_budget = MemoryBudget(_FULL_REQUESTS * limits.max_bytes)
+        self.is_ready = False
+
+    async def warm_up(self) -> None:
+        """Read a synthetic radiograph, so that the first request does not wait for the networks to load."""
+        try:
+            await self.pool.run(self._read_drawing, until=time.monotonic() + self.pool.request_seconds)
+            self.is_ready = True
+        except Exception as error:  # the server keeps running, and `/readyz` reports that it is not ready
+            _log.error("warm-up of the model failed: %s", describe_error(error))
+
+    def _read_drawing(self) -> None:
+        from boneage.preprocessing.synthetic import draw_radiograph
+
+        pixels = draw_radiograph(120, sex="male", seed=0, size_px=(256, 205)).pixels
+        drawing = Radiograph(pixels, None, "male", None, None, hashlib.sha256(pixels.tobytes()).hexdigest())
+        with contextlib.suppress(BoneAgeError):  # even if it is rejected, the networks are loaded
+            self.reader.read(drawing, path=_DRAWING, sex="male")
+
+    async def answer(self, request: Request, *, age_field: str, age_unit_months: float) -> list[Answer]:
+        """Answer the files of a form, in their order.
+
+        Args:
+            request: The request.
+            age_field: Name of the form's field for the chronological age.
+            age_unit_months: Months in its unit.
+
+        Raises:
+            RequestError: If the request is rejected as a whole.
+        """
+        try:
+            with self.pool.admit() as until:
+                pass  # Where the server is busy, it says so before the upload.
+            with self._memory_budget.reserve() as take:
+                uploads = await read_uploads(
+                    request,
+                    limits=self.limits,
+                    take=take,
+                    until=until,
+                    age_field=age_field,
+                    age_unit_months=age_unit_months,
+                )
+                # Not before: slow uploads would take the places of others.
+                with self.pool.admit():
+                    return [await self._answer_one(upload, until=until) for upload in uploads]
+        except PoolFullError:
+            raise RequestError(503, "server busy; try again later.", headers={"Retry-After": RETRY_SECONDS}) from None
+
+    async def draw_occlusion_png(self, answer: Answer) -> bytes | None:
+        """Draw the occlusion map of a reading as PNG; None for a rejected file.
+
+        Raises:
+            RequestError: If the server is busy.
+        """
+        if not answer.accepted or answer.crop is None:
+            return None
+        male = male_from_sex(answer.sex) if answer.sex else 0.0
+        draw = functools.partial(draw_occlusion_png, self.reader.age_bundle, answer.crop, male=male)
+        try:
+            with self.pool.admit() as until:
+                return await self.pool.run(draw, until=until)
+        except (PoolFullError, TimeoutError):
+            raise RequestError(503, "server busy; try again later.", headers={"Retry-After": RETRY_SECONDS}) from None
+
+    async def _answer_one(self, upload: Upload, *, until: float) -> Answer:
+        began = time.perf_counter()
+        try:
+            answer = await self.pool.run(functools.partial(read_upload, self.reader, upload), until=until)
+        except TimeoutError:
+            answer = rejected_answer(upload, TIMED_OUT)
+        self.metrics.count_answer(answer, seconds=time.perf_counter() - began)
+        if self.store is not None:
+            try:
+                self.store.keep(answer)
+            except OSError as error:  # the answer is valid all the same
+                _log.error("a reading could not be saved: %s", error.strerror)
+        return answer

@@ -1,0 +1,1 @@
+"""Tracking with MLflow: the outbox of a run, its sync to a store, and the leaderboard."""

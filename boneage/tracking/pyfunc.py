@@ -1,0 +1,136 @@
+"""A bundle as an MLflow model: plain files and this module, so that loading unpickles nothing.
+
+The input is a table with the columns `image` (path of a file, its bytes, or its bytes in base64) and `sex` (`"female"`,
+`"male"`, or missing if the file contains it); the output has one row per image. Loading needs neither TensorFlow nor
+torch.
+"""
+
+import base64
+import binascii
+import importlib.metadata
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pandas as pd
+
+from boneage.base.files import write_json
+from boneage.base.sex import UnknownSexError, parse_sex
+from boneage.bundles.bundle import metadata_digest, read_metadata
+from boneage.inference.reader import Reader, load_reader
+from boneage.preprocessing.io.isolated import decode_isolated, read_isolated
+from boneage.preprocessing.io.radiograph import Radiograph, UnreadableImageError, resolve_sex
+from boneage.preprocessing.process import Prepared
+from boneage.preprocessing.synthetic import draw_radiograph
+from boneage.registry.fetch import find_bundle_in
+from boneage.registry.settings import METADATA_FILE
+from boneage.tracking.outbox import redact_paths
+
+COLUMNS = ("bone_age_months", "low_months", "high_months", "accepted", "reasons")
+# Name of an image without a file, in errors.
+_SENT = Path("image")
+
+
+class BoneAgeModel:
+    """The model that MLflow loads.
+
+    Args:
+        reader: The reader.
+    """
+
+    def __init__(self, reader: Reader):
+        self._reader = reader
+
+    def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Read radiographs.
+
+        Args:
+            model_input: Columns `image` and, unless the files contain it, `sex`.
+            params: Unused; passed by MLflow.
+
+        Returns:
+            `bone_age_months`, `low_months` and `high_months`, NaN if rejected; `accepted`; `reasons`, codes joined
+            by `;`, empty if accepted.
+        """
+        sexes = model_input["sex"] if "sex" in model_input else [None] * len(model_input)
+        rows = [self._predict_row(image, sex) for image, sex in zip(model_input["image"], sexes, strict=True)]
+        return pd.DataFrame(rows, columns=list(COLUMNS), index=model_input.index)
+
+    def _predict_row(self, image: str | bytes, sex: str | None) -> tuple[float, float, float, bool, str]:
+        nothing = float("nan")
+        try:
+            given = None if pd.isna(sex) else parse_sex(str(sex))
+            radiograph = _read_image(image)
+            reading = self._reader.read(radiograph, path=_SENT, sex=resolve_sex(radiograph, given, path=_SENT))
+        except UnknownSexError:
+            return nothing, nothing, nothing, False, "sex_unknown"
+        except UnreadableImageError as error:
+            return nothing, nothing, nothing, False, error.reason
+        if isinstance(reading, Prepared):
+            return nothing, nothing, nothing, False, ";".join(reading.reasons)
+        return reading.bone_age_months, reading.low_months, reading.high_months, True, ""
+
+
+def _read_image(image: str | bytes) -> Radiograph:
+    if isinstance(image, str):
+        if os.path.isfile(image):  # noqa: PTH113 - Path.is_file raises for a long base64 text
+            return read_isolated(image)
+        try:
+            image = base64.b64decode(image, validate=True)
+        except (binascii.Error, ValueError):
+            raise UnreadableImageError("image is neither a file nor base64.", reason="missing_file") from None
+    return decode_isolated(bytes(image), path=_SENT)
+
+
+def _load_pyfunc(data_path: str) -> BoneAgeModel:
+    """Load a bundle for MLflow, which calls a function of this name."""
+    return BoneAgeModel(load_reader(data_path))
+
+
+def write_model(folder: Path, bundle: Path, *, run_id: str | None = None, model_id: str | None = None) -> Path:
+    """Write a bundle as an MLflow model, with its signature, an input example and its requirements.
+
+    Args:
+        folder: Output folder.
+        bundle: The bundle. Paths in the metadata of the copy are reduced to their last part.
+        run_id: MLflow id of the run that made it.
+        model_id: MLflow id of the model.
+
+    Returns:
+        The output folder.
+    """
+    import mlflow.pyfunc
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types.schema import AnyType, ColSpec, Schema, TensorSpec
+
+    inputs: list[ColSpec | TensorSpec] = [ColSpec(AnyType(), "image"), ColSpec("string", "sex", required=False)]
+    months = [ColSpec("double", name) for name in COLUMNS[:3]]
+    outputs: list[ColSpec | TensorSpec] = [*months, ColSpec("boolean", "accepted"), ColSpec("string", "reasons")]
+    mlflow.pyfunc.save_model(
+        folder,
+        loader_module=__name__,
+        data_path=str(bundle),
+        mlflow_model=Model(run_id=run_id, model_id=model_id),
+        signature=ModelSignature(Schema(inputs), Schema(outputs)),
+        input_example=_example(),
+        pip_requirements=_requirements(),
+    )
+    metadata = redact_paths(read_metadata(bundle))
+    write_json(find_bundle_in(folder) / METADATA_FILE, {**metadata, "metadata_digest": metadata_digest(metadata)})
+    return folder
+
+
+def _example() -> pd.DataFrame:
+    """Return an input example with a synthetic radiograph."""
+    drawn = draw_radiograph(120, sex="female", seed=0, size_px=(160, 128))
+    _, encoded = cv2.imencode(".png", drawn.pixels)
+    return pd.DataFrame({"image": [base64.b64encode(encoded.tobytes()).decode()], "sex": ["female"]})
+
+
+def _requirements() -> list[str]:
+    """Return the package and the requirements of its core."""
+    needed = importlib.metadata.requires("boneage") or []
+    own = f"boneage=={importlib.metadata.version('boneage')}"
+    return [own, *(requirement for requirement in needed if not re.search(r";.*\bextra\b", requirement))]

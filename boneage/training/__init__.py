@@ -1,0 +1,1 @@
+"""Training: datasets, fit loop, schedule, distribution and the run folder."""

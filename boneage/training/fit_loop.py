@@ -1,0 +1,143 @@
+"""The training loop for one device, several devices and several machines."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from boneage.configuration.training import TrainConfig
+from boneage.training.distribution import is_chief
+
+KERAS_LOSSES = {
+    "mae": keras.losses.mean_absolute_error,
+    "mse": keras.losses.mean_squared_error,
+    "huber": keras.losses.huber,
+    "log_cosh": keras.losses.log_cosh,
+}
+
+# A step maps a distributed batch to the sum of losses, the sum of errors (months, or 1 for a wrong sex) and the
+# number of examples.
+Step = Callable[[Any], tf.Tensor]
+
+
+def fit(
+    model: keras.Model,
+    strategy: tf.distribute.Strategy,
+    *,
+    config: TrainConfig,
+    batches: Iterator[Any],
+    validation: tf.data.Dataset,
+    steps: int,
+    epochs: range,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> None:
+    """Train, and validate after each epoch.
+
+    Each epoch ends with the callbacks' `on_epoch_end` and the logs `loss`, `mae`, `val_mae` (months; for the task
+    `"sex"` `error_share` and `val_error_share`) and `input_stall_share`, the fraction of the training time spent
+    waiting for batches. A callback stops the training by `model.stop_training`.
+
+    Args:
+        model: The compiled network, created in the scope of the strategy.
+        strategy: The distribution strategy.
+        config: The loss, the global batch size and the number of epochs.
+        batches: Infinite iterator of distributed training batches.
+        validation: The distributed validation split; each worker has all of it.
+        steps: Number of batches in an epoch.
+        epochs: Indices of the epochs to train, counted from 0.
+        callbacks: Keras callbacks.
+    """
+    train_step = _build_training_step(model, strategy, config=config, spec=batches.element_spec)  # type: ignore[attr-defined]
+    validation_step = _build_validation_step(model, strategy, config=config, spec=validation.element_spec)
+    watched = keras.callbacks.CallbackList(
+        list(callbacks), add_progbar=True, model=model, verbose=_verbosity(strategy), epochs=config.epochs, steps=steps
+    )
+    model.stop_training = False
+    watched.on_train_begin()
+    for epoch in epochs:
+        watched.on_epoch_begin(epoch)
+        logs = _train_epoch(train_step, batches, steps=steps, watched=watched, metric=config.metric)
+        sums = sum(validation_step(batch).numpy().astype(np.float64) for batch in validation)
+        logs[f"val_{config.metric}"] = _means(sums, metric=config.metric)[config.metric]
+        watched.on_epoch_end(epoch, logs)
+        if model.stop_training:
+            break
+    watched.on_train_end()
+
+
+def _verbosity(strategy: tf.distribute.Strategy) -> int:
+    """Progress bar on a terminal, one line per epoch otherwise; no output from workers other than the chief."""
+    if not is_chief(strategy):
+        return 0
+    return 1 if sys.stdout.isatty() else 2
+
+
+def _train_epoch(
+    step: Step, batches: Iterator[Any], *, steps: int, watched: keras.callbacks.CallbackList, metric: str
+) -> dict[str, float]:
+    sums, waited = np.zeros(3), 0.0
+    began = time.perf_counter()
+    for number in range(steps):
+        watched.on_train_batch_begin(number)
+        asked = time.perf_counter()
+        batch = next(batches)
+        waited += time.perf_counter() - asked
+        # Reading the result waits for the device, so that the time until the next batch is stall time.
+        sums += step(batch).numpy()
+        watched.on_train_batch_end(number, _means(sums, metric=metric))
+    return {**_means(sums, metric=metric), "input_stall_share": waited / (time.perf_counter() - began)}
+
+
+def _means(sums: np.ndarray, *, metric: str) -> dict[str, float]:
+    loss, error, count = sums
+    return {"loss": loss / count, metric: error / count}
+
+
+def _build_training_step(
+    model: keras.Model, strategy: tf.distribute.Strategy, *, config: TrainConfig, spec: Any
+) -> Step:
+    optimizer, variables = model.optimizer, model.trainable_variables
+
+    def train(inputs: dict[str, tf.Tensor], truth: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            losses, sums = _measure(model(inputs, training=True), truth, config=config)
+            # The optimizer sums the gradients of the replicas: divide by the global batch size to get the mean.
+            loss = optimizer.scale_loss(tf.reduce_sum(losses) / config.batch_size)
+        optimizer.apply(tape.gradient(loss, variables), variables)
+        return sums
+
+    return _run_on_replicas(train, strategy, spec=spec)
+
+
+def _build_validation_step(
+    model: keras.Model, strategy: tf.distribute.Strategy, *, config: TrainConfig, spec: Any
+) -> Step:
+    def validate(inputs: dict[str, tf.Tensor], truth: tf.Tensor) -> tf.Tensor:
+        return _measure(model(inputs, training=False), truth, config=config)[1]
+
+    return _run_on_replicas(validate, strategy, spec=spec)
+
+
+def _measure(predicted: tf.Tensor, truth: tf.Tensor, *, config: TrainConfig) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the loss of each example, and the sums that a step returns."""
+    if config.task == "sex":
+        losses = keras.losses.binary_crossentropy(truth, predicted)
+        errors = tf.cast((predicted > 0.5) != (truth > 0.5), tf.float32)
+    else:
+        losses = KERAS_LOSSES[config.loss](truth, predicted)
+        errors = tf.abs(predicted - truth)
+    return losses, tf.stack([tf.reduce_sum(losses), tf.reduce_sum(errors), tf.cast(tf.size(truth), tf.float32)])
+
+
+def _run_on_replicas(function: Callable[..., tf.Tensor], strategy: tf.distribute.Strategy, *, spec: Any) -> Step:
+    """Compile a function of one replica's part of a batch into a function of the global batch; results are summed."""
+
+    def step(batch: Any) -> tf.Tensor:
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(function, args=batch), axis=None)
+
+    compiled: Step = tf.function(step, input_signature=[spec], autograph=False)
+    return compiled

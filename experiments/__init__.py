@@ -1,0 +1,1 @@
+"""Recipes: one TOML file an experiment, installed as `boneage.recipes`."""

@@ -1,0 +1,1 @@
+"""Geometry and contrast of the crop."""

@@ -1,0 +1,1 @@
+"""Find the hand: landmarks, pose, gate, and interactive correction."""

@@ -1,0 +1,82 @@
+"""Find the hand in a radiograph: mask, landmarks, pose, and the measures that the gate checks."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from boneage.preprocessing.hand.gate import HandMeasures, measure_contrast, measure_hand
+from boneage.preprocessing.hand.landmarks import Landmarks, load_landmarks
+from boneage.preprocessing.hand.pose import Pose, find_pose
+from boneage.preprocessing.hand.segmenters import LANDMARKS_FILE
+from boneage.preprocessing.segmentation.segmentation import Segmentation, Segmenter, segment_rotated
+
+# A hand darker than its surroundings by this share of the grey range is a radiograph with black bone.
+_INVERTED_CONTRAST = -0.08
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Hand:
+    """The hand in a radiograph.
+
+    Args:
+        pixels: Contrast-normalised radiograph, bright bone: inverted if the file shows black bone.
+        inverted: Whether `pixels` was inverted.
+        segmentation: The mask and how it was chosen.
+        landmarks: Wrist and finger joints; None without a hand.
+        pose: Pose of the hand; None without a hand.
+        measures: What the gate checks.
+    """
+
+    pixels: UInt8[np.ndarray, "height width"]
+    inverted: bool
+    segmentation: Segmentation
+    landmarks: Landmarks | None
+    pose: Pose | None
+    measures: HandMeasures
+
+
+def find_hand(pixels: UInt8[np.ndarray, "height width"], *, segmenter: Segmenter, grey_levels: int) -> Hand:
+    """Find the hand in a radiograph and measure it.
+
+    Args:
+        pixels: Contrast-normalised radiograph, shape `(height, width)`, uint8.
+        segmenter: The segmenter that outlines the hand.
+        grey_levels: Number of grey levels between the percentiles of the contrast, in the file's own bit depth.
+    """
+    segmentation = segmenter(pixels)
+    contrast = measure_contrast(pixels, segmentation.mask)
+    inverted = contrast < _INVERTED_CONTRAST
+    if inverted:
+        negative = 255 - pixels
+        second_segmentation = segmenter(negative)
+        # A mask that is darker than its surroundings in both is not a hand; the gate gives the reasons.
+        inverted = (negative_contrast := measure_contrast(negative, second_segmentation.mask)) > 0
+        if inverted:
+            pixels, segmentation, contrast = negative, second_segmentation, negative_contrast
+    landmarks, pose = _find_pose(pixels, segmentation.mask)
+    quarter_turns = pose.quarter_turns if pose else 0
+    if quarter_turns and segmentation.score is not None:  # a mask drawn by a person has no score and stays
+        # Networks outline upright hands best, as nearly all hands in their training data are upright.
+        rotated = segment_rotated(segmenter, pixels, quarter_turns=quarter_turns)
+        if rotated.mask.any():
+            segmentation, contrast = rotated, measure_contrast(pixels, rotated.mask)
+            landmarks, pose = _find_pose(pixels, rotated.mask)
+    measures = measure_hand(segmentation, grey_levels=grey_levels, contrast=contrast, landmarks=landmarks, pose=pose)
+    return Hand(pixels, inverted, segmentation, landmarks, pose, measures)
+
+
+def _find_pose(
+    pixels: UInt8[np.ndarray, "height width"], mask: Bool[np.ndarray, "height width"]
+) -> tuple[Landmarks | None, Pose | None]:
+    if not mask.any():
+        return None, None
+    landmarks = _landmarks()(pixels, mask)
+    return landmarks, find_pose(landmarks.points)
+
+
+@functools.cache
+def _landmarks() -> Callable[[UInt8[np.ndarray, "height width"], Bool[np.ndarray, "height width"]], Landmarks]:
+    return load_landmarks(LANDMARKS_FILE)

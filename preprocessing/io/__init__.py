@@ -1,0 +1,1 @@
+"""Read radiographs from image and DICOM files."""

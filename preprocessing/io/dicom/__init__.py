@@ -1,0 +1,1 @@
+"""Read radiographs and their headers from DICOM files."""

@@ -1,0 +1,1 @@
+"""Jobs over many radiographs: prepare records, segment."""

@@ -1,0 +1,1 @@
+"""Train hand-SAM."""

@@ -1,0 +1,1 @@
+"""Segment the hand: film area, prompts and mask."""

@@ -1,0 +1,1 @@
+"""Which radiographs a source has, with labels, splits and what people decided."""

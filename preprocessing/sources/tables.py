@@ -1,0 +1,312 @@
+"""Tables of labels: CSV or Excel, read as text; each column may have any of its usual names."""
+
+import csv
+import dataclasses
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from boneage.base.errors import BoneAgeError, check_choice, suggest_closest
+from boneage.base.sex import UnknownSexError, parse_sex
+from boneage.preprocessing.sources.rejections import InvalidEntryError
+from boneage.tfrecords.schema import SEXES, SPLITS
+
+TABLE_SUFFIXES = frozenset({".csv", ".xlsx"})
+# Names are compared in lower case without blanks and punctuation: `Bone Age (months)` is `boneagemonths`.
+# Where a table has several of a field's columns the first one listed here counts, but of files all of them.
+COLUMN_ALIASES: dict[str, tuple[str, ...]] = {
+    "sop_instance_uid": ("sopinstanceuid",),
+    "file": ("id", "imageid", "caseid", "file", "filename", "filepath", "path", "image"),
+    "bone_age": ("boneage", "groundtruthboneage"),
+    "sex": ("sex", "gender", "male", "female"),
+    "chronological_age": ("chronologicalage", "age", "patientage"),
+    "patient": ("patient", "patientid"),
+    "split": ("split",),
+}
+AGE_FIELDS = ("bone_age", "chronological_age")
+AGE_UNITS = ("years", "months", "auto")
+_UNIT_AFTER_NAME = re.compile(r"(in)?(month|months|year|years)$")
+# The oldest child with an open growth plate is younger: a column below is one of years, or of infants only.
+YEARS_BELOW = 20.0
+_MONTHS_PER_UNIT = {"months": 1.0, "years": 12.0}
+# Excel writes truth values in its own language: English, German, French, Spanish.
+_TRUE = frozenset({"true", "1", "1.0", "t", "yes", "wahr", "vrai", "verdadero"})
+_FALSE = frozenset({"false", "0", "0.0", "no", "falsch", "faux", "falso"})
+# Growth ends long before 25 years; the oldest bone age of the RSNA challenge is 228 months.
+MAX_AGE_MONTHS = 300.0
+
+
+class UnreadableTableError(BoneAgeError):
+    """A table that cannot be read or whose columns are incomplete."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row of a table of labels, as text.
+
+    Args:
+        table: Path of the table.
+        number: Number of the row as a spreadsheet shows it: the header is row 1.
+        files: Ids or paths of the file, of every column that may contain them and is not blank.
+        sop_instance_uid: SOPInstanceUID of the file, `""` if blank or absent.
+        labels: Stripped text by the other fields of `COLUMN_ALIASES`, only those whose column the table has; `""` if
+            blank.
+        units: Unit of the ages, `"months"` or `"years"`, by their field.
+        is_age_unit_stated: Whether the unit of the chronological age is certain: stated by its column or by the user.
+        sex_heading: Heading of the column of the sex, which may say what its codes mean.
+        is_too_long: Whether the row has more cells than the header, so that cells may be in the wrong columns.
+    """
+
+    table: Path
+    number: int
+    files: tuple[str, ...]
+    sop_instance_uid: str
+    labels: dict[str, str]
+    units: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    is_age_unit_stated: bool = True
+    sex_heading: str = "sex"
+    is_too_long: bool = False
+
+    @property
+    def location(self) -> str:
+        """Location of the row for the user: `labels.csv row 12`."""
+        return f"{self.table.name} row {self.number}"
+
+    def sex(self) -> str | None:
+        """Sex of the row, `None` if blank or absent.
+
+        Raises:
+            InvalidEntryError: If the cell is no known spelling (`sex_unknown`).
+        """
+        cell = self.labels.get("sex", "")
+        try:
+            return _parse_sex_cell(cell, heading=self.sex_heading)
+        except UnknownSexError:
+            raise InvalidEntryError(
+                f"{self.location}: sex is {cell!r}; write F or M, female or male, or true or false in a column `male`.",
+                reason="sex_unknown",
+            ) from None
+
+    def months(self, field: str) -> float | None:
+        """Age in months in the column of `field`, `None` if blank or absent.
+
+        Raises:
+            InvalidEntryError: If the cell is not a number above 0 and at most `MAX_AGE_MONTHS` (`bad_age`).
+        """
+        cell = self.labels.get(field, "")
+        if not cell:
+            return None
+        unit = self.units.get(field, "months")
+        months = (_number(cell) or 0.0) * _MONTHS_PER_UNIT[unit]
+        if not 0 < months <= MAX_AGE_MONTHS:
+            raise InvalidEntryError(
+                f"{self.location}: {field} is {cell!r}; write {unit} above 0 and at most "
+                f"{MAX_AGE_MONTHS / _MONTHS_PER_UNIT[unit]:g}.",
+                reason="bad_age",
+            )
+        return months
+
+    def split(self) -> str | None:
+        """Split of the row, `None` if blank or absent.
+
+        Raises:
+            InvalidEntryError: If the cell names no split (`bad_split`).
+        """
+        cell = self.labels.get("split") or None
+        if cell not in (None, *SPLITS):
+            raise InvalidEntryError(
+                f"{self.location}: split is {cell!r}; write one of {', '.join(SPLITS)}."
+                f"{suggest_closest(str(cell), SPLITS)}",
+                reason="bad_split",
+            )
+        return cell
+
+
+def read_table(path: Path, *, required: Iterable[str] = (), age_unit: str | None = None) -> list[Row]:
+    """Read a table of labels.
+
+    CSV may be separated by commas, semicolons or tabs, with or without byte-order mark or Excel's `sep=` line, with any
+    line ends; numbers may have a decimal comma. Of an Excel file the first sheet is read. Everything stays text, so the
+    id `007` stays `007`. Columns of other names are ignored.
+
+    The unit of an age is stated by its column (`bone_age_years`) or by `age_unit`. Without either it is months, unless
+    all its values lie below `YEARS_BELOW`: then the table is refused, since they may be years.
+
+    Args:
+        path: A `.csv` file in UTF-8 or an `.xlsx` file.
+        required: Fields of `COLUMN_ALIASES` that the table must have, besides `file` or `sop_instance_uid`.
+        age_unit: Unit of ages whose column does not state it, one of `AGE_UNITS`: `"auto"` takes years where all values
+            of a column lie below `YEARS_BELOW`, else months (default: refuse what may be years).
+
+    Returns:
+        The rows that are not blank, in their order.
+
+    Raises:
+        UnreadableTableError: If the file cannot be read, a column is missing, or the unit of an age is not known.
+        ValueError: If `age_unit` is unknown.
+    """
+    if age_unit is not None:
+        check_choice("age_unit", age_unit, AGE_UNITS)
+    lines = _read_cells(path)
+    header = lines[0] if lines else []
+    columns = _find_columns(header)
+    missing = [field for field in required if field not in columns]
+    if not {"file", "sop_instance_uid"} & set(columns):
+        missing.insert(0, "file")
+    if missing:
+        wanted = "; ".join(f"{field} as one of {', '.join(_expected_names(field))}" for field in missing)
+        raise UnreadableTableError(
+            f"{path}: a column is missing. Received: {', '.join(header) or 'none'}. Expected: {wanted}."
+        )
+    units, is_stated = _find_units(lines, columns, path=path, age_unit=age_unit)
+    rows = []
+    for number, cells in enumerate(lines[1:], start=2):
+        if not cells:
+            continue
+        values = {
+            field: [cells[index] if index < len(cells) else "" for index in indices]
+            for field, indices in columns.items()
+        }
+        files, (uid,) = values.pop("file", []), values.pop("sop_instance_uid", [""])
+        rows.append(
+            Row(
+                path,
+                number,
+                tuple(filter(None, files)),
+                uid,
+                {field: cell for field, (cell,) in values.items()},
+                units=units,
+                is_age_unit_stated=is_stated,
+                sex_heading=header[columns["sex"][0]] if "sex" in columns else "sex",
+                is_too_long=len(cells) > len(header),
+            )
+        )
+    return rows
+
+
+def _find_columns(header: Sequence[str]) -> dict[str, list[int]]:
+    """Indices of the columns of each field: one, or several for the names of files."""
+    names = [_column_name(heading) for heading in header]
+    columns = {}
+    for field, aliases in COLUMN_ALIASES.items():
+        if indices := [names.index(alias) for alias in aliases if alias in names]:
+            columns[field] = indices if field == "file" else indices[:1]
+    return columns
+
+
+def _column_name(heading: str) -> str:
+    name = re.sub(r"[\W_]", "", heading.lower())
+    if _coded_sexes(heading):
+        return "sex"
+    stem = _UNIT_AFTER_NAME.sub("", name)
+    return stem if any(stem in COLUMN_ALIASES[field] for field in AGE_FIELDS) else name
+
+
+def _expected_names(field: str) -> list[str]:
+    names = COLUMN_ALIASES[field]
+    return [f"{name}{unit}" for name in names for unit in ("", "months", "years")] if field in AGE_FIELDS else [*names]
+
+
+def _find_units(
+    lines: Sequence[Sequence[str]], columns: Mapping[str, Sequence[int]], *, path: Path, age_unit: str | None
+) -> tuple[dict[str, str], bool]:
+    """Unit of each age, and whether that of the chronological age is stated."""
+    units: dict[str, str] = {}
+    is_stated = True
+    for field in AGE_FIELDS:
+        if field not in columns:
+            continue
+        (index,) = columns[field]
+        heading = lines[0][index]
+        found = _UNIT_AFTER_NAME.search(re.sub(r"[\W_]", "", heading.lower()))
+        by_name = f"{found[2].removesuffix('s')}s" if found else None
+        values = [value for cells in lines[1:] if index < len(cells) and (value := _number(cells[index])) is not None]
+        may_be_years = bool(values) and max(values) < YEARS_BELOW
+        if by_name == "years":
+            units[field] = "years"
+        elif may_be_years and age_unit is None:
+            seen = f"{min(values):g} to {max(values):g}" if len(values) > 1 else f"{values[0]:g}"
+            raise UnreadableTableError(
+                f"{path}: column {heading!r} contains {seen}, which may be years or months; say which with "
+                "--age-unit years or --age-unit months."
+            )
+        elif (by_name is None and age_unit in _MONTHS_PER_UNIT) or may_be_years:
+            units[field] = ("years" if age_unit == "auto" else age_unit) or "months"
+        else:
+            units[field] = "months"
+        if field == "chronological_age":
+            is_stated = by_name is not None or age_unit in _MONTHS_PER_UNIT
+    return units, is_stated
+
+
+def _number(cell: str) -> float | None:
+    """A number with decimal point or comma; float() alone would also take "nan", "1e2" and "1_0"."""
+    return float(cell.replace(",", ".")) if re.fullmatch(r"\d+([.,]\d+)?", cell, flags=re.ASCII) else None
+
+
+def _parse_sex_cell(cell: str, *, heading: str) -> str | None:
+    """Parse a cell of the sex by the heading of its column, which may say what a code means.
+
+    Raises:
+        UnknownSexError: If it is not understood.
+    """
+    word = cell.strip().casefold()
+    name = re.sub(r"[\W_]", "", heading.lower())
+    if coded := _coded_sexes(heading).get(word.removesuffix(".0")):
+        return coded
+    if name in SEXES and word in _TRUE | _FALSE:
+        return name if word in _TRUE else next(sex for sex in SEXES if sex != name)
+    if name == "female" and word in ("f", "m"):
+        raise UnknownSexError(f"{cell!r} may be false or the sex")
+    return parse_sex(cell)
+
+
+def _coded_sexes(heading: str) -> dict[str, str]:
+    """What a heading such as `sex (1 = male, 0 = female)` says of its codes; empty for any other heading."""
+    if not re.match(r"(sex|gender)\b", heading.strip(), flags=re.IGNORECASE):
+        return {}
+    pairs = re.findall(r"(\d)\s*[=:]\s*(female|male|f|m)\b", heading.lower())
+    return {code: sex for code, text in pairs if (sex := parse_sex(text))}
+
+
+def _read_cells(path: Path) -> list[list[str]]:
+    """All lines as stripped text without the blank cells at their ends; a blank line is an empty list."""
+    try:
+        content = path.read_bytes()
+        # The content decides: an Excel file is a ZIP archive whatever its name.
+        lines = _excel_cells(content) if content.startswith(b"PK") else _csv_cells(content)
+    except OSError as error:
+        raise UnreadableTableError(f"{path}: {error.strerror}; check the path of the table.") from error
+    except Exception as error:  # openpyxl documents no closed set of errors for damaged files.
+        raise UnreadableTableError(f"{path}: {error}; save the table as CSV in UTF-8 or as .xlsx.") from error
+    for cells in lines:
+        while cells and not cells[-1]:
+            cells.pop()
+    return lines
+
+
+def _csv_cells(content: bytes) -> list[list[str]]:
+    text = content.decode("utf-8-sig")
+    # Excel names the separator in a line of its own, which it does not show.
+    if named := re.match(r"sep=([,;\t])\r?\n", text, flags=re.IGNORECASE):
+        text = text[named.end() :]
+    header = text.partition("\n")[0]
+    delimiter = named[1] if named else max(",;\t", key=header.count)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    return [[cell.strip() for cell in cells] for cells in lines]
+
+
+def _excel_cells(content: bytes) -> list[list[str]]:
+    # Imported here: a tenth of a second that no other file needs.
+    import openpyxl
+
+    sheet = openpyxl.load_workbook(io.BytesIO(content), data_only=True).worksheets[0]
+    return [[_text(value) for value in values] for values in sheet.iter_rows(values_only=True)]
+
+
+def _text(value: object) -> str:
+    # Excel stores no whole numbers: an id typed as 1377 may be read as 1377.0.
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return "" if value is None else str(value).strip()

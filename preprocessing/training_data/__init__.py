@@ -1,0 +1,1 @@
+"""Examples that the hand networks learn from."""

@@ -1,0 +1,74 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boneage.inference.growth_reference import BRUSH_FOUNDATION, ReferenceTableError, load_growth_reference
+
+BRUSH = load_growth_reference()
+
+
+def test_a_bone_age_like_the_mean_scores_0_and_one_deviation_above_1():
+    # Boys of ten in Greulich and Pyle: 125.68 months, standard deviation 9.79.
+    assert BRUSH.name == "brush_foundation"
+    assert BRUSH.sd_score(125.68, chronological_age_months=120, sex="male") == pytest.approx(0)
+    assert BRUSH.sd_score(125.68 + 9.79, chronological_age_months=120, sex="male") == pytest.approx(1)
+    assert BRUSH.sd_score(125.66 - 2 * 11.73, chronological_age_months=120.0, sex="female") == pytest.approx(-2)
+
+
+def test_between_two_ages_it_is_interpolated():
+    score = BRUSH.sd_score(120.0, chronological_age_months=114, sex="male")
+    assert score == pytest.approx((120 - (113.90 + 125.68) / 2) / ((9.00 + 9.79) / 2))
+
+
+@pytest.mark.parametrize(
+    ("months", "sex"), [(None, "male"), (120, None), (2.9, "male"), (192.1, "female"), (205, "male")]
+)
+def test_what_the_table_does_not_reach_has_no_score(months, sex):
+    assert math.isnan(BRUSH.sd_score(120.0, chronological_age_months=months, sex=sex))
+
+
+@given(age=st.floats(3, 192), bone=st.floats(0, 228), sex=st.sampled_from(["female", "male"]))
+def test_an_older_bone_age_scores_higher(age, bone, sex):
+    low, high = (BRUSH.sd_score(bone_age, chronological_age_months=age, sex=sex) for bone_age in (bone, bone + 1))
+    assert np.isfinite([low, high]).all() and high > low
+
+
+def test_the_table_rises():
+    for rows in BRUSH.rows.values():
+        assert (np.diff(rows[:, :2], axis=0) > 0).all() and (rows[:, 2] > 0).all()
+
+
+def test_a_table_of_ones_own(tmp_path):
+    path = tmp_path / "ours.csv"
+    path.write_text("sex,chronological_age_months,mean_months,sd_months\nmale,120,130,10\nmale,108,110,8\n")
+    ours = load_growth_reference(path)
+    assert ours.sd_score(140, chronological_age_months=120, sex="male") == 1
+    assert math.isnan(ours.sd_score(140, chronological_age_months=120, sex="female"))
+    assert (ours.name, ours.digest != BRUSH.digest) == ("ours", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot be read as CSV"),
+        ("", "cannot be read as CSV"),
+        ("sex,chronological_age_months,mean_months\nmale,1,1\n", "no column sd_months"),
+        ("sex,chronological_age_months,mean_months,sd_months\nboy,1,1,1\n", "a sex other than female or male"),
+        ("sex,chronological_age_months,mean_months,sd_months\nmale,1,1,0\n", "not a positive number"),
+        ("sex,chronological_age_months,mean_months,sd_months\nmale,1,x,1\n", "not a positive number"),
+        ("sex,chronological_age_months,mean_months,sd_months\nmale,1,1,1\nmale,1,2,1\n", "duplicate ages"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_named(text, message, tmp_path):
+    path = tmp_path / "table.csv"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ReferenceTableError, match=f"table.csv: .*{message}"):
+        load_growth_reference(path)
+
+
+def test_the_table_that_ships_is_there():
+    assert BRUSH_FOUNDATION.read_text(encoding="utf-8").count("\n") == 1 + 23 + 24

@@ -1,0 +1,229 @@
+"""What people see and do in a browser; `make pictures` keeps the pictures for the documentation."""
+
+import io
+import re
+import runpy
+import shutil
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+from rich.console import Console
+
+from boneage.inference.reader import load_reader
+from boneage.preprocessing.config import PreprocessingConfig
+from boneage.preprocessing.jobs.prepare import prepare
+from boneage.preprocessing.sources.review_csv import read_reviews
+from boneage.preprocessing.synthetic import draw_radiograph
+from boneage.review.app import create_review
+from boneage.review.decisions import Decisions
+from boneage.review.desk import Desk
+from boneage.serve.app import create_app
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (apt-get install chromium)")
+# The recorded runs that the leaderboard of the documentation compares.
+RECORDS = "331928ca2d8a0d86"
+PLACE = "([x, y]) => { const at = new DOMPoint(x, y).matrixTransform(radiograph.getScreenCTM()); return [at.x, at.y]; }"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """One browser for this module, which Playwright's loop keeps from using asyncio in the same thread."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    with playwright.sync_playwright() as started:
+        launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A page on which no script fails and nothing is refused."""
+    opened = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="dark")
+    opened.set_default_timeout(60_000)
+    faults = []
+    opened.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    yield opened
+    opened.close()
+    assert faults == []
+
+
+@pytest.fixture(scope="module")
+def pictures(request, tmp_path_factory):
+    """Where pictures are saved: a temporary folder, unless one is given."""
+    return request.config.getoption("--pictures") or tmp_path_factory.mktemp("pictures")
+
+
+@pytest.fixture(scope="module")
+def address(live):
+    """The page with the packaged model."""
+    return live(create_app(load_reader()))
+
+
+def save(path, *shots, most_px=1280):
+    """Save screenshots as one picture, one below the other, and shrink it to a width."""
+    whole = Image.fromarray(np.vstack([np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")) for shot in shots]))
+    whole.thumbnail((most_px, 10**4), Image.Resampling.LANCZOS)
+    ImageOps.posterize(whole, 6).save(path, optimize=True)  # two thirds of the bytes
+
+
+def is_wider_than(page, width_px):
+    return page.evaluate("document.documentElement.scrollWidth") > width_px
+
+
+def test_reads_a_drawn_hand_a_dicom_file_a_wall_and_a_broken_file(
+    page, address, encode_png, write_hand, pictures, tmp_path
+):
+    hand = draw_radiograph(132, sex="female", seed=7).pixels
+    wall = np.tile(np.linspace(0, 255, 300).astype(np.uint8), (240, 1))
+    dicom = write_hand().read_bytes()
+    files = {
+        "drawing.png": encode_png(hand),
+        "IM0001": dicom,
+        "<b>wall.png": encode_png(wall),
+        "broken.dcm": dicom[: len(dicom) // 2],
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    page.goto(address)
+    page.set_input_files("#files", [str(tmp_path / name) for name in files])
+    assert page.text_content("#chosen") == "4 files"
+    page.focus("input[value=unknown]")
+    for key in ("ArrowUp", "ArrowUp", "Tab", "1", "0", ".", "5", "Tab", "Enter"):
+        page.keyboard.press(key)
+    page.wait_for_selector(".reading")
+    assert page.locator(".reading h3").all_text_contents() == list(files)
+    drawn, dicom, wall, broken = page.locator(".reading").all()
+    for accepted in (drawn, dicom):
+        assert re.search(r"\d+ years? \d+ months?", accepted.locator(".age strong").text_content())
+    assert "female" in drawn.locator("dl").text_content()
+    assert "10 years 6 months" in drawn.locator("dl").text_content()
+    assert "No bone age" in wall.text_content() and "hand" in wall.locator(".reasons").text_content()
+    assert "damaged or incomplete" in broken.text_content()
+    assert not [identity for identity in ("Müller", "PATIENT-4711") if identity in page.content()]
+
+    # The occlusion map is requested when it is opened.
+    drawn.locator("summary").click()
+    drawn.locator("details img").evaluate("(image) => image.decode()")
+    page.wait_for_load_state("networkidle")
+    assert page.evaluate(
+        "[...document.images].every((each) => each.closest('details:not([open])') || each.naturalWidth)"
+    )
+    save(pictures / "page.png", drawn.screenshot())
+
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert not is_wider_than(page, 390)
+    page.click("text=Printable report >> nth=0")
+    page.wait_for_selector("#print:visible")
+    assert page.pdf(prefer_css_page_size=True).count(b"/Type /Page\n") == 1
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """Twelve drawings, of which one shows two hands and two are cut off."""
+    folder = tmp_path_factory.mktemp("source")
+    for number in range(12):
+        pixels = draw_radiograph(60 + 10 * number, sex="male", seed=number, size_px=(400, 320)).pixels
+        if number == 4:
+            pixels = np.hstack([pixels, pixels[:, ::-1]])
+        if number in (1, 9):
+            pixels = pixels[:, : 200 if number == 1 else 170]
+        if number == 3:
+            pixels = cv2.copyMakeBorder(pixels, 60, 0, 60, 0, cv2.BORDER_CONSTANT, value=255)
+        if number == 7:
+            pixels = np.ascontiguousarray(np.rot90(pixels))
+        cv2.imwrite(str(folder / f"{1400 + number}.png"), pixels)
+    (folder / "labels.csv").write_text(
+        "id,boneage,male\n" + "".join(f"{1400 + number},100,True\n" for number in range(12))
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def desk(source, tmp_path_factory):
+    config = PreprocessingConfig(image_size_px=128)
+    out, table = tmp_path_factory.mktemp("records") / "records", source / "labels.csv"
+    made = prepare(source, out=out, table=table, split="random", config=config, workers=1)
+    return Desk(made.folder, source=source)
+
+
+def test_reviews_by_keyboard_and_corrects_a_mask_by_mouse(page, live, desk, pictures, tmp_path):
+    ids = [tile.id for tile in desk.tiles]
+    rows = [f"{ids[1]},reject,", f"{ids[2]},reject,", f"{ids[3]},keep,"]
+    (tmp_path / "decisions.ben.csv").write_text("\n".join(["id,decision,value", *rows]) + "\n")
+    taken = Decisions(tmp_path / "decisions.csv", reviewer="anna", ids=set(ids))
+    page.goto(live(create_review(desk, taken)))
+    assert not is_wider_than(page, 1280)
+
+    # Keys: the first one is chosen; what is decided chooses the next.
+    for key in ("ArrowRight", "x", "x", "k", "r", "r", "R", "ArrowRight", "f"):
+        page.keyboard.press(key)
+    page.wait_for_selector("#hand-5.corrected")
+    page.keyboard.press("Control+z")
+    page.wait_for_selector("#hand-5.undecided:focus")
+    assert page.text_content("#hand-1 .verdict") == "reject"
+    assert page.text_content("#hand-4 .verdict") == "rotate 90"
+    assert page.text_content("#decided") == "4"
+    page.keyboard.press("?")
+    page.wait_for_selector("#help:visible")
+    page.keyboard.press("x")
+    page.keyboard.press("Escape")
+
+    # Reload and filter.
+    page.reload()
+    page.focus("#hand-4")
+    page.wait_for_load_state("networkidle")
+    assert page.locator(".hand.undecided").count() == 8
+    assert "With ben, 3 decided by both: 100% agree" in page.text_content(".agreement")
+    grid = page.screenshot()
+    page.select_option("select[name=state]", "undecided")
+    page.wait_for_url("**/?state=undecided*")
+    assert page.locator(".hand").count() == 8
+
+    # The mask of one of two hands, by a box and two clicks.
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/hands/0?state=undecided")
+    page.wait_for_load_state("networkidle")
+    original = page.get_attribute("#outline", "d")
+    page.mouse.move(*page.evaluate(PLACE, (1, 1)))
+    page.mouse.down()
+    page.mouse.move(*page.evaluate(PLACE, (318, 398)), steps=3)
+    page.mouse.up()
+    page.mouse.click(*page.evaluate(PLACE, (160, 240)))
+    page.mouse.click(*page.evaluate(PLACE, (8, 8)), button="right")
+    page.wait_for_selector("#radiograph:not(.asking)")
+    assert page.locator("#clicks .on").count() == page.locator("#clicks .off").count() == 1
+    assert page.get_attribute("#outline", "d") != original
+    save(pictures / "review.png", grid, page.screenshot(), most_px=960)
+    page.keyboard.press("u")
+    assert page.locator("#clicks .off").count() == 0
+    with page.expect_navigation():
+        page.keyboard.press("a")
+    page.wait_for_selector("#mask.corrected")
+    page.keyboard.press("Escape")
+    page.wait_for_url("**/?state=undecided#hand-0")
+    assert page.locator(".hand").count() == 7
+    left = {id: review.rows for id, review in read_reviews(tmp_path / "decisions.anna.csv").items()}
+    assert [left[id][0] for id in ids[1:5]] == ["reject", "reject", "keep", "rotate 90"]
+    assert set(left) == set(ids[:5]) and left[ids[0]][0].startswith("mask decisions.masks/")
+
+
+@pytest.mark.slow
+def test_the_leaderboard_of_the_recorded_runs(page, pictures, tmp_path, monkeypatch):
+    pytest.importorskip("mlflow", reason="needs mlflow")
+    from boneage.tracking.registry import best, leaderboard_table
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setattr(sys, "argv", ["track_results.py", "--tracking-uri", uri])
+    runpy.run_path("tools/track_results.py", run_name="__main__")
+    console = Console(record=True, width=104, file=io.StringIO())
+    board = best(digest=RECORDS, tracking_uri=uri)
+    assert board.runs["value"].is_monotonic_increasing and len(board.runs) > 1
+    console.print(leaderboard_table(board))
+    drawn = console.export_svg(title=f"boneage best --digest {RECORDS}")
+    page.set_content(re.sub(r"@font-face {.*?}", "", drawn, flags=re.DOTALL))  # fonts from elsewhere
+    save(pictures / "leaderboard.png", page.locator("svg").screenshot())

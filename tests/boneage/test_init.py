@@ -1,0 +1,51 @@
+import importlib.metadata
+import inspect
+import json
+import subprocess
+import sys
+
+import pytest
+
+import boneage
+
+FUNCTIONS = ["best", "calibrate", "ensemble", "evaluate", "predict", "prepare", "segment", "sync", "train", "tune"]
+
+
+def run_python(code: str) -> str:
+    """What a fresh interpreter prints."""
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+def test_the_package_lists_its_functions():
+    assert boneage.__all__ == FUNCTIONS
+    assert dir(boneage) == FUNCTIONS
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_is_the_same_at_every_access(name):
+    function = getattr(boneage, name)
+    assert inspect.isfunction(function)
+    assert function.__name__ == name
+    assert getattr(boneage, name) is function
+
+
+def test_importing_a_submodule_first_changes_no_function():
+    told = run_python(
+        "import inspect, json, boneage.bundles.join, boneage.preprocessing.jobs.segment;"
+        "print(json.dumps([inspect.isfunction(getattr(boneage, name)) for name in ('ensemble', 'segment') * 2]))"
+    )
+    assert json.loads(told) == [True] * 4
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="No boneage attribute forecast"):
+        boneage.forecast  # noqa: B018 - the access is what is tested
+
+
+def test_the_version_is_that_of_the_distribution():
+    assert boneage.__version__ == importlib.metadata.version("boneage")
+
+
+def test_importing_takes_under_a_fifth_of_a_second():
+    code = "import time; began = time.perf_counter(); import boneage; print(time.perf_counter() - began)"
+    assert min(float(run_python(code)) for _ in range(3)) < 0.2

@@ -1,0 +1,73 @@
+"""The gate: each measure on shapes whose answer is plain, and each threshold with its reason."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from boneage.preprocessing.hand.gate import GateConfig, HandMeasures, check_gate, measure_contrast, measure_edge
+
+GOOD = HandMeasures(
+    grey_levels=180,
+    area_share=0.3,
+    mask_score=0.95,
+    second_share=0.0,
+    landmark_doubt=0.045,
+    side_margin=0.8,
+    contrast=0.4,
+    edge_share=0.0,
+)
+
+
+def test_a_good_radiograph_has_no_reason():
+    assert check_gate(GOOD, gate=GateConfig()) == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "reasons"),
+    [
+        ({"grey_levels": 3}, ("too_dark",)),
+        ({"area_share": 0.0}, ("no_hand",)),
+        ({"landmark_doubt": 0.2}, ("unsure_orientation",)),
+        ({"second_share": 0.6}, ("several_hands",)),
+        ({"edge_share": 0.5}, ("cut_off",)),
+        ({"contrast": 0.01}, ("low_contrast",)),
+        ({"mask_score": 0.2}, ("bad_mask",)),
+        ({"area_share": 0.9}, ("bad_mask",)),
+        ({"side_margin": 0.1}, ("unsure_orientation",)),
+        ({"grey_levels": 3, "mask_score": 0.2}, ("too_dark", "bad_mask")),
+        ({"mask_score": None, "side_margin": None, "contrast": None, "edge_share": None, "landmark_doubt": None}, ()),
+    ],
+)
+def test_each_threshold_has_its_reason(change, reasons):
+    assert check_gate(dataclasses.replace(GOOD, **change), gate=GateConfig()) == reasons
+
+
+def test_thresholds_must_not_be_negative():
+    with pytest.raises(ValueError, match=r"`min_contrast` must not be negative\. Received: -0\.1\."):
+        GateConfig(min_contrast=-0.1)
+
+
+@pytest.mark.parametrize(("inside", "outside", "expected"), [(200, 50, 0.6), (50, 200, -0.6), (90, 90, 0)])
+@pytest.mark.parametrize("size", [80, 600])
+@pytest.mark.parametrize("frame", [0, 255])
+def test_contrast_is_hand_less_surroundings_whatever_lies_around_them(frame, inside, outside, expected, size):
+    mask = np.zeros((size, size), np.bool_)
+    mask[size // 4 : size // 2, size // 4 : size // 2] = True
+    pixels = np.where(mask, inside, outside).astype(np.uint8)
+    pixels[size // 4 : size // 4 + size // 16, size // 4 : size // 2] = 0  # half of the hand: grey from 0 to 250
+    pixels[size // 2 - size // 16 : size // 2, size // 4 : size // 2] = 250
+    far = np.ones_like(mask)
+    far[size // 8 : -size // 3, size // 8 : -size // 3] = False
+    pixels[far] = frame
+    assert measure_contrast(pixels, mask) == pytest.approx(expected, abs=0.01)
+
+
+def test_what_touches_the_edge_is_counted_above_the_wrist_alone():
+    points = np.zeros((21, 2))
+    points[0], points[12] = (50.0, 80.0), (50.0, 30.0)
+    mask = np.zeros((100, 100), np.bool_)
+    mask[20:, 40:60] = True  # a forearm that leaves the frame below
+    assert measure_edge(mask, points) == 0.0
+    mask[40:60, 60:] = True  # a thumb that leaves it to the right
+    assert measure_edge(mask, points) == pytest.approx(20 / 50)

@@ -1,0 +1,1 @@
+"""The golden run: its steps, what each describes, and how two runs are compared."""

@@ -1,0 +1,1 @@
+"""How the commands survive kills and faults: see `tools/reliability.py`."""

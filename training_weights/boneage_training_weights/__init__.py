@@ -1,0 +1,1 @@
+"""Weights that boneage trains from."""
