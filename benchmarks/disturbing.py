@@ -20,13 +20,14 @@ from boneage.preprocessing.sources.splits import read_split_file
 from boneage.tfrecords.schema import male_from_sex
 
 
-def _turn(pixels: np.ndarray, degrees: float) -> np.ndarray:
+def turn(pixels: np.ndarray, degrees: float) -> np.ndarray:
+    """Turn a picture about its centre, counterclockwise, on a canvas that holds it all."""
     return cv2.warpAffine(pixels, *turn_matrix(pixels.shape, degrees), flags=cv2.INTER_LINEAR)
 
 
 CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "as they come": lambda pixels: pixels,
-    "turned by 30 degrees": lambda pixels: _turn(pixels, 30.0),
+    "turned by 30 degrees": lambda pixels: turn(pixels, 30.0),
     "turned by 90 degrees": lambda pixels: np.rot90(pixels).copy(),
     "turned by 180 degrees": lambda pixels: pixels[::-1, ::-1].copy(),
     "mirrored": lambda pixels: pixels[:, ::-1].copy(),
@@ -51,15 +52,7 @@ def disturbing(
     Raises:
         BenchmarkError: If the source has no labelled radiograph of that split.
     """
-    splits = read_split_file(split)
-    cases = [
-        case
-        for case in find_cases(source)[0]
-        if splits.get(case.id) == "validation" and case.bone_age_months is not None and case.sex is not None
-    ]
-    if not cases:
-        raise BenchmarkError(f"{source}: no labelled radiograph of the validation split in {split}.")
-    chosen = [cases[index] for index in np.random.default_rng(seed).permutation(len(cases))[:num_files]]
+    chosen = choose_validation_cases(source, split, num_files=num_files, seed=seed)
     bundles = [load_bundle(bundle), load_bundle(baseline_bundle)]
     rows: list[Row] = []
     for name, change in CHANGES.items():
@@ -82,6 +75,23 @@ def disturbing(
 
 def _mae(frame: pd.DataFrame) -> float:
     return rounded((frame["predicted_months"] - frame["bone_age_months"]).abs().mean())
+
+
+def choose_validation_cases(source: Path, split: Path, *, num_files: int, seed: int) -> list[Case]:
+    """A sample of the radiographs of the validation split that have a bone age and a sex.
+
+    Raises:
+        BenchmarkError: If the source has none.
+    """
+    splits = read_split_file(split)
+    cases = [
+        case
+        for case in find_cases(source)[0]
+        if splits.get(case.id) == "validation" and case.bone_age_months is not None and case.sex is not None
+    ]
+    if not cases:
+        raise BenchmarkError(f"{source}: no labelled radiograph of the validation split in {split}.")
+    return [cases[index] for index in np.random.default_rng(seed).permutation(len(cases))[:num_files]]
 
 
 def predict_changed(bundle: Bundle, cases: list[Case], *, change: Callable[[np.ndarray], np.ndarray]) -> pd.DataFrame:

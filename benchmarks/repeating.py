@@ -5,13 +5,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from disturbing import predict_changed
-from hands import turn_matrix
-from measure import BenchmarkError, Row, rounded
+from disturbing import choose_validation_cases, predict_changed, turn
+from measure import Row, rounded
 
 from boneage.bundles.bundle import load_bundle
-from boneage.preprocessing.sources.sources import find_cases
-from boneage.preprocessing.sources.splits import read_split_file
 
 Change = Callable[[np.ndarray], np.ndarray]
 # A change of more than a year changes what a clinician reads.
@@ -21,10 +18,6 @@ _LARGE_CHANGE_MONTHS = 12.0
 def _frame(pixels: np.ndarray, share: float) -> np.ndarray:
     rows, columns = (round(side * share / 2) for side in pixels.shape)
     return cv2.copyMakeBorder(pixels, rows, rows, columns, columns, cv2.BORDER_CONSTANT, value=0)
-
-
-def _turn(pixels: np.ndarray, degrees: float) -> np.ndarray:
-    return cv2.warpAffine(pixels, *turn_matrix(pixels.shape, degrees), flags=cv2.INTER_LINEAR)
 
 
 def _scale(pixels: np.ndarray, factor: float) -> np.ndarray:
@@ -66,8 +59,8 @@ SAVED: dict[str, Change] = {
     "three rows and columns cut off": lambda pixels: pixels[3:, 3:],
     "black border of 5%": lambda pixels: _frame(pixels, 0.05),
     "black border of 40%": lambda pixels: _frame(pixels, 0.4),
-    "turned by 5 degrees": lambda pixels: _turn(pixels, 5.0),
-    "turned by 20 degrees": lambda pixels: _turn(pixels, -20.0),
+    "turned by 5 degrees": lambda pixels: turn(pixels, 5.0),
+    "turned by 20 degrees": lambda pixels: turn(pixels, -20.0),
     "scaled to 95%": lambda pixels: _scale(pixels, 0.95),
     "scaled to 105%": lambda pixels: _scale(pixels, 1.05),
     "JPEG of quality 75": lambda pixels: _jpeg(pixels, 75),
@@ -101,15 +94,7 @@ def repeating(bundle: Path, *, source: Path, split: Path, num_files: int = 150, 
     Raises:
         BenchmarkError: If the source has no labelled radiograph of that split.
     """
-    splits = read_split_file(split)
-    cases = [
-        case
-        for case in find_cases(source)[0]
-        if splits.get(case.id) == "validation" and case.bone_age_months is not None and case.sex is not None
-    ]
-    if not cases:
-        raise BenchmarkError(f"{source}: no labelled radiograph of the validation split in {split}.")
-    chosen = [cases[index] for index in np.random.default_rng(seed).permutation(len(cases))[:num_files]]
+    chosen = choose_validation_cases(source, split, num_files=num_files, seed=seed)
     loaded = load_bundle(bundle)
     first = predict_changed(loaded, chosen, change=lambda pixels: pixels).set_index("id")
     truth = first["bone_age_months"]
@@ -134,7 +119,5 @@ def repeating(bundle: Path, *, source: Path, split: Path, num_files: int = 150, 
         )
     saved = np.stack([answers[name].reindex(first.index) for name in ("as they come", *SAVED)])
     within = float(np.sqrt(np.nanmean(np.nanvar(saved, axis=0, ddof=1))))
-    rows.append(
-        {"file": "SD within the hand over all that are saved otherwise", "mean change, months": rounded(within)}
-    )
+    rows.append({"file": "all that are saved otherwise", "SD within the hand, months": rounded(within)})
     return rows

@@ -346,7 +346,7 @@ def test_repeating(load, drawn, bundle, tmp_path, monkeypatch):
     as_they_come, same, sharpened, within = load("run").run("repeating", inputs=inputs, out=tmp_path / "out")["rows"]
     assert as_they_come["number"] == NUM_DRAWN
     # The same pixels give the same answer, and no spread within a hand.
-    assert same["largest"] == within["mean change, months"] == 0
+    assert same["largest"] == within["SD within the hand, months"] == 0
     assert sharpened["largest"] > 0
 
 
