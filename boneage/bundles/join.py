@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from boneage.base.errors import check_choice
+from boneage.base.locks import lock_output
 from boneage.bundles.bundle import BundleError, read_metadata
 from boneage.bundles.save import average_networks, load_network, save_bundle
 from boneage.bundles.seen import join_seen, list_seen, read_seen
@@ -28,6 +29,7 @@ def ensemble(bundles: Sequence[str | Path], *, out: str | Path, tta: str | None 
 
     Raises:
         BundleError: If there are fewer than two bundles, they do not match, or one is calibrated.
+        OutputInUseError: If another process writes the folder.
         ValueError: If `tta` is unknown.
     """
     if tta is not None:
@@ -47,11 +49,12 @@ def ensemble(bundles: Sequence[str | Path], *, out: str | Path, tta: str | None 
             raise BundleError(
                 f"{folder}: is calibrated; build the ensemble from uncalibrated bundles and calibrate the result."
             )
-    model = average_networks([load_network(folder) for folder in bundles])
-    metadata = {name: value for name, value in described[0].items() if name not in ("validation_error", "interval")}
-    entries = [entry for member in described for entry in list_seen(member)]
-    metadata["seen_data"] = [entry for number, entry in enumerate(entries) if entry not in entries[:number]]
-    seen = join_seen([read_seen(folder, member) for folder, member in zip(bundles, described, strict=True)])
-    members = [{"network": metadata["network"], "sha256": metadata["sha256"]} for metadata in described]
-    changes = {"network": "ensemble", "members": members, **({} if tta is None else {"tta": tta})}
-    return save_bundle(out, model, {**metadata, **changes}, seen=seen)
+    with lock_output(Path(out)):  # Before the networks are loaded, which takes a while.
+        model = average_networks([load_network(folder) for folder in bundles])
+        metadata = {name: value for name, value in described[0].items() if name not in ("validation_error", "interval")}
+        entries = [entry for member in described for entry in list_seen(member)]
+        metadata["seen_data"] = [entry for number, entry in enumerate(entries) if entry not in entries[:number]]
+        seen = join_seen([read_seen(folder, member) for folder, member in zip(bundles, described, strict=True)])
+        members = [{"network": metadata["network"], "sha256": metadata["sha256"]} for metadata in described]
+        changes = {"network": "ensemble", "members": members, **({} if tta is None else {"tta": tta})}
+        return save_bundle(out, model, {**metadata, **changes}, seen=seen)

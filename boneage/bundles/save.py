@@ -12,7 +12,6 @@ import numpy as np
 import onnxruntime
 
 from boneage.base.files import make_folder_beside, replace_folder, write_bytes, write_json
-from boneage.base.locks import lock_output
 from boneage.bundles.bundle import (
     BUNDLE_VERSION,
     KERAS_FILE,
@@ -45,6 +44,8 @@ def save_bundle(
 ) -> Path:
     """Save a bundle; an existing bundle is replaced only once the new one is complete.
 
+    Two processes must not save one bundle: lock it first, see `boneage.base.locks.lock_output`.
+
     Args:
         folder: The folder of the bundle.
         model: The network.
@@ -56,22 +57,20 @@ def save_bundle(
 
     Raises:
         BundleError: If the output of the network in ONNX differs from Keras.
-        OutputInUseError: If another process writes the folder.
     """
     folder = Path(folder)
-    with lock_output(folder):
-        beside = make_folder_beside(folder)
-        model.save(beside / KERAS_FILE)
-        export_onnx(model, beside / ONNX_FILE)
-        if seen:
-            write_bytes(beside / SEEN_FILE, encode_seen(seen))
-        return complete_bundle(beside, folder, metadata)
+    beside = make_folder_beside(folder)
+    model.save(beside / KERAS_FILE)
+    export_onnx(model, beside / ONNX_FILE)
+    if seen:
+        write_bytes(beside / SEEN_FILE, encode_seen(seen))
+    return complete_bundle(beside, folder, metadata)
 
 
 def copy_bundle(
     folder: str | Path, source: str | Path, *, seen: Mapping[str, Hashes] | None = None, **changes: Any
 ) -> Path:
-    """Save a copy of a bundle with some metadata changed.
+    """Save a copy of a bundle with some metadata changed; it is locked by the caller, as for `save_bundle`.
 
     The copy of a packaged bundle contains the weights for training only if they are installed.
 
@@ -83,22 +82,18 @@ def copy_bundle(
 
     Returns:
         The folder.
-
-    Raises:
-        OutputInUseError: If another process writes the folder.
     """
     folder, source = Path(folder), Path(source)
     metadata = read_metadata(source)
-    with lock_output(folder):
-        beside = make_folder_beside(folder)
-        for name in metadata["sha256"]:
-            if has_model(source, name):
-                shutil.copyfile(check_model(source, metadata, name), beside / name)
-        if seen:
-            write_bytes(beside / SEEN_FILE, encode_seen(seen))
-        if (source / CARD_FILE).exists():
-            shutil.copyfile(source / CARD_FILE, beside / CARD_FILE)
-        return complete_bundle(beside, folder, {**metadata, **changes})
+    beside = make_folder_beside(folder)
+    for name in metadata["sha256"]:
+        if has_model(source, name):
+            shutil.copyfile(check_model(source, metadata, name), beside / name)
+    if seen:
+        write_bytes(beside / SEEN_FILE, encode_seen(seen))
+    if (source / CARD_FILE).exists():
+        shutil.copyfile(source / CARD_FILE, beside / CARD_FILE)
+    return complete_bundle(beside, folder, {**metadata, **changes})
 
 
 def complete_bundle(beside: Path, folder: Path, metadata: dict[str, Any]) -> Path:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from boneage.base.errors import BoneAgeError
+from boneage.base.locks import lock_output
 from boneage.bundles.bundle import Bundle
 from boneage.bundles.seen import Hashes, describe_seen, hash_radiographs, join_seen, list_seen, read_seen
 from boneage.evaluation.bootstrap import count_groups, find_groups, split_by_group
@@ -82,50 +83,56 @@ def calibrate(
         CalibrationError: If the bundle was trained on the records, or they chose its epoch or set its calibration; if
             there are too few labelled records; or if the correction does not help.
         BundleError: If the bundle is damaged or the records have different preprocessing.
+        OutputInUseError: If another process writes the folder.
     """
     # Imported here: fitting the lines needs no TensorFlow.
     from boneage.bundles.bundle import load_bundle
     from boneage.bundles.save import copy_bundle
 
-    bundle = resolve_bundle(bundle)
-    loaded, info = load_bundle(bundle), read_info(data)
-    if split is not None:
-        split_info(info, split, folder=data)
-    splits = [name for name, described in info["splits"].items() if described["num_records"] and split in (None, name)]
-    _require_unseen(loaded, data=data, splits=splits)
-    frames = [loaded.predict_records(data, split=name) for name in splits]
-    frame = pd.concat(frames, ignore_index=True).dropna(subset="bone_age_months") if frames else pd.DataFrame()
-    frame = frame.astype({"predicted_months": float} if len(frame) else {})
-    num_groups = count_groups(frame)
-    if num_groups < MIN_PATIENTS:
-        raise CalibrationError(
-            f"{data}: {len(frame)} labelled records of {num_groups} patients are too few; calibration needs at least "
-            f"{MIN_PATIENTS} patients, better 100."
+    with lock_output(Path(out)):  # Before predicting, which takes minutes.
+        bundle = resolve_bundle(bundle)
+        loaded, info = load_bundle(bundle), read_info(data)
+        if split is not None:
+            split_info(info, split, folder=data)
+        splits = [
+            name for name, described in info["splits"].items() if described["num_records"] and split in (None, name)
+        ]
+        _require_unseen(loaded, data=data, splits=splits)
+        frames = [loaded.predict_records(data, split=name) for name in splits]
+        frame = pd.concat(frames, ignore_index=True).dropna(subset="bone_age_months") if frames else pd.DataFrame()
+        frame = frame.astype({"predicted_months": float} if len(frame) else {})
+        num_groups = count_groups(frame)
+        if num_groups < MIN_PATIENTS:
+            raise CalibrationError(
+                f"{data}: {len(frame)} labelled records of {num_groups} patients are too few; calibration needs at "
+                f"least {MIN_PATIENTS} patients, better 100."
+            )
+        lines = fit_lines(frame)
+        corrected = cross_fit(frame, seed=seed)
+        before, after = (
+            predictions["predicted_months"] - predictions["bone_age_months"] for predictions in (frame, corrected)
         )
-    lines = fit_lines(frame)
-    corrected = cross_fit(frame, seed=seed)
-    before, after = (
-        predictions["predicted_months"] - predictions["bone_age_months"] for predictions in (frame, corrected)
-    )
-    comparison = compare(corrected, frame, seed=seed)
-    if comparison.difference_months.value >= 0 and not force:
-        raise CalibrationError(f"{data}: {describe_effect(comparison)}; no bundle written (--force writes it anyway).")
-    previous = loaded.metadata.get("calibration") or dict.fromkeys(SEXES, (1.0, 0.0))
-    # The composition of two lines is a line.
-    joined = {
-        sex: [slope * previous[sex][0], slope * previous[sex][1] + offset] for sex, (slope, offset) in lines.items()
-    }
-    interval = fit_conformal_intervals(corrected, seed=seed)
-    entries, seen = _describe_used(loaded, frame, data=data, splits=splits)
-    folder = copy_bundle(out, bundle, calibration=joined, interval=interval, seen_data=entries, seen=seen)
-    return Calibration(
-        bundle=folder,
-        lines=lines,
-        comparison=comparison,
-        bias_before_months=float(before.mean()),
-        bias_after_months=float(after.mean()),
-        interval=interval,
-    )
+        comparison = compare(corrected, frame, seed=seed)
+        if comparison.difference_months.value >= 0 and not force:
+            raise CalibrationError(
+                f"{data}: {describe_effect(comparison)}; no bundle written (--force writes it anyway)."
+            )
+        previous = loaded.metadata.get("calibration") or dict.fromkeys(SEXES, (1.0, 0.0))
+        # The composition of two lines is a line.
+        joined = {
+            sex: [slope * previous[sex][0], slope * previous[sex][1] + offset] for sex, (slope, offset) in lines.items()
+        }
+        interval = fit_conformal_intervals(corrected, seed=seed)
+        entries, seen = _describe_used(loaded, frame, data=data, splits=splits)
+        folder = copy_bundle(out, bundle, calibration=joined, interval=interval, seen_data=entries, seen=seen)
+        return Calibration(
+            bundle=folder,
+            lines=lines,
+            comparison=comparison,
+            bias_before_months=float(before.mean()),
+            bias_after_months=float(after.mean()),
+            interval=interval,
+        )
 
 
 def describe_effect(comparison: Comparison) -> str:

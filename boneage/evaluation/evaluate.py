@@ -5,6 +5,7 @@ their errors are paired, so the interval of the difference is narrower than thei
 one patient are resampled together. What the model has already seen of the data is named.
 """
 
+import contextlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +18,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from boneage.base.files import write_text
+from boneage.base.locks import lock_folder
 from boneage.base.spreadsheets import format_frame
 from boneage.bundles.bundle import Bundle, load_bundle
 from boneage.bundles.seen import Overlap, find_overlap, hash_radiographs, read_seen
@@ -198,22 +200,23 @@ def evaluate(
 
     Raises:
         EvaluationError: If `out` cannot be created, or an image of the split has no label.
+        OutputInUseError: If another process writes the folder `out`.
     """
-    if out is not None:
-        _make_folder(out)  # Checked first, because prediction can take minutes.
-    loaded = load_bundle(resolve_bundle(bundle))
-    frame = loaded.predict_records(data, split=split, tta=tta)
-    return evaluate_predictions(
-        frame,
-        task=loaded.metadata["task"],
-        interval=loaded.metadata.get("interval"),
-        data=data,
-        split=split,
-        out=out,
-        overlap=find_seen_records(loaded, data=data, split=split),
-        num_resamples=num_resamples,
-        seed=seed,
-    )
+    # Locked and checked first, because prediction can take minutes.
+    with contextlib.nullcontext() if out is None else lock_folder(_make_folder(out)):
+        loaded = load_bundle(resolve_bundle(bundle))
+        frame = loaded.predict_records(data, split=split, tta=tta)
+        return evaluate_predictions(
+            frame,
+            task=loaded.metadata["task"],
+            interval=loaded.metadata.get("interval"),
+            data=data,
+            split=split,
+            out=out,
+            overlap=find_seen_records(loaded, data=data, split=split),
+            num_resamples=num_resamples,
+            seed=seed,
+        )
 
 
 def find_seen_records(bundle: Bundle, *, data: Path | str, split: str) -> list[Overlap]:

@@ -1,9 +1,10 @@
 """Train the hand networks: from radiographs to an ONNX file, its card and its metrics."""
 
+import contextlib
 import dataclasses
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pandas as pd
 
 from boneage.base.errors import BoneAgeError
 from boneage.base.files import write_json, write_text
+from boneage.base.locks import lock_folder
 from boneage.base.spreadsheets import format_frame
 from boneage.configuration.hand_networks import HandTrainingConfig
 from boneage.hand_networks.landmarks import evaluate_landmarks, fit_landmarks
@@ -43,26 +45,26 @@ def train_unet(
     Raises:
         BoneAgeError: If the radiographs or masks are invalid, or `out` already contains a network.
     """
-    out = _open(out, "unet")
-    unseen, *seen = split_into_folds(
-        read_mask_pairs(Path(radiographs), masks=Path(masks)), num_folds=num_folds, seed=config.seed
-    )
-    train = [pair for fold in seen for pair in fold]
-    began = time.perf_counter()
-    model = fit_unet(train, config=config)
-    measures = evaluate_unet(model, unseen)
-    summary: dict[str, Any] = {
-        name: round(float(measures[name].mean()), 4) for name in ("pixel_accuracy", "precision", "recall", "dice")
-    }
-    summary["dice_quantiles"] = _quantiles(measures["dice"], (0.0, 0.05, 0.5))
-    return _write_network(
-        model,
-        measures,
-        out / "unet",
-        config=config,
-        seconds=time.perf_counter() - began,
-        card={"unseen": summary, "trained_on": [pair.name for pair in train], "num_unseen": len(unseen)},
-    )
+    with _open(out, "unet") as out:
+        unseen, *seen = split_into_folds(
+            read_mask_pairs(Path(radiographs), masks=Path(masks)), num_folds=num_folds, seed=config.seed
+        )
+        train = [pair for fold in seen for pair in fold]
+        began = time.perf_counter()
+        model = fit_unet(train, config=config)
+        measures = evaluate_unet(model, unseen)
+        summary: dict[str, Any] = {
+            name: round(float(measures[name].mean()), 4) for name in ("pixel_accuracy", "precision", "recall", "dice")
+        }
+        summary["dice_quantiles"] = _quantiles(measures["dice"], (0.0, 0.05, 0.5))
+        return _write_network(
+            model,
+            measures,
+            out / "unet",
+            config=config,
+            seconds=time.perf_counter() - began,
+            card={"unseen": summary, "trained_on": [pair.name for pair in train], "num_unseen": len(unseen)},
+        )
 
 
 def train_landmarks(
@@ -84,45 +86,46 @@ def train_landmarks(
     Raises:
         BoneAgeError: If the table, the radiographs or the split are invalid, or `out` already contains a network.
     """
-    out = _open(out, "landmarks")
-    splits = read_split_file(Path(split))
-    examples = {
-        name: read_landmark_examples(
-            Path(table), radiographs=Path(radiographs), ids={id for id, split in splits.items() if split == name}
+    with _open(out, "landmarks") as out:
+        splits = read_split_file(Path(split))
+        examples = {
+            name: read_landmark_examples(
+                Path(table), radiographs=Path(radiographs), ids={id for id, split in splits.items() if split == name}
+            )
+            for name in ("train", "validation")
+        }
+        drawn = draw_landmark_examples(NUM_DRAWN, seed=config.seed)
+        began = time.perf_counter()
+        model = fit_landmarks(examples["train"], drawn=drawn, config=config)
+        measures = evaluate_landmarks(model, examples["validation"], seed=config.seed)
+        summary = {
+            "angle_error_degrees_quantiles": _quantiles(measures["angle_error_degrees"], (0.5, 0.95, 1.0)),
+            "side_right": round(float(measures["side_right"].mean()), 4),
+            "landmark_error": round(float(measures["landmark_error"].mean()), 4),
+            "wrist_error_quantiles": _quantiles(measures["wrist_error"], (0.5, 0.95)),
+        }
+        return _write_network(
+            model,
+            measures,
+            out / "landmarks",
+            config=config,
+            seconds=time.perf_counter() - began,
+            card={
+                "unseen": summary,
+                "trained_on": {"radiographs": len(examples["train"]), "drawings": NUM_DRAWN},
+                "num_unseen": len(examples["validation"]),
+            },
         )
-        for name in ("train", "validation")
-    }
-    drawn = draw_landmark_examples(NUM_DRAWN, seed=config.seed)
-    began = time.perf_counter()
-    model = fit_landmarks(examples["train"], drawn=drawn, config=config)
-    measures = evaluate_landmarks(model, examples["validation"], seed=config.seed)
-    summary = {
-        "angle_error_degrees_quantiles": _quantiles(measures["angle_error_degrees"], (0.5, 0.95, 1.0)),
-        "side_right": round(float(measures["side_right"].mean()), 4),
-        "landmark_error": round(float(measures["landmark_error"].mean()), 4),
-        "wrist_error_quantiles": _quantiles(measures["wrist_error"], (0.5, 0.95)),
-    }
-    return _write_network(
-        model,
-        measures,
-        out / "landmarks",
-        config=config,
-        seconds=time.perf_counter() - began,
-        card={
-            "unseen": summary,
-            "trained_on": {"radiographs": len(examples["train"]), "drawings": NUM_DRAWN},
-            "num_unseen": len(examples["validation"]),
-        },
-    )
 
 
-def _open(out: str | Path, name: str) -> Path:
+@contextlib.contextmanager
+def _open(out: str | Path, name: str) -> Iterator[Path]:
     out = Path(out)
     # The card is written last: without it, a training was interrupted.
     if (out / f"{name}.json").exists():
         raise BoneAgeError(f"{out / name}.onnx: already exists; choose another folder with --out.")
-    out.mkdir(parents=True, exist_ok=True)
-    return out
+    with lock_folder(out):
+        yield out
 
 
 def _quantiles(values: pd.Series, shares: tuple[float, ...]) -> dict[str, float]:

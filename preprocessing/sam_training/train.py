@@ -15,6 +15,7 @@ import torch
 
 from boneage.base.errors import BoneAgeError
 from boneage.base.files import open_atomic, write_json, write_text
+from boneage.base.locks import lock_folder
 from boneage.base.spreadsheets import format_frame
 from boneage.preprocessing.crop.contrast import stretch_contrast
 from boneage.preprocessing.io.read import read_radiograph
@@ -111,56 +112,62 @@ def train_hand_sam(
     out = Path(out)
     pairs = read_mask_pairs(Path(radiographs), masks=Path(masks))
     folds = split_into_folds(pairs, num_folds=num_folds, seed=_FOLDS_SEED)
-    out.mkdir(parents=True, exist_ok=True)
-    write_folds(folds, out)
-    others = read_accepted_masks(Path(segments), radiographs=Path(unlabelled), split=Path(split))
-    drawn = draw_mask_pairs(NUM_DRAWN, seed=schedule.base.seed)
-    began = time.perf_counter()
+    with lock_folder(out):
+        write_folds(folds, out)
+        others = read_accepted_masks(Path(segments), radiographs=Path(unlabelled), split=Path(split))
+        drawn = draw_mask_pairs(NUM_DRAWN, seed=schedule.base.seed)
+        began = time.perf_counter()
 
-    def fit(
-        name: str, labelled: Sequence[MaskPair], config: HandSamConfig, base: PromptedHandSam | None
-    ) -> PromptedHandSam:
-        progress(f"{name}: {len(labelled)} manual masks, {len(others)} of a segmenter, {len(drawn)} drawings")
-        (out / name).mkdir(parents=True, exist_ok=True)
-        return fit_hand_sam(
-            HandSamExamples(labelled, others, drawn),
-            config=config,
-            init=None if base is None else base.state_dict(),
-            frozen_stages=bool(labelled),
-            out=out / name,
-            progress=progress,
-        )
+        def fit(
+            name: str, labelled: Sequence[MaskPair], config: HandSamConfig, base: PromptedHandSam | None
+        ) -> PromptedHandSam:
+            progress(f"{name}: {len(labelled)} manual masks, {len(others)} of a segmenter, {len(drawn)} drawings")
+            (out / name).mkdir(parents=True, exist_ok=True)
+            return fit_hand_sam(
+                HandSamExamples(labelled, others, drawn),
+                config=config,
+                init=None if base is None else base.state_dict(),
+                frozen_stages=bool(labelled),
+                out=out / name,
+                progress=progress,
+            )
 
-    def fit_by_hand(name: str, labelled: Sequence[MaskPair]) -> PromptedHandSam:
-        return fit(name, labelled, schedule.fine, fit(f"{name}-outlines", labelled, schedule.outlines, base))
+        def fit_by_hand(name: str, labelled: Sequence[MaskPair]) -> PromptedHandSam:
+            return fit(name, labelled, schedule.fine, fit(f"{name}-outlines", labelled, schedule.outlines, base))
 
-    if not (out / BASE_FILE).exists():
-        write_base(fit("base", [], schedule.base, fit("encoder", [], schedule.encoder, None)), out, schedule=schedule)
-    base = read_base(out, schedule=schedule)
-    export_hand_sam(base, out / "base.onnx")
-    base_measures = measure_hand_sam(load_hand_sam(out / "base.onnx"), pairs)
-    progress(f"base: {_summarise(base_measures)}")
-    frames = []
-    for number, unseen in enumerate(folds):
-        names = {pair.name for pair in unseen}
-        seen = [pair for pair in pairs if pair.name not in names]
-        path = out / f"fold-{number}" / "hand_sam.onnx"
-        export_hand_sam(fit_by_hand(f"fold-{number}", seen), path)
-        frames.append(measure_hand_sam(load_hand_sam(path), unseen).assign(fold=number))
-    measures = pd.concat(frames, ignore_index=True)
-    export_hand_sam(fit_by_hand("all", pairs), out / "hand_sam.onnx")
-    write_text(out / "hand_sam.csv", format_frame(measures, float_format="%.5f"))
-    card = {
-        "cross_validated": _summarise(measures),
-        "base": _summarise(base_measures),
-        "trained_on": {"by_hand": [pair.name for pair in pairs], "by_segmenter": len(others), "drawings": NUM_DRAWN},
-        "training": dataclasses.asdict(schedule),
-        "num_parameters": sum(weight.numel() for weight in base.parameters()),
-        "seconds": round(time.perf_counter() - began),
-        "onnx_sha256": hashlib.sha256((out / "hand_sam.onnx").read_bytes()).hexdigest(),
-    }
-    write_json(out / "hand_sam.json", card)
-    return card
+        if not (out / BASE_FILE).exists():
+            write_base(
+                fit("base", [], schedule.base, fit("encoder", [], schedule.encoder, None)), out, schedule=schedule
+            )
+        base = read_base(out, schedule=schedule)
+        export_hand_sam(base, out / "base.onnx")
+        base_measures = measure_hand_sam(load_hand_sam(out / "base.onnx"), pairs)
+        progress(f"base: {_summarise(base_measures)}")
+        frames = []
+        for number, unseen in enumerate(folds):
+            names = {pair.name for pair in unseen}
+            seen = [pair for pair in pairs if pair.name not in names]
+            path = out / f"fold-{number}" / "hand_sam.onnx"
+            export_hand_sam(fit_by_hand(f"fold-{number}", seen), path)
+            frames.append(measure_hand_sam(load_hand_sam(path), unseen).assign(fold=number))
+        measures = pd.concat(frames, ignore_index=True)
+        export_hand_sam(fit_by_hand("all", pairs), out / "hand_sam.onnx")
+        write_text(out / "hand_sam.csv", format_frame(measures, float_format="%.5f"))
+        card = {
+            "cross_validated": _summarise(measures),
+            "base": _summarise(base_measures),
+            "trained_on": {
+                "by_hand": [pair.name for pair in pairs],
+                "by_segmenter": len(others),
+                "drawings": NUM_DRAWN,
+            },
+            "training": dataclasses.asdict(schedule),
+            "num_parameters": sum(weight.numel() for weight in base.parameters()),
+            "seconds": round(time.perf_counter() - began),
+            "onnx_sha256": hashlib.sha256((out / "hand_sam.onnx").read_bytes()).hexdigest(),
+        }
+        write_json(out / "hand_sam.json", card)
+        return card
 
 
 def _summarise(measures: pd.DataFrame) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from boneage.base.files import write_json
-from boneage.base.locks import OutputInUseError, lock_output
 from boneage.bundles.bundle import BundleError, load_bundle, metadata_digest, read_metadata
 from boneage.bundles.save import copy_bundle, export_onnx, load_network, save_bundle
 from boneage.bundles.test_time_augmentation import turn_and_mirror
@@ -215,11 +214,3 @@ def test_what_a_killed_replacement_left_does_not_stop_the_next(folder):
     copy_bundle(folder, folder, note="new")
     assert read_metadata(folder)["note"] == "new"
     assert [path.name for path in folder.parent.iterdir()] == ["bundle"]
-
-
-def test_save_while_another_process_writes_the_bundle_is_refused(folder, tmp_path):
-    before = sorted(tmp_path.rglob("*"))
-    with lock_output(folder), pytest.raises(OutputInUseError, match="bundle: another process"):
-        copy_bundle(folder, folder, tta="mirrored")
-    assert sorted(tmp_path.rglob("*")) == before
-    assert read_metadata(folder)["tta"] == "none"

@@ -9,8 +9,10 @@ import time
 import pytest
 
 from boneage.base.locks import lock_folder, lock_output, lock_watched
+from boneage.bundles.bundle import DEFAULT_BUNDLE
 from boneage.cli.main import main
 
+IN_DRAWN = ("--radiographs", "{drawn}", "--split", "{table}")
 BOUND = ("--host", "127.0.0.1", "--port", "0")
 
 
@@ -35,6 +37,11 @@ def run(monkeypatch, capsys):
         (lock_output, "table.csv", ("predict", "{drawn}", "--sex", "female", "--out", "{out}")),
         (lock_folder, "run", ("train", "rsna_lite0", "--data", "{records}", "--run", "{out}")),
         (lock_folder, "search", ("tune", "tune_heads", "--data", "{records}", "--out", "{out}")),
+        (lock_folder, "measured", ("evaluate", "{bundle}", "--data", "{records}", "--out", "{out}")),
+        (lock_output, "bundle", ("calibrate", "{bundle}", "--data", "{records}", "--out", "{out}")),
+        (lock_output, "joined", ("ensemble", "{bundle}", "{bundle}", "--out", "{out}")),
+        (lock_folder, "unet", ("train-unet", "{drawn}", "--masks", "{drawn}", "--out", "{out}")),
+        (lock_folder, "landmarks", ("train-landmarks", "{table}", *IN_DRAWN, "--out", "{out}")),
         (lock_output, "mine.csv", ("review", "{records}", "--source", "{drawn}", "--decisions", "{out}", *BOUND)),
         (lock_folder, "store", ("serve", "--save-readings", "{out}", *BOUND)),
         (lock_folder, "reports", ("serve", "--watch", "{drawn}", "--out", "{out}", *BOUND)),
@@ -44,6 +51,7 @@ def run(monkeypatch, capsys):
 )
 def test_second_process_is_told_in_one_line(run, drawn, prepared, tmp_path, lock, name, words):
     places = {"drawn": drawn, "records": prepared.folder, "out": tmp_path / name, "free": tmp_path / "free"}
+    places |= {"table": next(drawn.glob("*.csv")), "bundle": DEFAULT_BUNDLE}
     with lock(tmp_path / name):
         before = {path.name for path in tmp_path.rglob("*")} | {"free"}
         status, err = run(*(word.format(**places) for word in words))
