@@ -17,8 +17,11 @@ from boneage.preprocessing.io.samples import blend_with_black, to_unsigned
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _TYPE_FORMATS = {1: "B", 3: "H", 4: "I", 16: "Q", 5: "II"}
 _MAX_ENTRIES = 1000
+# Scanner software stores a thumbnail or two behind the image.
+_MAX_THUMBNAILS = 4
 # TIFF 6.0, sections 3 to 8, 15, 18 and 19.
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
+_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
+_REDUCED = 1
 _ORIENTATION, _NUM_SAMPLES, _X_RESOLUTION, _Y_RESOLUTION = 274, 277, 282, 283
 _TILE_WIDTH, _TILE_LENGTH, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 322, 323, 338, 339
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
@@ -33,7 +36,7 @@ class TiffDirectory:
 
     Attributes:
         values: Values of the tags, by their number.
-        has_next: Whether a second image follows.
+        has_next: Whether another image follows, beside a thumbnail.
         ambiguous: Tags that are there twice with different values, of which some decoders take the first, some the
             last.
     """
@@ -131,6 +134,30 @@ def read_tiff_directory(data: bytes) -> TiffDirectory:
         raise ValueError("A TIFF file begins with II or MM.")
     is_big = struct.unpack_from(f"{order}H", data, 2)[0] == 43
     position = struct.unpack_from(f"{order}{'Q' if is_big else 'I'}", data, 8 if is_big else 4)[0]
+    values, ambiguous, following = _read_directory(data, position, order=order, is_big=is_big)
+    return TiffDirectory(
+        values, has_next=_has_image(data, following, order=order, is_big=is_big), ambiguous=frozenset(ambiguous)
+    )
+
+
+def _has_image(data: bytes, position: int, *, order: str, is_big: bool) -> bool:
+    """Return whether another image than a thumbnail stands in the chain of directories."""
+    for _ in range(_MAX_THUMBNAILS):
+        if not 0 < position < len(data):
+            return False
+        try:
+            values, _, position = _read_directory(data, position, order=order, is_big=is_big)
+        except (ValueError, struct.error):
+            return True
+        if not values.get(_SUBFILE_TYPE, (0,))[0] & _REDUCED:
+            return True
+    return 0 < position < len(data)
+
+
+def _read_directory(
+    data: bytes, position: int, *, order: str, is_big: bool
+) -> tuple[dict[int, tuple[int, ...]], set[int], int]:
+    """Read a directory: the values of its tags, the ambiguous tags, and where the next directory begins."""
     num_entries = struct.unpack_from(f"{order}{'Q' if is_big else 'H'}", data, position)[0]
     if num_entries > _MAX_ENTRIES:
         raise ValueError(f"A TIFF directory has at most {_MAX_ENTRIES} tags. Received: {num_entries}.")
@@ -153,7 +180,7 @@ def read_tiff_directory(data: bytes) -> TiffDirectory:
             if values.setdefault(tag, value) != value:
                 ambiguous.add(tag)
     following = struct.unpack_from(f"{order}{'Q' if is_big else 'I'}", data, position)[0]
-    return TiffDirectory(values, has_next=0 < following < len(data), ambiguous=frozenset(ambiguous))
+    return values, ambiguous, following
 
 
 def decode_tiff(data: bytes, directory: TiffDirectory, *, path: Path) -> GreyImage:

@@ -84,6 +84,15 @@ def written_by_tifffile(pixels, dtype, **options):
     return buffer.getvalue()
 
 
+def with_thumbnails(pixels, number, *, reduced=True):
+    buffer = BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        writer.write(pixels, photometric="minisblack")
+        for _ in range(number):
+            writer.write(pixels[::2, ::2].copy(), photometric="minisblack", subfiletype=int(reduced))
+    return buffer.getvalue()
+
+
 def stretched(pixels):
     return np.rint(pixels / pixels.max() * 65535).astype(np.uint16)
 
@@ -121,6 +130,8 @@ FILES = {
     "tiff 16 bit white is zero": (tiff(GREY_16, photometric=TIFF_WHITE_IS_ZERO), 65535 - GREY_16),
     "tiff 8 bit colour": (tiff(np.dstack([GREY] * 3), photometric=TIFF_COLOUR), GREY),
     "tiff 16 bit colour": (tiff(np.dstack([GREY_16] * 3), photometric=TIFF_COLOUR), GREY_16),
+    "tiff with a thumbnail": (with_thumbnails(GREY_16, 1), GREY_16),
+    "tiff signed with thumbnails": (with_thumbnails(GREY.astype(np.int16) * 16, 2), GREY.astype(np.uint16) * 16),
     "tiff turned": (pillow(GREY_16, "TIFF", exif=exif_orientation(6)), np.rot90(GREY_16, -1)),
     "png with a transparent grey level": (
         png(GREY_16, colour_type=PNG_GREY, extra=chunk(b"tRNS", struct.pack(">H", GREY_16[1, 2]))),
@@ -273,6 +284,8 @@ BAD_FILES = {
         pillow(GREY, "TIFF", save_all=True, append_images=[Image.fromarray(GREY)]),
         "multi_frame",
     ),
+    "tiff with a second image half as large": (with_thumbnails(GREY, 1, reduced=False), "multi_frame"),
+    "tiff with more thumbnails than anybody needs": (with_thumbnails(GREY, 5), "multi_frame"),
     "moving png": (pillow(GREY, "PNG", save_all=True, append_images=[Image.fromarray(255 - GREY)]), "multi_frame"),
     "colour photograph": (pillow(noisy(60), "PNG"), "not_a_radiograph"),
     "16 bit colour photograph": (png(noisy(60).astype(np.uint16) * 257, colour_type=PNG_COLOUR), "not_a_radiograph"),
