@@ -19,6 +19,7 @@ from mlflow.entities import LoggedModelOutput, Metric, Param, RunStatus
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from boneage.base.json_files import DamagedFileError, read_own_json
 from boneage.bundles.bundle import BundleError, metadata_digest
 from boneage.registry.settings import resolve_uri
 from boneage.registry.store import (
@@ -81,7 +82,7 @@ class OutboxSync:
             try:
                 self._send(batch, runs)
                 num_accepted += len(batch)
-            except (FileNotFoundError, BundleError) as error:
+            except (FileNotFoundError, BundleError, DamagedFileError) as error:
                 self.permanent_errors.append(str(error))
             except MlflowException as error:
                 # Without the run, the other entries have no destination.
@@ -163,7 +164,9 @@ class OutboxSync:
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             inside = file.relative_to(self._outbox.folder)
             if file.suffix == ".json":
-                content = redact_paths(json.loads(file.read_text(encoding="utf-8")))
+                content = redact_paths(
+                    read_own_json(file, fields={}, fix="it was queued for MLflow, which did not receive it")
+                )
                 if content.pop("metadata_digest", None):
                     content["metadata_digest"] = metadata_digest(content)
                 self._client.log_text(run_id, json.dumps(content, indent=2) + "\n", inside.as_posix())

@@ -73,6 +73,59 @@ def test_wrong_forms_are_refused(client, half):
     assert broken.status_code == 400
 
 
+def part(headers, content=b"x", *, boundary=b"b"):
+    return b"--" + boundary + b"\r\n" + headers + b"\r\n\r\n" + content + b"\r\n"
+
+
+FILE_HEADER = b'Content-Disposition: form-data; name="files"; filename="1.png"'
+END = b"--b--\r\n"
+ODD_FORMS = {
+    "no boundary": ("multipart/form-data", part(FILE_HEADER) + END),
+    "an endless boundary": (
+        f"multipart/form-data; boundary={'b' * 5000}",
+        part(FILE_HEADER, boundary=b"b" * 5000) + b"--" + b"b" * 5000 + b"--\r\n",
+    ),
+    "another boundary": ("multipart/form-data; boundary=c", part(FILE_HEADER) + END),
+    "an unknown charset": ("multipart/form-data; boundary=b; charset=none", part(b'Content-Disposition: x"') + END),
+    "thousands of fields": (
+        "multipart/form-data; boundary=b",
+        b"".join(part(f'Content-Disposition: form-data; name="{n}"'.encode()) for n in range(3000)) + END,
+    ),
+    "thousands of files": ("multipart/form-data; boundary=b", 3000 * part(FILE_HEADER) + END),
+    "a header of a megabyte": ("multipart/form-data; boundary=b", part(FILE_HEADER + b"\r\nX: " + b"y" * 10**6) + END),
+    "a thousand headers": ("multipart/form-data; boundary=b", part(FILE_HEADER + 1000 * b"\r\nX: y") + END),
+    "no header": ("multipart/form-data; boundary=b", part(b"") + END),
+    "no name": ("multipart/form-data; boundary=b", part(b"Content-Disposition: form-data") + END),
+    "a form in a form": (
+        "multipart/form-data; boundary=b",
+        part(b"Content-Disposition: form-data; name=files\r\nContent-Type: multipart/mixed; boundary=c") + END,
+    ),
+    "bytes that are no text": (
+        "multipart/form-data; boundary=b",
+        part(b'Content-Disposition: form-data; name="\xff"') + END,
+    ),
+    "an end at once": ("multipart/form-data; boundary=b", END),
+    "no end": ("multipart/form-data; boundary=b", part(FILE_HEADER)[:-5]),
+}
+
+
+@pytest.mark.parametrize(("content_type", "body"), ODD_FORMS.values(), ids=ODD_FORMS.keys())
+def test_an_odd_form_is_refused_in_one_line(client, content_type, body):
+    response = client.post(PATH, content=body, headers={"Content-Type": content_type})
+    assert response.status_code in (400, 413, 422), response.text
+    assert "\n" not in response.json()["detail"]
+    assert len(response.json()["detail"]) < 300
+
+
+@pytest.mark.parametrize("name", [b"../../etc/1.png", b"C:\\\\1.png", b"a\x00/1.png", b"\xff/1.png"])
+def test_a_file_is_answered_by_its_base_name_alone(client, half, name):
+    header = b'Content-Disposition: form-data; name="files"; filename="' + name + b'"'
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    response = client.post(PATH, content=part(header, half) + END, headers=headers)
+    assert response.status_code == 200, response.text
+    assert [answer["file"] for answer in response.json()] == ["1.png"]
+
+
 def test_sex_of_the_file_and_of_the_request_must_agree(client, write_dicom):
     data = write_dicom(np.tile(np.arange(64, dtype=np.uint8), (64, 1)), PatientSex="F", PatientAge="010Y").read_bytes()
     (told,) = send(client, ("a.dcm", data))

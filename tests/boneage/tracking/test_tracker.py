@@ -206,10 +206,15 @@ def test_a_store_lost_between_two_entries_goes_on_where_it_was(track, uri, monke
     check_whole(uri, folder)
 
 
-def test_what_is_gone_is_told_and_the_rest_is_sent(track, uri):
+@pytest.mark.parametrize(
+    ("lose", "told"),
+    [(Path.unlink, "missing"), (lambda path: path.write_text('{"train": '), r"damaged \(")],
+    ids=["gone", "cut short"],
+)
+def test_what_is_gone_or_damaged_is_told_and_the_rest_is_sent(track, uri, lose, told):
     folder = track("http://127.0.0.1:1")
-    (folder / "experiment.json").unlink()
-    with pytest.raises(TrackingStoreError, match=r"1 entries could not be sent: .*experiment\.json: missing"):
+    lose(folder / "experiment.json")
+    with pytest.raises(TrackingStoreError, match=rf"1 entries could not be sent: .*experiment\.json: {told}"):
         sync([folder], tracking_uri=uri)
     assert find_run(uri, folder)[1].info.status == "FINISHED"
     assert sync([folder], tracking_uri=uri) == {folder: 0}
