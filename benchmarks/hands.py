@@ -14,7 +14,6 @@ from measure import Row, clock, median_and_quartiles, ratios, rounded, time_in_t
 
 from boneage.preprocessing.config import PreprocessingConfig
 from boneage.preprocessing.crop.contrast import find_percentiles, stretch_contrast
-from boneage.preprocessing.crop.crop import subsample
 from boneage.preprocessing.crop.letterbox import Letterbox, resize_map
 from boneage.preprocessing.crop.upright import find_forearm_cut
 from boneage.preprocessing.hand.find_hand import Hand, find_hand
@@ -29,6 +28,7 @@ from boneage.preprocessing.segmentation.morphology import fill_holes, largest_co
 from boneage.preprocessing.segmentation.segmentation import Segmentation, Segmenter, segment_with_prompts
 from boneage.preprocessing.sources.splits import read_split_file
 from boneage.preprocessing.training_data.landmark_examples import LandmarkExample, read_landmark_examples
+from boneage.preprocessing.training_data.mask_augmentation import subsample
 from boneage.preprocessing.training_data.mask_pairs import MaskPair, read_folds, read_mask_pairs, score_mask
 
 LARGEST_PX = 4096

@@ -14,7 +14,7 @@ from boneage.preprocessing.hand.segmenters import DEFAULT_SAM_MODEL, LANDMARKS_F
 FRAME_VERSION, HAND_VERSION = 2, 10
 WHOLE_FRAME = "none"
 # Settings that do not apply to whole frames.
-_HAND_ONLY_KEYS = ("forearm_share", "margin_share", "thinned_frame_px", "gate")
+_HAND_ONLY_KEYS = ("forearm_share", "margin_share", "gate")
 # Settings that the hash of the weights covers, and that do not apply to other segmenters.
 _SAM_KEYS = ("sam_model", "sam_checkpoint")
 
@@ -33,10 +33,6 @@ class PreprocessingConfig:
         forearm_share: Length of forearm kept below the wrist, as a share of the hand's length from wrist to middle
             fingertip: the same for all, so that it carries no information.
         margin_share: Black margin around the hand, as a share of its length.
-        thinned_frame_px: Side of the square to which larger frames are subsampled (nearest neighbour) before cropping;
-            0 disables it. Frames at most half as large again stay as they are. It is for networks trained on small
-            square copies made in this way, which predict a higher age for finer bone texture and for slimmer hands.
-            The hand is found in the whole frame in any case.
         gate: Thresholds of the gate.
         sam_model: Official model of the segmenter `"sam"`: `"vit_b"`, `"vit_l"` or `"vit_h"`.
         sam_checkpoint: Path of its checkpoint (default: the official one, downloaded once). The fingerprint depends on
@@ -49,7 +45,6 @@ class PreprocessingConfig:
     contrast_high_percentile: float = 99.0
     forearm_share: float = 0.15
     margin_share: float = 0.04
-    thinned_frame_px: int = 0
     gate: GateConfig = dataclasses.field(default_factory=GateConfig)
     sam_model: str = DEFAULT_SAM_MODEL
     sam_checkpoint: str = ""
@@ -67,8 +62,6 @@ class PreprocessingConfig:
                 "`contrast_low_percentile` must be below `contrast_high_percentile`, both in [0, 100]. "
                 f"Received: {self.contrast_low_percentile} and {self.contrast_high_percentile}."
             )
-        if self.thinned_frame_px and not 16 <= self.thinned_frame_px <= 4096:
-            raise ValueError(f"`thinned_frame_px` must be 0 or lie in [16, 4096]. Received: {self.thinned_frame_px}.")
         check_shares(self, "forearm_share", "margin_share")
 
 

@@ -1,27 +1,23 @@
 """The steps from a radiograph to a prepared square."""
 
 import dataclasses
-import math
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, UInt8
 
 from boneage.preprocessing.config import WHOLE_FRAME, PreprocessingConfig
 from boneage.preprocessing.crop.contrast import find_percentiles, stretch_between, stretch_contrast
-from boneage.preprocessing.crop.crop import Box, pad_to_square, subsample
+from boneage.preprocessing.crop.crop import Box, pad_to_square
 from boneage.preprocessing.crop.upright import Placement, place_upright, stretch_within_mask, warp_upright
 from boneage.preprocessing.decisions import list_decisions
 from boneage.preprocessing.hand.find_hand import Hand, find_hand
 from boneage.preprocessing.hand.gate import GateConfig, check_gate
-from boneage.preprocessing.hand.pose import WRIST, find_pose
+from boneage.preprocessing.hand.pose import WRIST, Pose
 from boneage.preprocessing.hand.segmenters import get_segmenter
 from boneage.preprocessing.io.radiograph import Radiograph
 from boneage.preprocessing.segmentation.segmentation import Segmentation
 from boneage.preprocessing.sources.review_csv import UNREVIEWED, Review
-
-# Subsampling a small copy that was rotated or framed would lose detail that the copies in the training data kept.
-_MIN_SUBSAMPLE_RATIO = 1.5
 
 # Of a hand, arrows and measuring lines cover a few hundredths; of a photographed one, skin is nearly all.
 _MAX_COLOURED_SHARE = 0.2
@@ -87,19 +83,19 @@ def process(
         decisions=list_decisions(hand, segmenter=config.segmenter, reasons=gate_reasons, review=review),
         hand=hand,
     )
-    frame = _orient(hand, config, review=review)
-    placement = _place(frame, config) if frame else None
-    if frame is None or placement is None:
+    angle_degrees, mirror = _orient(hand.pose, review=review)
+    placement = _place(hand, config, angle_degrees=angle_degrees, mirror=mirror)
+    if placement is None:
         # A `keep` decision cannot help without a square.
         return dataclasses.replace(prepared, reasons=prepared.reasons or ("no_hand",))
-    square, mask = warp_upright(frame.pixels, frame.mask, placement)
+    square, mask = warp_upright(hand.pixels, hand.segmentation.mask, placement)
     return dataclasses.replace(
         prepared,
         image=_stretch(square, mask, config),
-        crop_box_px=_to_source_box(placement.box_px, frame.shares, shape=radiograph.pixels.shape),
-        rotation_degrees=0.0 - frame.angle_degrees,
-        mirrored=frame.mirror,
-        pixel_spacing_mm=_scale_spacing(radiograph, placement.scale * float(np.sqrt(frame.shares.prod()))),
+        crop_box_px=placement.box_px,
+        rotation_degrees=0.0 - angle_degrees,
+        mirrored=mirror,
+        pixel_spacing_mm=_scale_spacing(radiograph, placement.scale),
     )
 
 
@@ -133,63 +129,25 @@ def find_reasons(radiograph: Radiograph, hand: Hand, *, gate: GateConfig) -> tup
     return _check_colours(radiograph, hand.segmentation.mask) + check_gate(hand.measures, gate=gate)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Frame:
-    """A frame, subsampled where the configuration asks for it, and the pose that its hand is cropped by.
-
-    Args:
-        pixels: Contrast-normalised radiograph, uint8, bright bone.
-        mask: The hand, not empty.
-        wrist: The wrist `(x, y)` in pixels of this frame.
-        angle_degrees: Angle of the fingers from vertical, counter-clockwise positive, corrected by the reviewer.
-        length_px: Distance from wrist to middle fingertip in pixels of this frame.
-        mirror: Whether the upright hand is to be mirrored.
-        shares: Columns and rows of this frame as shares of the whole one's.
-    """
-
-    pixels: UInt8[np.ndarray, "height width"]
-    mask: Bool[np.ndarray, "height width"]
-    wrist: Float[np.ndarray, "2"]
-    angle_degrees: float
-    length_px: float
-    mirror: bool
-    shares: Float[np.ndarray, "2"]
+def _orient(pose: Pose | None, *, review: Review) -> tuple[float, bool]:
+    """Return the angle of the fingers from vertical, and whether to mirror the upright hand, as corrected in review."""
+    if pose is None:
+        return 0.0, False
+    mirror = (pose.side == "right") != review.flip
+    # Reviewers rotate the crop shown, which may be mirrored.
+    return pose.angle_degrees + (review.rotate_degrees if mirror else -review.rotate_degrees), mirror
 
 
-def _orient(hand: Hand, config: PreprocessingConfig, *, review: Review) -> _Frame | None:
-    """Return the frame of a hand with its pose; None if there is no hand in it."""
+def _place(hand: Hand, config: PreprocessingConfig, *, angle_degrees: float, mirror: bool) -> Placement | None:
+    """Place the hand upright in its square, the forearm cut; None without a hand, or if nothing lies above the cut."""
     if hand.pose is None or hand.landmarks is None:
         return None
-    height, width = hand.segmentation.mask.shape
-    rows, columns = _subsampled_shape((height, width), config.thinned_frame_px)
-    mask = subsample(hand.segmentation.mask, shape=(rows, columns))
-    if not mask.any():
-        return None
-    shares = np.array([columns / width, rows / height])
-    points = (hand.landmarks.points + 0.5) * shares - 0.5
-    pose = find_pose(points)
-    mirror = (hand.pose.side == "right") != review.flip
-    # Reviewers rotate the crop shown, which may be mirrored.
-    correction_degrees = review.rotate_degrees if mirror else -review.rotate_degrees
-    return _Frame(
-        pixels=subsample(hand.pixels, shape=(rows, columns)),
-        mask=mask,
-        wrist=points[WRIST],
-        angle_degrees=correction_degrees + pose.angle_degrees,
-        length_px=pose.length_px,
-        mirror=mirror,
-        shares=shares,
-    )
-
-
-def _place(frame: _Frame, config: PreprocessingConfig) -> Placement | None:
-    """Place the hand upright in its square, the forearm cut; None if nothing lies above the cut."""
     return place_upright(
-        frame.mask,
-        wrist=frame.wrist,
-        angle_degrees=frame.angle_degrees,
-        length_px=frame.length_px,
-        mirror=frame.mirror,
+        hand.segmentation.mask,
+        wrist=hand.landmarks.points[WRIST],
+        angle_degrees=angle_degrees,
+        length_px=hand.pose.length_px,
+        mirror=mirror,
         forearm_share=config.forearm_share,
         margin_share=config.margin_share,
         max_size_px=config.image_size_px,
@@ -203,13 +161,6 @@ def _stretch(
     return stretch_within_mask(
         square, mask, low_percentile=config.contrast_low_percentile, high_percentile=config.contrast_high_percentile
     )
-
-
-def _subsampled_shape(shape: tuple[int, int], side_px: int) -> tuple[int, int]:
-    """Return the rows and columns to keep of a frame."""
-    if not side_px or max(shape) <= _MIN_SUBSAMPLE_RATIO * side_px:
-        return shape
-    return min(shape[0], side_px), min(shape[1], side_px)
 
 
 def _check_colours(radiograph: Radiograph, mask: Bool[np.ndarray, "height width"]) -> tuple[str, ...]:
@@ -238,12 +189,6 @@ def _process_whole_frame(radiograph: Radiograph, config: PreprocessingConfig) ->
         decisions={},
         hand=None,
     )
-
-
-def _to_source_box(box: Box, shares: Float[np.ndarray, "2"], *, shape: tuple[int, int]) -> Box:
-    """Return the box of a subsampled frame in pixels of the whole one."""
-    left, top, right, bottom = np.array(box) / np.tile(shares, 2)
-    return math.floor(left), math.floor(top), min(math.ceil(right), shape[1]), min(math.ceil(bottom), shape[0])
 
 
 def _scale_spacing(radiograph: Radiograph, scale: float) -> float | None:

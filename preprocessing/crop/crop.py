@@ -4,7 +4,7 @@ import math
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Shaped, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 Box = tuple[int, int, int, int]
 
@@ -80,23 +80,6 @@ def warp(
         matrix[:, 2] += matrix[:, :2] @ (0.5 / ratio - 0.5)
         matrix[:, :2] /= ratio
     return cv2.warpAffine(pixels, matrix, (side, side), flags=interpolation)
-
-
-def subsample(
-    pixels: Shaped[np.ndarray, "height width"], *, shape: tuple[int, int]
-) -> Shaped[np.ndarray, "rows columns"]:
-    """Subsample an image or a mask: nearest neighbour, without averaging.
-
-    Args:
-        pixels: Shape `(height, width)`, any dtype.
-        shape: Rows and columns to keep.
-    """
-    if pixels.shape == shape:
-        return pixels
-    rows, columns = (
-        ((np.arange(size) + 0.5) * (side / size)).astype(int) for size, side in zip(shape, pixels.shape, strict=True)
-    )
-    return np.ascontiguousarray(pixels[np.ix_(rows, columns)])
 
 
 def pad_to_square(

@@ -2,10 +2,10 @@
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32, Shaped, UInt8
 
 from boneage.preprocessing.crop.contrast import stretch_contrast
-from boneage.preprocessing.crop.crop import bounding_box, subsample
+from boneage.preprocessing.crop.crop import bounding_box
 from boneage.preprocessing.crop.letterbox import Letterbox
 from boneage.preprocessing.training_data.mask_pairs import MaskPair
 
@@ -254,3 +254,20 @@ def _reduce_resolution(image: np.ndarray, *, rng: np.random.Generator) -> np.nda
     else:  # OpenCV's nearest neighbour samples a corner of each coarse pixel, which shifts the hand against its mask
         down = subsample(image, shape=(small, small))
     return cv2.resize(down, (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def subsample(
+    pixels: Shaped[np.ndarray, "height width"], *, shape: tuple[int, int]
+) -> Shaped[np.ndarray, "rows columns"]:
+    """Subsample an image or a mask: nearest neighbour, without averaging.
+
+    Args:
+        pixels: Shape `(height, width)`, any dtype.
+        shape: Rows and columns to keep.
+    """
+    if pixels.shape == shape:
+        return pixels
+    rows, columns = (
+        ((np.arange(size) + 0.5) * (side / size)).astype(int) for size, side in zip(shape, pixels.shape, strict=True)
+    )
+    return np.ascontiguousarray(pixels[np.ix_(rows, columns)])

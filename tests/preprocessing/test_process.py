@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from boneage.preprocessing.config import PreprocessingConfig, _landmarks_sha256, fingerprint
-from boneage.preprocessing.crop.crop import subsample
 from boneage.preprocessing.decisions import REASON_MESSAGES, describe_rejection
 from boneage.preprocessing.hand.gate import GateConfig, HandMeasures, check_gate
 from boneage.preprocessing.hand.segmenters import _WEIGHTS, SEGMENTERS, get_segmenter, weights_sha256, whole_frame
@@ -74,7 +73,6 @@ OTHER_VALUES = {
     "contrast_high_percentile": 98.0,
     "forearm_share": 0.2,
     "margin_share": 0.1,
-    "thinned_frame_px": 100,
     "gate": GateConfig(max_edge_share=0.5),
 }
 
@@ -87,7 +85,7 @@ def test_every_field_changes_the_fingerprint():
     assert len({fingerprint(config) for config in configs}) == len(configs)
 
 
-@pytest.mark.parametrize("name", ["forearm_share", "margin_share", "thinned_frame_px", "gate"])
+@pytest.mark.parametrize("name", ["forearm_share", "margin_share", "gate"])
 def test_settings_of_hands_do_not_change_the_fingerprint_of_whole_frames(name):
     assert fingerprint(dataclasses.replace(WHOLE_FRAME, **{name: OTHER_VALUES[name]})) == DEFAULT_FINGERPRINT
 
@@ -163,40 +161,12 @@ def test_a_hand_is_upright_on_black_with_its_decisions(know_the_drawing):
     json.dumps(prepared.decisions)
 
 
-def test_a_subsampled_frame_gives_a_coarser_crop_of_the_same_box(know_the_drawing):
-    whole = process(make_radiograph(HAND.pixels, pixel_spacing_mm=(0.5, 0.5)), WITH_HAND)
-    config = dataclasses.replace(WITH_HAND, thinned_frame_px=32)
-    subsampled = process(make_radiograph(HAND.pixels, pixel_spacing_mm=(0.5, 0.5)), config)
-    assert np.abs(np.subtract(whole.crop_box_px, subsampled.crop_box_px)).max() <= 4
-    # A tenth of the rows and an eighth of the columns are left, and are then enlarged to twice as many.
-    assert subsampled.pixel_spacing_mm == pytest.approx(0.5 * (10 * 8) ** 0.5 / 2)
-    assert subsampled.decisions == whole.decisions  # the hand is found in the whole frame
-    assert subsampled.image.shape[0] < 64
-
-
-def test_a_frame_that_is_hardly_larger_is_not_subsampled(know_the_drawing):
-    whole = process(make_radiograph(HAND.pixels), WITH_HAND)
-    longer = max(HAND.pixels.shape)
-    for side, same in ((round(longer / 1.4), True), (round(longer / 1.6), False)):
-        config = dataclasses.replace(WITH_HAND, thinned_frame_px=side)
-        image = process(make_radiograph(HAND.pixels), config).image
-        assert np.array_equal(image, whole.image) == same
-
-
-def test_a_subsampled_frame_gives_the_crop_of_its_small_square_copy(know_the_drawing, monkeypatch):
-    config = dataclasses.replace(WITH_HAND, thinned_frame_px=100)
-    subsampled = process(make_radiograph(HAND.pixels), config)
-    whole = process(make_radiograph(HAND.pixels), WITH_HAND)
-    copy, mask = (subsample(image, shape=(100, 100)) for image in (HAND.pixels, HAND.mask))
-    monkeypatch.setitem(SEGMENTERS, "unet", lambda pixels: Segmentation(mask, 0.97))
-    of_copy = process(make_radiograph(copy), config)
-    assert abs(subsampled.image.shape[0] - of_copy.image.shape[0]) <= 2
-    assert subsampled.rotation_degrees == pytest.approx(of_copy.rotation_degrees, abs=4)
-    # Upright the hand is as much wider than it was as the frame was narrower than a square.
-    widths = [
-        prepared.image.any(axis=0).sum() / prepared.image.any(axis=1).sum() for prepared in (subsampled, of_copy, whole)
-    ]
-    assert widths[0] == pytest.approx(widths[1], rel=0.05) and widths[0] > 1.1 * widths[2]
+def test_a_coarser_crop_has_the_same_box_and_larger_pixels(know_the_drawing):
+    radiograph = make_radiograph(HAND.pixels, pixel_spacing_mm=(0.5, 0.5))
+    whole, half = (process(radiograph, dataclasses.replace(WITH_HAND, image_size_px=side)) for side in (128, 64))
+    assert whole.crop_box_px == half.crop_box_px
+    assert half.pixel_spacing_mm == pytest.approx(2 * whole.pixel_spacing_mm)
+    assert half.image.shape == (64, 64)
 
 
 def test_inverted_film_gives_the_same_crop(know_the_drawing):

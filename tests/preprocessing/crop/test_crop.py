@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boneage.preprocessing.crop.crop import bounding_box, pad_to_square, resize, subsample, warp
+from boneage.preprocessing.crop.crop import bounding_box, pad_to_square, resize, warp
 
 PIXELS = np.arange(1, 13, dtype=np.uint8).reshape(3, 4)
 
@@ -110,11 +110,3 @@ def test_warping_moves_a_spot_to_its_place_whether_it_grows_or_shrinks(x, y, sca
     seen = warp(pixels, matrix, scale=scale, side=side, interpolation=cv2.INTER_LINEAR).astype(np.float64)
     found = np.array([seen.sum(axis=0) @ np.arange(side), seen.sum(axis=1) @ np.arange(side)]) / seen.sum()
     assert np.abs(found - place).max() < 0.2
-
-
-def test_subsampling_takes_the_nearest_pixels():
-    pixels = np.arange(36, dtype=np.uint8).reshape(6, 6)
-    assert subsample(pixels, shape=(2, 2)).tolist() == [[7, 10], [25, 28]]
-    np.testing.assert_array_equal(subsample(pixels, shape=(6, 6)), pixels)
-    assert subsample(pixels > 9, shape=(2, 2)).tolist() == [[False, True], [True, True]]
-    assert subsample(pixels, shape=(6, 1)).tolist() == [[3], [9], [15], [21], [27], [33]]

@@ -10,6 +10,7 @@ from boneage.preprocessing.training_data.mask_augmentation import (
     _simulate_film_edge,
     augment_film,
     augment_pair,
+    subsample,
 )
 from boneage.preprocessing.training_data.mask_pairs import MaskPair, score_mask
 
@@ -72,3 +73,11 @@ def test_augmentation_of_a_film_moves_nothing():
             moved.append(np.argwhere(found).mean(axis=0) - 63.5)
     assert len(moved) > 100
     assert np.abs(moved).mean() < 0.18
+
+
+def test_subsampling_takes_the_nearest_pixels():
+    pixels = np.arange(36, dtype=np.uint8).reshape(6, 6)
+    assert subsample(pixels, shape=(2, 2)).tolist() == [[7, 10], [25, 28]]
+    np.testing.assert_array_equal(subsample(pixels, shape=(6, 6)), pixels)
+    assert subsample(pixels > 9, shape=(2, 2)).tolist() == [[False, True], [True, True]]
+    assert subsample(pixels, shape=(6, 1)).tolist() == [[3], [9], [15], [21], [27], [33]]
