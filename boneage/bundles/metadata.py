@@ -22,13 +22,18 @@ class _Youngest(pydantic.BaseModel):
     offset_months: pydantic.FiniteFloat
 
 
+class _Oldest(pydantic.BaseModel):
+    from_months: pydantic.FiniteFloat
+    offset_months: pydantic.FiniteFloat
+
+
 class _Interval(pydantic.BaseModel):
     """Half widths, or offsets of both ends, in months, by sex and band of age."""
 
     half_width_months: dict[str, dict[str, pydantic.FiniteFloat]] | None = None
     offsets_months: dict[str, dict[str, _Line]] | None = None
     youngest: dict[str, _Youngest] = pydantic.Field(default_factory=dict)
-    open_from_months: dict[str, pydantic.FiniteFloat] = pydantic.Field(default_factory=dict)
+    oldest: dict[str, _Oldest] = pydantic.Field(default_factory=dict)
     coverage_share: float | None = pydantic.Field(None, ge=0, le=1)
     measured_coverage_share: float | None = pydantic.Field(None, ge=0, le=1)
 

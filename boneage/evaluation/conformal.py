@@ -5,11 +5,10 @@ After Lei et al. 2018, doi:10.1080/01621459.2017.1307116, in two tails: the ends
 the predicted age, the only one known at inference; a band of few radiographs is pooled with its neighbour. Each patient
 counts as one, however many radiographs there are (Dunn et al. 2023, doi:10.1080/01621459.2022.2060112).
 
-Networks shrink towards the mean: the youngest are predicted too old, and the oldest ages never predicted at all, as
-growth ends. Intervals that hold on average over all who are predicted alike then miss just those. At both ends they are
-therefore widened until they hold for the youngest and for the oldest alone, by label (label-conditional conformal, Vovk
-2012, doi:10.1007/978-3-642-34651-8): the lower end by an offset of the youngest, the upper end by being open from the
-predicted age on that 90% of the oldest reach.
+Networks shrink towards the mean: the youngest are predicted too old and the oldest too young. Intervals that hold on
+average over all who are predicted alike then miss just those. At both ends they are therefore widened until they hold
+for the youngest and for the oldest alone, by label (label-conditional conformal, Vovk 2012,
+doi:10.1007/978-3-642-34651-8). An interval that reaches the end of growth is open to the upper side.
 """
 
 import math
@@ -26,8 +25,9 @@ from boneage.tfrecords.schema import SEXES
 COVERAGE_SHARE = 0.9
 MIN_GROUPS_OF_BAND = 30
 MAX_BONE_AGE_MONTHS = 240.0
-"""End of the range of bone ages, 20 years: growth plates of the hand are closed before, and the standards end at 19
-(girls: 18) years. An interval that reaches it is open to the upper side."""
+"""End of the range of bone ages, 20 years; as the upper end of an interval it means that there is none."""
+# Growth plates of the hand are closed, and the standards of Greulich and Pyle end: nobody can tell older ages apart.
+_GROWTH_ENDS_MONTHS = {"female": 216.0, "male": 228.0}
 
 _NUM_FOLDS = 10
 _BANDS = tuple(AGE_BANDS_YEARS)
@@ -64,8 +64,8 @@ def fit_conformal_intervals(
 
         - `coverage_share`, the target; `num_groups`, the number of patients.
         - `offsets_months`, from the prediction to the lower and the upper end, by sex and band of predicted age.
-        - `youngest`, by sex: `offset_months` to the lower end wherever that is at most `up_to_months`;
-          `open_from_months`, by sex: the predicted age from which the upper end is open. A sex is absent where few
+        - `youngest`, by sex: `offset_months` to the lower end wherever that is at most `up_to_months`; `oldest`, by
+          sex: `offset_months` to the upper end wherever that is at least `from_months`. A sex is absent where few
           radiographs are so young or so old.
         - `measured_coverage_share` and `measured` as in `measure_coverage`, by cross-validation over patients.
     """
@@ -180,12 +180,14 @@ def _ends(interval: Mapping[str, Any], *, sex: str, months: float) -> tuple[floa
     else:  # Bundles of version 0.1.0 have equal distances to both ends.
         above = interval["half_width_months"][sex][band]
         below = -above
-    low = months + below
+    low, high = months + below, months + above
     youngest = interval.get("youngest", {}).get(sex)
     if youngest and months + youngest["offset_months"] <= youngest["up_to_months"]:
         low = min(low, months + youngest["offset_months"])
-    is_open = months >= interval.get("open_from_months", {}).get(sex, math.inf)
-    return low, MAX_BONE_AGE_MONTHS if is_open else months + above
+    oldest = interval.get("oldest", {}).get(sex)
+    if oldest and months + oldest["offset_months"] >= oldest["from_months"]:
+        high = max(high, months + oldest["offset_months"])
+    return low, MAX_BONE_AGE_MONTHS if high >= _GROWTH_ENDS_MONTHS[sex] else high
 
 
 def _fit(frame: pd.DataFrame, *, coverage_share: float) -> Interval | None:
@@ -193,7 +195,7 @@ def _fit(frame: pd.DataFrame, *, coverage_share: float) -> Interval | None:
     if count_groups(frame) < least:
         return None
     offsets: dict[str, dict[str, list[float]]] = {}
-    youngest, open_from = {}, {}
+    youngest, oldest = {}, {}
     for sex in SEXES:
         own = frame[frame["sex"] == sex]
         # Too few of one sex share the intervals of both.
@@ -207,14 +209,16 @@ def _fit(frame: pd.DataFrame, *, coverage_share: float) -> Interval | None:
             youngest[sex] = {"up_to_months": max(up_to, _YOUNGEST_MONTHS[0]), "offset_months": -_ceil(offset)}
         old = _find_end(rows, limits=_OLDEST_MONTHS, least=least)
         if len(old):
-            months = _upper_quantile(-old["predicted_months"], find_groups(old), tail_share=1 - coverage_share)
-            open_from[sex] = -_ceil(months)
+            errors = old["bone_age_months"] - old["predicted_months"]
+            offset = _upper_quantile(errors, find_groups(old), tail_share=tail_share)
+            since = min(float(old["bone_age_months"].min()), _OLDEST_MONTHS[0])
+            oldest[sex] = {"from_months": since, "offset_months": _ceil(offset)}
     return {
         "coverage_share": coverage_share,
         "num_groups": count_groups(frame),
         "offsets_months": offsets,
         "youngest": youngest,
-        "open_from_months": open_from,
+        "oldest": oldest,
     }
 
 
@@ -250,16 +254,15 @@ def _find_end(rows: pd.DataFrame, *, limits: tuple[float, float], least: int) ->
     Args:
         rows: The radiographs.
         limits: Labels in months from one end of the range to the first limit, and at most to the second.
-        least: Least number of patients.
+        least: Least number of patients: no more, so that they are as young or as old as can be.
     """
     sign = -1 if limits[0] < limits[1] else 1
     labels, (first, last) = sign * rows["bone_age_months"], (sign * limit for limit in limits)
     for months in sorted({first, *labels[(labels >= last) & (labels < first)]}, reverse=True):
         members = rows[labels >= months]
-        if count_groups(members) >= MIN_GROUPS_OF_BAND:
+        if count_groups(members) >= least:
             return members
-    members = rows[labels >= last]
-    return members if count_groups(members) >= least else members.iloc[:0]
+    return rows.iloc[:0]
 
 
 def _ceil(months: float) -> float:

@@ -88,8 +88,9 @@ def test_the_youngest_and_the_oldest_are_covered_where_answers_saturate(num_imag
     for sex, by_band in measure_coverage(new)["measured"].items():
         assert min(cell["covered_share"] for cell in by_band.values()) > 0.85, (sex, by_band)
     is_open = new["high_months"] == MAX_BONE_AGE_MONTHS
-    assert 0.03 < is_open.mean() < 0.3
-    assert (new["low_months"] > 100)[is_open].all()
+    assert 0.001 < is_open.mean() < 0.1
+    assert (new["low_months"] > 140)[is_open].all()
+    assert not is_open[new["predicted_months"] < 180].any()
 
 
 def test_intervals_are_wide_where_the_errors_are():

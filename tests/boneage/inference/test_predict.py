@@ -284,7 +284,8 @@ def test_unknown_sex_spans_both_answers_where_the_network_uses_none(radiographs,
 def test_interval_open_to_the_upper_side_is_named(bundle, radiographs, tmp_path):
     bands = ("0-5", "5-10", "10-13", "13-16", "16+")
     offsets = {sex: {band: [-8.0, 9.0] for band in bands} for sex in ("female", "male")}
-    interval = {"coverage_share": 0.9, "offsets_months": offsets, "open_from_months": {"male": 55.0}}
+    oldest = {"from_months": 55.0, "offset_months": 170.0}
+    interval = {"coverage_share": 0.9, "offsets_months": offsets, "oldest": {"male": oldest}}
     known = copy_bundle(tmp_path / "known", bundle, interval=interval)
     boy, girl = (predict(radiographs / "1.png", bundle=known, sex=sex).loc[0] for sex in ("male", "female"))
     assert (boy["interval"], boy["high_months"]) == (f"{boy['low_months']:.1f} months or more", 240)
