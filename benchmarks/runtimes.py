@@ -14,7 +14,9 @@ from measure import BenchmarkError, Row, clock, median_and_quartiles, ratios, ro
 SCRIPT = Path(__file__).with_name("answering.py")
 # By the names of their modules.
 TITLES = {"onnxruntime": "ONNX Runtime", "tensorflow": "Keras, TensorFlow", "torch": "torch"}
-MAX_DIFFERENCE_MONTHS = 0.1
+# Kernels are rounded to half precision before batch normalisation is folded in (Keras, torch) or after it (ONNX), which
+# changes an answer by 0.1 months in the mean; `tools/ship.py` bounds it alike.
+MAX_DIFFERENCE_MONTHS = 0.5
 
 
 def runtimes(

@@ -383,4 +383,4 @@ def test_runtimes_answer_alike(load):
     first, *others = load("runtimes").runtimes(torch=found, batches=(2,), seconds=0.1, repeats=1)
     assert first["runtime"].startswith("ONNX Runtime") and len(others) == 1 + torch.exists()
     assert first["times_as_long"] == first["times_as_fast_by_2"] == 1 and first["largest_difference_months"] == 0
-    assert all(0 < row["largest_difference_months"] < 0.1 for row in others)
+    assert all(0 < row["largest_difference_months"] < 0.5 for row in others)
