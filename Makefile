@@ -16,7 +16,7 @@ LOWEST_RUN := $(LOWEST_VENV)/bin/python -m
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	$(RUN) uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python --constraint constraints.txt --editable '.[train,beam,serve,dev,docs,gpl]'
+	$(RUN) uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python --constraint constraints.txt --editable '.[train,beam,serve,studies,dev,docs,gpl]'
 	touch $@
 
 # pip, not uv: it takes torch's small build for the CPU from where pip is told to look.
@@ -29,10 +29,10 @@ $(SAM_VENV)/installed: setup.cfg pyproject.toml constraints.txt
 $(LOWEST_VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv --clear $(LOWEST_VENV)
 	$(LOWEST_RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	$(LOWEST_RUN) uv pip compile --quiet --resolution lowest-direct --only-binary :all: --extra train --extra serve \
+	$(LOWEST_RUN) uv pip compile --quiet --resolution lowest-direct --only-binary :all: --extra train --extra serve --extra studies \
 		--output-file $(LOWEST_VENV)/lowest.txt pyproject.toml
 	$(LOWEST_RUN) uv pip install --quiet --compile-bytecode --python $(LOWEST_VENV)/bin/python \
-		--constraint $(LOWEST_VENV)/lowest.txt --editable '.[train,serve,dev,gpl]'
+		--constraint $(LOWEST_VENV)/lowest.txt --editable '.[train,serve,studies,dev,gpl]'
 	touch $@
 
 demo: $(VENV)/installed
@@ -65,6 +65,7 @@ pictures: $(VENV)/installed
 	$(RUN) pytest tests/boneage/serve/test_browser.py --pictures docs/images
 	$(VENV)/bin/python docs/draw_hands.py docs/images/hands.png
 	$(VENV)/bin/python docs/draw_synthetic.py docs/images/synthetic.png
+	$(VENV)/bin/python docs/draw_agreement.py docs/images/agreement.png
 	$(VENV)/bin/python docs/draw_architecture.py docs/images/architecture.svg
 
 # Types and the import contract are checked on the installed package, whose folders have the names that are imported.

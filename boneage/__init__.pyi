@@ -4,10 +4,23 @@ from .evaluation.evaluate import evaluate
 from .inference.predict import predict
 from .preprocessing.jobs.prepare import prepare
 from .preprocessing.jobs.segment import segment
+from .studies.agree import agree
 from .tracking.registry import best
 from .tracking.sync import sync
 from .training.train import train
 from .tuning.tune import tune
 
-__all__ = ["best", "calibrate", "ensemble", "evaluate", "predict", "prepare", "segment", "sync", "train", "tune"]
+__all__ = [
+    "agree",
+    "best",
+    "calibrate",
+    "ensemble",
+    "evaluate",
+    "predict",
+    "prepare",
+    "segment",
+    "sync",
+    "train",
+    "tune",
+]
 __version__: str

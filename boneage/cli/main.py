@@ -23,6 +23,7 @@ from boneage.cli.options import (
 )
 from boneage.cli.preparation import prepare, records, segment
 from boneage.cli.serving import SERVE_MODULES, review, serve
+from boneage.cli.studies import agree
 from boneage.cli.tracking import best, sync, ui
 from boneage.cli.training import (
     calibrate,
@@ -55,6 +56,7 @@ EXTRAS = {
     **dict.fromkeys((*SERVE_MODULES, "highdicom", "pynetdicom"), "serve"),
     **dict.fromkeys(("keras", "keras_tuner", "mlflow", "psutil", "sqlalchemy", "tensorflow"), "train"),
     **dict.fromkeys(("segment_anything", "torch"), "sam"),
+    "scipy": "studies",
 }
 
 
@@ -197,6 +199,7 @@ for command in (
     calibrate,
     ensemble,
     export,
+    agree,
     segment,
     train_unet,
     train_sam,

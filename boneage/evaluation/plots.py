@@ -35,10 +35,10 @@ def plot_evaluation(frame: pd.DataFrame, evaluation: Evaluation, path: Path | st
         evaluation: Their evaluation.
         path: PNG file to write; an existing one is replaced.
     """
-    figure = _figure(width_inches=16, height_inches=5.4)
+    figure = make_figure(width_inches=16, height_inches=5.4)
     scatter, agreement, bands = figure.subplots(1, 3)
     for axes in (scatter, agreement, bands):
-        _style(axes)
+        style_axes(axes)
     _draw_scatter(scatter, frame)
     mae = evaluation.overall.mae_months
     scatter.set_title(f"MAE {mae.value:.2f} months (95% interval {mae.low:.2f} to {mae.high:.2f})")
@@ -46,7 +46,7 @@ def plot_evaluation(frame: pd.DataFrame, evaluation: Evaluation, path: Path | st
     _draw_bands(bands, evaluation)
     num_images = f"{evaluation.overall.num_images:,} images"
     figure.suptitle(f"{evaluation.dataset}: {num_images}" if evaluation.dataset else num_images, fontweight="bold")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_sex(frame: pd.DataFrame, confusion: Mapping[str, Mapping[str, int]], path: Path | str) -> None:
@@ -57,7 +57,7 @@ def plot_sex(frame: pd.DataFrame, confusion: Mapping[str, Mapping[str, int]], pa
         confusion: Counts, by recorded and then by predicted sex.
         path: PNG file to write; an existing one is replaced.
     """
-    figure = _figure(width_inches=11, height_inches=4.8)
+    figure = make_figure(width_inches=11, height_inches=4.8)
     matrix, shares = figure.subplots(1, 2)
     counts = np.array([list(row.values()) for row in confusion.values()])
     matrix.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
@@ -70,7 +70,7 @@ def plot_sex(frame: pd.DataFrame, confusion: Mapping[str, Mapping[str, int]], pa
     matrix.set_xticks(range(len(names)), names)
     matrix.set_yticks(range(len(names)), names)
     matrix.set_title(f"Accuracy {100 * counts.trace() / max(counts.sum(), 1):.1f}%, {counts.sum():,} images")
-    _style(shares)
+    style_axes(shares)
     for name in names:
         colour = _SEX_STYLES[name][0]
         of_sex = frame.loc[frame["sex"] == name, "male_probability"]
@@ -78,7 +78,7 @@ def plot_sex(frame: pd.DataFrame, confusion: Mapping[str, Mapping[str, int]], pa
     shares.axvline(0.5, color=INK, linewidth=0.8, linestyle=":")
     shares.set(xlabel="Predicted probability of male", ylabel="Images", title="Predicted probability")
     _legend(shares)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_history(history: Sequence[Mapping[str, float]], path: Path | str) -> None:
@@ -93,9 +93,9 @@ def plot_history(history: Sequence[Mapping[str, float]], path: Path | str) -> No
     metric, label, unit = (
         ("mae", "MAE", " months") if "mae" in table else ("error_share", "sex classification error", "")
     )
-    figure = _figure(width_inches=7, height_inches=4.6)
+    figure = make_figure(width_inches=7, height_inches=4.6)
     axes = figure.subplots()
-    _style(axes)
+    style_axes(axes)
     for column, name, colour in ((metric, "train", BLUE), (f"val_{metric}", "validation", VERMILION)):
         axes.plot(table.index, table[column], color=colour, marker="o", markersize=4, label=name)
     validation = table[f"val_{metric}"].dropna()
@@ -107,7 +107,7 @@ def plot_history(history: Sequence[Mapping[str, float]], path: Path | str) -> No
     axes.set_ylim(bottom=0)
     axes.set(xlabel="Epoch", ylabel="Mean absolute error (months)" if unit else "Sex classification error")
     _legend(axes)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_scatter(axes: Axes, frame: pd.DataFrame) -> None:
@@ -176,13 +176,15 @@ def _draw_images(axes: Axes, frame: pd.DataFrame, x: pd.Series, y: pd.Series) ->
             )
 
 
-def _figure(*, width_inches: float, height_inches: float) -> Figure:
+def make_figure(*, width_inches: float, height_inches: float) -> Figure:
+    """Make an empty figure without a window."""
     figure = Figure(figsize=(width_inches, height_inches), dpi=130, layout=ConstrainedLayoutEngine(wspace=0.06))
     FigureCanvasAgg(figure)
     return figure
 
 
-def _style(axes: Axes) -> None:
+def style_axes(axes: Axes) -> None:
+    """Give axes a pale grid and no frame at the top and the right."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color=PALE_GREY, linewidth=0.7)
     axes.set_axisbelow(True)
@@ -194,6 +196,7 @@ def _legend(axes: Axes, *, location: Literal["best", "upper left"] = "best") -> 
             handle.set_alpha(1)
 
 
-def _save(figure: Figure, path: Path | str) -> None:
+def save_figure(figure: Figure, path: Path | str) -> None:
+    """Write a figure as PNG; an existing file is replaced."""
     with write_atomic(Path(path)) as temporary:
         figure.savefig(temporary, format="png")

@@ -148,7 +148,7 @@ def read_table(path: Path, *, required: Iterable[str] = (), age_unit: str | None
     """
     if age_unit is not None:
         check_choice("age_unit", age_unit, AGE_UNITS)
-    lines = _read_cells(path)
+    lines = read_cells(path)
     header = lines[0] if lines else []
     columns = _find_columns(header)
     missing = [field for field in required if field not in columns]
@@ -270,8 +270,18 @@ def _coded_sexes(heading: str) -> dict[str, str]:
     return {code: sex for code, text in pairs if (sex := parse_sex(text))}
 
 
-def _read_cells(path: Path) -> list[list[str]]:
-    """All lines as stripped text without the blank cells at their ends; a blank line is an empty list."""
+def read_cells(path: Path) -> list[list[str]]:
+    """Read all lines of a CSV or Excel file as text; see `read_table` for the forms of CSV.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The lines, each the stripped cells up to the last that is not blank; a blank line is an empty list.
+
+    Raises:
+        UnreadableTableError: If the file cannot be read.
+    """
     try:
         content = path.read_bytes()
         # The content decides: an Excel file is a ZIP archive whatever its name.

@@ -8,7 +8,19 @@ import pytest
 
 import boneage
 
-FUNCTIONS = ["best", "calibrate", "ensemble", "evaluate", "predict", "prepare", "segment", "sync", "train", "tune"]
+FUNCTIONS = [
+    "agree",
+    "best",
+    "calibrate",
+    "ensemble",
+    "evaluate",
+    "predict",
+    "prepare",
+    "segment",
+    "sync",
+    "train",
+    "tune",
+]
 
 
 def run_python(code: str) -> str:

@@ -1,0 +1,114 @@
+"""The commands for studies with bone ages."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from boneage.cli.options import Json, print_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from boneage.evaluation.bootstrap import Estimate
+    from boneage.studies.agreement import Agreement
+
+
+def agree(
+    readings: Annotated[
+        Path,
+        typer.Argument(help="CSV or spreadsheet with id, reader, and months or years; optionally session and factors."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the tables, the figure and the JSON file.", show_default=False)],
+    model: Annotated[
+        Path | None, typer.Option(help="Predictions of a model, such as `boneage predict --out` writes: a reader more.")
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FACTOR", help="Also by this column, or by age; can be given several times."),
+    ] = None,
+    consensus: Annotated[
+        str | None,
+        typer.Option(help="Write one label for each radiograph to consensus.csv: mean, median or weighted."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how far readers agree, and a model with them: limits of agreement, correlation, repeatability."""
+    import rich
+
+    from boneage.studies.agree import agree as run
+
+    agreement = run(readings, out=out, model=model, by=by or (), consensus=consensus)
+    if as_json:
+        print_json(dataclasses.asdict(agreement))
+        return
+    for table in _make_tables(agreement):
+        rich.print(table)
+        typer.echo()
+    for line in _list_lines(agreement):
+        typer.echo(line)
+    typer.echo(f"written: {out}")
+
+
+def _make_tables(agreement: "Agreement") -> "list[Table]":
+    """Make the tables for the terminal: pairs, readers, and groups."""
+    pairs = _make_table("Two readers, first minus second", "Pair", "n", "Bias", "Lower limit", "Upper limit")
+    for name, limits in agreement.pairs.items():
+        cells = (_format(estimate, signed=True) for estimate in (limits.bias, limits.low, limits.high))
+        pairs.add_row(name, f"{limits.num_radiographs:,}", *cells)
+    readers = _make_table("Each reader against the mean of the others", "Reader", "n", "Bias", "MAE", "RMSE")
+    for name, found in agreement.against_others.items():
+        errors = (_format(found.bias, signed=True), _format(found.mae), _format(found.rmse))
+        readers.add_row(name, f"{found.num_radiographs:,}", *errors)
+    tables = [pairs, readers]
+    for factor, groups in agreement.by.items():
+        table = _make_table(f"By {factor}", factor.capitalize(), "n", "Error of one reader", "Alpha")
+        for level, group in groups.items():
+            table.add_row(level, f"{group.num_radiographs:,}", _number(group.reader_sd), _number(group.alpha, digits=3))
+        tables.append(table)
+    return tables
+
+
+def _list_lines(agreement: "Agreement") -> list[str]:
+    """List the rest of an agreement, one line each."""
+    lines = [
+        f"{agreement.num_readings:,} readings of {agreement.num_radiographs:,} radiographs; error of one reader "
+        f"{_number(agreement.reader_sd)} months; Krippendorff's alpha {_number(agreement.alpha, digits=3)}"
+    ]
+    if agreement.correlations is not None:
+        found = agreement.correlations
+        cells = (f"{name} {_format(value, digits=3)}" for name, value in found.values.items())
+        lines.append(f"intraclass correlation of {found.num_radiographs:,} radiographs: {', '.join(cells)}")
+    for reader, repeated in agreement.repeatability.items():
+        lines.append(
+            f"{reader} repeated {repeated.num_pairs:,} readings: error of Dahlberg {repeated.dahlberg_months:.2f} "
+            f"months, repeatability coefficient {repeated.coefficient_months:.1f}"
+        )
+    if (model := agreement.model) is not None:
+        lines.append(
+            f"model: SD {_number(model.observed_sd)} months from the mean of the readers, {_number(model.own_sd)} "
+            f"of it its own; no answer for {model.num_refused:,} radiographs"
+        )
+    return lines
+
+
+def _make_table(title: str, *headings: str) -> "Table":
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(
+        title=f"{title}, months", box=SIMPLE_HEAD, show_edge=False, title_justify="left", padding=0, pad_edge=False
+    )
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
+    return table
+
+
+def _format(estimate: "Estimate", *, digits: int = 1, signed: bool = False) -> str:
+    form = f"{'+' if signed else ''}.{digits}f"
+    return f"{estimate.value:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"
+
+
+def _number(value: float | None, *, digits: int = 2) -> str:
+    return "unknown" if value is None else f"{value:.{digits}f}"
