@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -58,23 +58,30 @@ def gating(source: Path, *, num_files: int = 2000, num_drawn: int = 100, seed: i
         "radiographs: two hands": _two(chosen[:num_drawn]),
         "radiographs: half a hand": (_half(read_radiograph(path).pixels) for path in chosen[:num_drawn]),
     }
-    rows = []
-    for kind, pictures in kinds.items():
-        reasons = [
-            check_gate(find(pixels, get_segmenter("hand_sam")).measures, gate=GateConfig()) for pixels in pictures
-        ]
-        counts = pd.Series([reason for found in reasons for reason in found], dtype=str).value_counts()
-        rejected = sum(bool(found) for found in reasons)
-        rows.append(
-            {
-                "kind": kind,
-                "number": len(reasons),
-                "rejected": rejected,
-                "share": rounded(rejected / max(1, len(reasons))),
-                "reasons": ", ".join(f"{reason} {count}" for reason, count in counts.items()),
-            }
-        )
-    return rows
+    return [tabulate_reasons(kind, [find_reasons(pixels) for pixels in pictures]) for kind, pictures in kinds.items()]
+
+
+def find_reasons(pixels: np.ndarray) -> tuple[str, ...]:
+    """Return the gate's reasons to reject a picture of any grey range, uint8 `(height, width)`."""
+    return check_gate(find(pixels, get_segmenter("hand_sam")).measures, gate=GateConfig())
+
+
+def tabulate_reasons(kind: str, reasons: Sequence[tuple[str, ...]]) -> Row:
+    """Make the row of one kind of picture.
+
+    Args:
+        kind: Its name.
+        reasons: Of each picture, the reasons to reject it.
+    """
+    counts = pd.Series([reason for found in reasons for reason in found], dtype=str).value_counts()
+    rejected = sum(bool(found) for found in reasons)
+    return {
+        "kind": kind,
+        "number": len(reasons),
+        "rejected": rejected,
+        "share": rounded(rejected / max(1, len(reasons))),
+        "reasons": ", ".join(f"{reason} {count}" for reason, count in counts.items()),
+    }
 
 
 def _draw_nothing(number: int, *, rng: np.random.Generator) -> Iterator[np.ndarray]:

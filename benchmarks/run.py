@@ -57,6 +57,7 @@ BENCHMARKS = {
     "clicking": ("clicking", ("files", "masks", "folds"), ()),
     "orienting": ("hands", ("source", "table", "split"), ()),
     "gating": ("gate", ("source",), ()),
+    "completeness": ("completeness", ("source", "table"), ("files",)),
     "measuring": ("gate", ("data",), ()),
     "staging": ("hands", ("files",), ()),
     "comparing": ("comparing", ("files", "checkouts"), ()),

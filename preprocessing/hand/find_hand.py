@@ -64,7 +64,9 @@ def find_hand(pixels: UInt8[np.ndarray, "height width"], *, segmenter: Segmenter
         if rotated.mask.any():
             segmentation, contrast = rotated, measure_contrast(pixels, rotated.mask)
             landmarks, pose = _find_pose(pixels, rotated.mask)
-    measures = measure_hand(segmentation, grey_levels=grey_levels, contrast=contrast, landmarks=landmarks, pose=pose)
+    measures = measure_hand(
+        pixels, segmentation, grey_levels=grey_levels, contrast=contrast, landmarks=landmarks, pose=pose
+    )
     return Hand(pixels, inverted, segmentation, landmarks, pose, measures)
 
 

@@ -4,21 +4,19 @@ import dataclasses
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, UInt8
 
 from boneage.base.errors import check_shares
 from boneage.preprocessing.crop.crop import shrink
+from boneage.preprocessing.hand.completeness import find_film_box, measure_cut, measure_film_below, measure_palm
 from boneage.preprocessing.hand.landmarks import Landmarks
-from boneage.preprocessing.hand.pose import MIDDLE_TIP, WRIST, Pose
+from boneage.preprocessing.hand.pose import Pose
 from boneage.preprocessing.segmentation.segmentation import Segmentation
 
 # Longest side on which contrast is measured: an outline needs no more pixels.
 _WORKING_SIZE_PX = 256
 _RING_SHARE = 0.05
 _RANGE_PERCENTILES = (1.0, 99.0)
-_BAND_SHARE = 0.025
-# The hand begins this far above the wrist, as a share of its length; the part below may leave the frame.
-_HAND_SHARE = 0.12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +36,12 @@ class GateConfig:
             less is `unsure_orientation`.
         min_contrast: Smallest difference in brightness between hand and surroundings, as a share of their grey range:
             less is `low_contrast`.
-        max_edge_share: Largest part of the hand above the wrist on the edge of the frame, as a share of its length:
-            more is `cut_off`.
+        max_cut_score: Largest part of the film's edge that cuts through the hand above the wrist, weighted by its
+            brightness, as a share of the hand's length: more is `cut_off`.
+        min_film_below_wrist: Smallest extent of the film below the wrist, as a share of the hand's length: less is
+            `no_wrist`.
+        min_palm_share: Smallest length of the palm relative to the middle finger, as a share of the usual: less is
+            `no_wrist`, since the wrist is not where that of a hand is.
         max_second_share: Largest size of the mask's second piece relative to the first: more is `several_hands`.
     """
 
@@ -50,7 +52,9 @@ class GateConfig:
     max_landmark_doubt: float = 0.1
     min_side_margin: float = 0.4
     min_contrast: float = 0.03
-    max_edge_share: float = 0.2
+    max_cut_score: float = 0.015
+    min_film_below_wrist: float = 0.07
+    min_palm_share: float = 0.85
     max_second_share: float = 0.06
 
     def __post_init__(self) -> None:
@@ -73,7 +77,9 @@ class HandMeasures:
     landmark_doubt: float | None = None
     side_margin: float | None = None
     contrast: float | None = None
-    edge_share: float | None = None
+    cut_score: float | None = None
+    film_below_wrist: float | None = None
+    palm_share: float | None = None
 
 
 def check_gate(measures: HandMeasures, *, gate: GateConfig) -> tuple[str, ...]:
@@ -89,7 +95,9 @@ def check_gate(measures: HandMeasures, *, gate: GateConfig) -> tuple[str, ...]:
         "too_dark": below(measures.grey_levels, gate.min_grey_levels),
         "no_hand": below(measures.area_share, gate.min_area_share),
         "several_hands": above(measures.second_share, gate.max_second_share),
-        "cut_off": above(measures.edge_share, gate.max_edge_share),
+        "cut_off": above(measures.cut_score, gate.max_cut_score),
+        "no_wrist": below(measures.film_below_wrist, gate.min_film_below_wrist)
+        or below(measures.palm_share, gate.min_palm_share),
         "low_contrast": below(measures.contrast, gate.min_contrast),
         "bad_mask": below(measures.mask_score, gate.min_mask_score) or above(measures.area_share, gate.max_area_share),
         "unsure_orientation": above(measures.landmark_doubt, gate.max_landmark_doubt)
@@ -99,6 +107,7 @@ def check_gate(measures: HandMeasures, *, gate: GateConfig) -> tuple[str, ...]:
 
 
 def measure_hand(
+    pixels: UInt8[np.ndarray, "height width"],
     segmentation: Segmentation,
     *,
     grey_levels: int,
@@ -109,6 +118,7 @@ def measure_hand(
     """Measure what the gate checks.
 
     Args:
+        pixels: Contrast-normalised radiograph, bright bone.
         segmentation: The mask.
         grey_levels: Number of grey levels between the percentiles of the contrast, in the file's own bit depth.
         contrast: Result of `measure_contrast`.
@@ -124,12 +134,16 @@ def measure_hand(
     )
     if landmarks is None or pose is None:
         return measures
+    left, top, right, bottom = box = find_film_box(pixels)
+    film = slice(top, bottom), slice(left, right)
     return dataclasses.replace(
         measures,
         landmark_doubt=landmarks.uncertainty,
         side_margin=pose.side_margin,
         contrast=contrast,
-        edge_share=measure_edge(mask, landmarks.points),
+        cut_score=measure_cut(pixels[film], mask[film], landmarks.points - (left, top)),
+        film_below_wrist=measure_film_below(box, landmarks.points),
+        palm_share=measure_palm(landmarks.points),
     )
 
 
@@ -154,27 +168,3 @@ def measure_contrast(pixels: UInt8[np.ndarray, "height width"], mask: Bool[np.nd
         return 0.0
     low, high = np.percentile(small[(hand == 1) | ring], _RANGE_PERCENTILES)
     return float((np.median(small[hand == 1]) - np.median(small[ring])) / max(high - low, 1.0))
-
-
-def measure_edge(mask: Bool[np.ndarray, "height width"], points: Float[np.ndarray, "21 2"]) -> float:
-    """Return how much of the hand above the wrist lies on the frame's edge, as a share of the hand's length.
-
-    Args:
-        mask: The hand.
-        points: Its landmarks, `(x, y)` in pixels.
-    """
-    upwards = points[MIDDLE_TIP] - points[WRIST]
-    length = float(np.hypot(*upwards))
-    height, width = mask.shape
-    # The outline of a hand that the frame cuts may end a few pixels before the edge.
-    band = 1 + round(_BAND_SHARE * max(height, width))
-    lines = [
-        (np.flatnonzero(mask[rows].any(axis=0)), y) for rows, y in ((slice(band), 0), (slice(-band, None), height))
-    ]
-    sides = [
-        (x, np.flatnonzero(mask[:, columns].any(axis=1)))
-        for columns, x in ((slice(band), 0), (slice(-band, None), width))
-    ]
-    edge = np.concatenate([np.column_stack(np.broadcast_arrays(x, y)) for x, y in (*lines, *sides)])
-    above = (edge - points[WRIST]) @ upwards / length**2 > _HAND_SHARE
-    return float(above.sum()) / length

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 NUM_LANDMARKS = 21
-WRIST, MIDDLE_TIP = 0, 12
+WRIST, MIDDLE_KNUCKLE, MIDDLE_TIP = 0, 9, 12
 _THUMB, _LITTLE_FINGER = slice(2, 5), slice(17, 21)
 
 
