@@ -6,14 +6,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from gate import tabulate_reasons
+from gate import find_reasons, tabulate_reasons
 from hands import find
 from jaxtyping import Bool, Float, UInt8
 from measure import BenchmarkError, Row
 
 from boneage.preprocessing.crop.crop import bounding_box
 from boneage.preprocessing.hand.gate import GateConfig, check_gate
-from boneage.preprocessing.hand.pose import MIDDLE_TIP, WRIST, find_pose
+from boneage.preprocessing.hand.pose import WRIST, find_pose
 from boneage.preprocessing.hand.segmenters import get_segmenter
 from boneage.preprocessing.io.read import read_radiograph
 from boneage.preprocessing.training_data.landmark_examples import LandmarkExample, read_landmark_examples
@@ -49,13 +49,8 @@ def completeness(source: Path, table: Path, *, files: Path | None = None, odd: b
     if not reasons:
         raise BenchmarkError(f"{source}: no upright hand clear of the edge in the rows of {table}.")
     if files:
-        reasons[files.name] = [find_reasons(read_radiograph(path).pixels) for path in sorted(files.iterdir())]
+        reasons["further radiographs"] = [find_reasons(read_radiograph(path).pixels) for path in sorted(files.iterdir())]
     return [tabulate_reasons(kind, found) for kind, found in reasons.items()]
-
-
-def find_reasons(pixels: _Pixels) -> tuple[str, ...]:
-    """Return the gate's reasons to reject a picture."""
-    return check_gate(find(pixels, get_segmenter("hand_sam")).measures, gate=GateConfig())
 
 
 def make_pictures(example: LandmarkExample) -> Iterator[tuple[str, _Pixels]]:

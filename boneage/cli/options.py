@@ -86,7 +86,7 @@ def read_preprocessing(
 
 
 def read_settings(settings: list[str] | None) -> dict[str, Any]:
-    """Parse `--set` options; `gate.max_edge_share=0.2` goes into the table `gate`."""
+    """Parse `--set` options; `gate.max_cut_score=0.05` goes into the table `gate`."""
     from boneage.configuration.build import parse_override
 
     values: dict[str, Any] = {}

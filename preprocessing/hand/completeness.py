@@ -2,7 +2,7 @@
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 from boneage.preprocessing.crop.crop import Box, resize
 from boneage.preprocessing.hand.pose import MIDDLE_KNUCKLE, MIDDLE_TIP, WRIST
@@ -22,8 +22,12 @@ _RING_PX, _FAR_PX = (4, 20), 10
 # fingertip is thin, and dim where it touches the edge.
 _DIM, _BRIGHT = 0.4, 0.9
 _MIN_RANGE_GREYS = 8.0
-# Median of 517 hands with landmarks: wrist to middle knuckle, relative to middle knuckle to fingertip.
-_USUAL_PALM = 1.127
+# Medians of 517 hands with landmarks: wrist to middle knuckle relative to middle knuckle to fingertip, and the last two
+# bones of the thumb relative to the hand's length.
+_USUAL_PALM, _USUAL_THUMB = 1.127, 0.273
+_THUMB = slice(2, 5)
+# A thumb that is shorter than usual by this share counts in full where the edge cuts it: half of its last bone.
+_MISSING_THUMB = 0.2
 
 
 def find_film_box(pixels: UInt8[np.ndarray, "height width"]) -> Box:
@@ -78,41 +82,57 @@ def measure_cut(
     film, hand = resize(pixels, size=size), resize(mask.astype(np.uint8) * 255, size=size) > 127
     if not hand.any():
         return 0.0
-    wrist, tip = (points[[WRIST, MIDDLE_TIP]] + 0.5) * size / mask.shape[::-1] - 0.5
-    length = float(np.hypot(*(tip - wrist)))
-    across, down = np.ogrid[: size[0], : size[1]]
-    upwards = (tip - wrist) / length
-    above = ((across - wrist[0]) * upwards[0] + (down - wrist[1]) * upwards[1]).T > _HAND_SHARE * length
+    points = (points + 0.5) * size / mask.shape[::-1] - 0.5
     distance = cv2.distanceTransform((~hand).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_3)
     ring = (distance > _RING_PX[0]) & (distance <= _RING_PX[1])
     ground, tissue = float(np.median(film[ring])) if ring.any() else 0.0, float(np.median(film[hand]))
-    near = above & (distance <= _NEAR_PX)
-    sides = [[np.rot90(image, turns)[:_EDGE_PX] for image in (film, near, distance)] for turns in range(4)]
-    return sum(_weigh(*side, ground=ground, tissue=tissue) for side in sides) / length
+    places = np.stack(np.meshgrid(*map(np.arange, size)), axis=-1)
+    weight = 0.0
+    for turns in range(4):
+        outermost, distances = (np.rot90(image, turns)[:_EDGE_PX] for image in (film, distance))
+        brightness = _measure_brightness(outermost.min(axis=0), distances[0], ground=ground, tissue=tissue)
+        near = distances.max(axis=0) <= _NEAR_PX
+        weight += float((brightness[near] * _weigh_places(np.rot90(places, turns)[0][near], points)).sum())
+    return weight / float(np.hypot(*(points[MIDDLE_TIP] - points[WRIST])))
 
 
-def _weigh(
-    film: UInt8[np.ndarray, "lines pixels"],
-    near: Bool[np.ndarray, "lines pixels"],
-    distance: Float32[np.ndarray, "lines pixels"],
-    *,
-    ground: float,
-    tissue: float,
-) -> float:
-    """Return the number of pixels along one side of the film that cut the hand, each weighted by its brightness.
+def _measure_brightness(
+    edge: UInt8[np.ndarray, " pixels"], distances: Float32[np.ndarray, " pixels"], *, ground: float, tissue: float
+) -> Float[np.ndarray, " pixels"]:
+    """Return how much the pixels along one side of the film look like thick tissue, in [0, 1].
 
     Args:
-        film: The outermost lines of the film.
-        near: True close to the hand above the wrist.
-        distance: Distance from the hand in pixels.
+        edge: Grey values along the side.
+        distances: Their distances from the hand in pixels.
         ground: Grey value of the film beside the hand.
         tissue: Median grey value of the hand.
     """
-    edge, far = film.min(axis=0), distance[0] > _FAR_PX
-    if np.count_nonzero(far) > _FAR_PX:  # the edge itself may be brighter than the film
-        ground = max(ground, float(np.median(edge[far])))
+    far = edge[distances > _FAR_PX]
+    if far.size > _FAR_PX:  # the edge itself may be brighter than the film
+        ground = max(ground, float(np.median(far)))
     share = (edge - ground) / max(tissue - ground, _MIN_RANGE_GREYS)
-    return float((np.clip((share - _DIM) / (_BRIGHT - _DIM), 0, 1) * near.all(axis=0)).sum())
+    return np.clip((share - _DIM) / (_BRIGHT - _DIM), 0, 1)
+
+
+def _weigh_places(
+    places: Int[np.ndarray, "pixels 2"], points: Float[np.ndarray, "21 2"]
+) -> Float[np.ndarray, " pixels"]:
+    """Return how much a cut matters at places `(x, y)` of the edge, in [0, 1].
+
+    Below the hand it does not. At a thumb it does as far as the thumb is shorter than usual: an edge that grazes it
+    along its side takes nothing away that a reader needs.
+
+    Args:
+        places: Pixels of the film's edge.
+        points: Landmarks of the hand in the same pixels.
+    """
+    upwards = points[MIDDLE_TIP] - points[WRIST]
+    length = float(np.hypot(*upwards))
+    thumb = float(np.hypot(*np.diff(points[_THUMB], axis=0).T).sum()) / length
+    missing = min(1.0, max(0.0, 1 - thumb / _USUAL_THUMB) / _MISSING_THUMB)
+    nearest = np.hypot(*(places[:, None] - points).transpose(2, 0, 1)).argmin(axis=1)
+    above = (places - points[WRIST]) @ upwards > _HAND_SHARE * length**2
+    return above * np.where((nearest >= 1) & (nearest < _THUMB.stop), missing, 1.0)
 
 
 def measure_film_below(box: Box, points: Float[np.ndarray, "21 2"]) -> float:

@@ -2,14 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 
 from boneage.preprocessing.hand.gate import HandMeasures, measure_contrast, measure_hand
-from boneage.preprocessing.hand.landmarks import Landmarks, load_landmarks
+from boneage.preprocessing.hand.landmarks import Landmarks, Locate, load_landmarks
 from boneage.preprocessing.hand.pose import Pose, find_pose
+from boneage.preprocessing.hand.second_look import UNSURE, look_again
 from boneage.preprocessing.hand.segmenters import LANDMARKS_FILE
 from boneage.preprocessing.segmentation.segmentation import Segmentation, Segmenter, segment_rotated
 
@@ -76,9 +76,11 @@ def _find_pose(
     if not mask.any():
         return None, None
     landmarks = _landmarks()(pixels, mask)
+    if landmarks.uncertainty > UNSURE:
+        landmarks = look_again(_landmarks(), pixels, mask) or landmarks
     return landmarks, find_pose(landmarks.points)
 
 
 @functools.cache
-def _landmarks() -> Callable[[UInt8[np.ndarray, "height width"], Bool[np.ndarray, "height width"]], Landmarks]:
+def _landmarks() -> Locate:
     return load_landmarks(LANDMARKS_FILE)

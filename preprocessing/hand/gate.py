@@ -54,7 +54,7 @@ class GateConfig:
     min_contrast: float = 0.03
     max_cut_score: float = 0.015
     min_film_below_wrist: float = 0.07
-    min_palm_share: float = 0.85
+    min_palm_share: float = 0.82
     max_second_share: float = 0.06
 
     def __post_init__(self) -> None:

@@ -74,6 +74,10 @@ class Landmarks:
     uncertainty: float
 
 
+Locate = Callable[[UInt8[np.ndarray, "height width"], Bool[np.ndarray, "height width"]], Landmarks]
+"""From a contrast-normalised radiograph and the mask of its hand to landmarks."""
+
+
 def locate_landmarks(
     forward: Forward, pixels: UInt8[np.ndarray, "height width"], mask: Bool[np.ndarray, "height width"]
 ) -> Landmarks:
@@ -99,9 +103,7 @@ def locate_landmarks(
     return Landmarks(points=corner + soft_argmax(heatmaps) * side - 0.5, uncertainty=measure_uncertainty(heatmaps))
 
 
-def load_landmarks(
-    path: Path,
-) -> Callable[[UInt8[np.ndarray, "height width"], Bool[np.ndarray, "height width"]], Landmarks]:
+def load_landmarks(path: Path) -> Locate:
     """Load a landmark network from ONNX as a function from radiograph and mask to landmarks."""
     # Imported late: ONNX Runtime is slow to import and not needed for whole frames.
     from boneage.preprocessing.segmentation.onnx_session import load_network

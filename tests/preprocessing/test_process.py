@@ -73,7 +73,7 @@ OTHER_VALUES = {
     "contrast_high_percentile": 98.0,
     "forearm_share": 0.2,
     "margin_share": 0.1,
-    "gate": GateConfig(max_edge_share=0.5),
+    "gate": GateConfig(max_cut_score=0.5),
 }
 
 

@@ -51,7 +51,7 @@ def prepare_by_unet(program: Program) -> Document:
     """Prepare hands by the U-Net with other settings of the gate, divided by a table."""
     names = [f"{number},{('train', 'validation', 'test')[number % 3]}" for number in range(1, 4)]
     (program.folder / "split.csv").write_text("\n".join(("id,split", *names, "")), encoding="utf-8")
-    settings = ("--set", "gate.max_edge_share=0.1", "--set", "forearm_share=0.3", "--set", "image_size_px=256")
+    settings = ("--set", "gate.max_cut_score=0.01", "--set", "forearm_share=0.3", "--set", "image_size_px=256")
     program.run("prepare", "large", "--out", "unet", "--split", "split.csv", "--segmenter", "unet", *settings)
     return describe_records(program.folder / "unet")
 

@@ -288,7 +288,7 @@ def test_prediction_without_an_answer_is_a_failure(tmp_path, run):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("gate.max_edge_shar=0.3", "prepare gate: unknown key 'max_edge_shar'. Did you mean 'max_edge_share'?"),
+        ("gate.max_cut_scor=0.3", "prepare gate: unknown key 'max_cut_scor'. Did you mean 'max_cut_score'?"),
         ("gate.min_mask_score=7", "prepare: gate: `min_mask_score` must lie in [0, 1]. Received: 7.0."),
         ("gate.min_contrast=nan", "prepare: gate: `min_contrast` must not be negative. Received: nan."),
         ("gate=0.3", "prepare: gate: "),

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from boneage.preprocessing.hand.gate import GateConfig, HandMeasures, check_gate, measure_contrast, measure_edge
+from boneage.preprocessing.hand.gate import GateConfig, HandMeasures, check_gate, measure_contrast
 
 GOOD = HandMeasures(
     grey_levels=180,
@@ -15,8 +15,11 @@ GOOD = HandMeasures(
     landmark_doubt=0.045,
     side_margin=0.8,
     contrast=0.4,
-    edge_share=0.0,
+    cut_score=0.0,
+    film_below_wrist=0.4,
+    palm_share=1.0,
 )
+HAND_ONLY = ("mask_score", "side_margin", "contrast", "cut_score", "film_below_wrist", "palm_share", "landmark_doubt")
 
 
 def test_a_good_radiograph_has_no_reason():
@@ -30,13 +33,15 @@ def test_a_good_radiograph_has_no_reason():
         ({"area_share": 0.0}, ("no_hand",)),
         ({"landmark_doubt": 0.2}, ("unsure_orientation",)),
         ({"second_share": 0.6}, ("several_hands",)),
-        ({"edge_share": 0.5}, ("cut_off",)),
+        ({"cut_score": 0.5}, ("cut_off",)),
+        ({"film_below_wrist": -0.1}, ("no_wrist",)),
+        ({"palm_share": 0.7}, ("no_wrist",)),
         ({"contrast": 0.01}, ("low_contrast",)),
         ({"mask_score": 0.2}, ("bad_mask",)),
         ({"area_share": 0.9}, ("bad_mask",)),
         ({"side_margin": 0.1}, ("unsure_orientation",)),
         ({"grey_levels": 3, "mask_score": 0.2}, ("too_dark", "bad_mask")),
-        ({"mask_score": None, "side_margin": None, "contrast": None, "edge_share": None, "landmark_doubt": None}, ()),
+        (dict.fromkeys(HAND_ONLY), ()),
     ],
 )
 def test_each_threshold_has_its_reason(change, reasons):
@@ -61,13 +66,3 @@ def test_contrast_is_hand_less_surroundings_whatever_lies_around_them(frame, ins
     far[size // 8 : -size // 3, size // 8 : -size // 3] = False
     pixels[far] = frame
     assert measure_contrast(pixels, mask) == pytest.approx(expected, abs=0.01)
-
-
-def test_what_touches_the_edge_is_counted_above_the_wrist_alone():
-    points = np.zeros((21, 2))
-    points[0], points[12] = (50.0, 80.0), (50.0, 30.0)
-    mask = np.zeros((100, 100), np.bool_)
-    mask[20:, 40:60] = True  # a forearm that leaves the frame below
-    assert measure_edge(mask, points) == 0.0
-    mask[40:60, 60:] = True  # a thumb that leaves it to the right
-    assert measure_edge(mask, points) == pytest.approx(20 / 50)

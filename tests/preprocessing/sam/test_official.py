@@ -37,7 +37,13 @@ from segment_anything.modeling import (  # noqa: E402 isort: skip
 SIDE_PX = 256
 # The small Sam need not draw masks that stand up to the gate.
 TRUSTING = GateConfig(
-    min_mask_score=0.0, max_landmark_doubt=9.0, min_side_margin=0.0, max_edge_share=9.0, max_second_share=1.0
+    min_mask_score=0.0,
+    max_landmark_doubt=9.0,
+    min_side_margin=0.0,
+    max_cut_score=9.0,
+    min_film_below_wrist=0.0,
+    min_palm_share=0.0,
+    max_second_share=1.0,
 )
 # Neither side of the network's input is a multiple of four: the frame ends between two coarse pixels.
 DRAWN = {
