@@ -275,6 +275,29 @@ def test_gating(load, hands):
         assert row["share"] > 0.7, row
 
 
+def test_completeness(load, tmp_path, monkeypatch):
+    load("hands")
+    load("gate")
+    module = load("completeness")
+    kinds = ("complete, margin 5%", "finger cut by 30%", "cut above the wrist")
+    monkeypatch.setattr(module, "CUTS", {kind: module.CUTS[kind] for kind in kinds})
+    hand = draw_radiograph(150, sex="female", seed=3, size_px=(400, 320), angle_degrees=0)
+    rows = []
+    for number in (1, 2):
+        Image.fromarray(hand.pixels).save(tmp_path / f"{number}.png")
+        rows.append([number, 320, 400, *((hand.landmarks + 0.5) / (320, 400)).ravel()])
+    header = ["id", "width_px", "height_px", *(f"p{number}_{axis}" for number in range(21) for axis in "xy")]
+    pd.DataFrame(rows, columns=header).to_csv(tmp_path / "landmarks.csv", index=False)
+    found = {row["kind"]: row for row in module.completeness(tmp_path, tmp_path / "landmarks.csv")}
+    assert list(found) == [name for kind in kinds for name in (kind, f"{kind}, black border")]
+    assert {row["number"] for row in found.values()} == {1}  # one of them has an even id
+    for kind, reason in zip(kinds, ("", "cut_off", "no_wrist"), strict=True):
+        assert reason in found[kind]["reasons"] and found[kind]["rejected"] == bool(reason)
+    pd.DataFrame(rows[1:], columns=header).to_csv(tmp_path / "even.csv", index=False)
+    with pytest.raises(module.BenchmarkError, match="no upright hand"):
+        module.completeness(tmp_path, tmp_path / "even.csv")
+
+
 def test_measuring(load, drawn, records, tmp_path):
     load("hands")
     made = prepare(drawn, out=tmp_path / "hands", config=PreprocessingConfig(), workers=1)

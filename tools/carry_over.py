@@ -3,9 +3,10 @@
 python tools/carry_over.py boneage/bundles/default --data records/crops
 
 The networks are unchanged. They are evaluated on the validation split of the new records; if the error is at most
-slightly above that on the original records, the metadata get the new fingerprint and the new metrics. `training_data`
-still refers to the original records, `carried_over_to` to the new ones, and `error_as_trained` is the original error,
-which is the limit however often a bundle is carried over.
+slightly above that on the original records, the metadata get the new fingerprint, the new thresholds of the gate and
+the new metrics; every other setting of the preprocessing must be the bundle's own. `training_data` still refers to the
+original records, `carried_over_to` to the new ones, and `error_as_trained` is the original error, which is the limit
+however often a bundle is carried over.
 """
 
 import argparse
@@ -39,6 +40,7 @@ def main() -> None:
     as_trained = before.get("error_as_trained", before["validation_error"])
     new = {
         "fingerprint": info["fingerprint"],
+        "preprocessing": {**before["preprocessing"], "gate": info["preprocessing"]["gate"]},
         "carried_over_to": info["digest"],
         "error_as_trained": as_trained,
     }
