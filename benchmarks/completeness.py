@@ -49,7 +49,9 @@ def completeness(source: Path, table: Path, *, files: Path | None = None, odd: b
     if not reasons:
         raise BenchmarkError(f"{source}: no upright hand clear of the edge in the rows of {table}.")
     if files:
-        reasons["further radiographs"] = [find_reasons(read_radiograph(path).pixels) for path in sorted(files.iterdir())]
+        reasons["further radiographs"] = [
+            find_reasons(read_radiograph(path).pixels) for path in sorted(files.iterdir())
+        ]
     return [tabulate_reasons(kind, found) for kind, found in reasons.items()]
 
 

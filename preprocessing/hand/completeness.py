@@ -56,8 +56,10 @@ def find_film_box(pixels: UInt8[np.ndarray, "height width"]) -> Box:
 
 def _is_film(pixels: UInt8[np.ndarray, "height width"], *, axis: int) -> Bool[np.ndarray, " lines"]:
     """Find out which rows (axis 1) or columns (axis 0) are not constant black or white."""
-    black, white = pixels <= _BORDER_GREYS, pixels >= 255 - _BORDER_GREYS
-    film: Bool[np.ndarray, " lines"] = np.maximum(black.mean(axis=axis), white.mean(axis=axis)) < _BORDER_SHARE
+    pixels = np.ascontiguousarray(pixels)
+    found = [cv2.inRange(pixels, *greys) for greys in ((0, _BORDER_GREYS), (255 - _BORDER_GREYS, 255))]
+    shares = [cv2.reduce(marked, axis, cv2.REDUCE_AVG, dtype=cv2.CV_32F).ravel() / 255 for marked in found]
+    film: Bool[np.ndarray, " lines"] = np.maximum(*shares) < _BORDER_SHARE
     return film
 
 
