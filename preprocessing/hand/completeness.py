@@ -134,7 +134,8 @@ def _weigh_places(
     missing = min(1.0, max(0.0, 1 - thumb / _USUAL_THUMB) / _MISSING_THUMB)
     nearest = np.hypot(*(places[:, None] - points).transpose(2, 0, 1)).argmin(axis=1)
     above = (places - points[WRIST]) @ upwards > _HAND_SHARE * length**2
-    return above * np.where((nearest >= 1) & (nearest < _THUMB.stop), missing, 1.0)
+    weights: Float[np.ndarray, " pixels"] = above * np.where((nearest >= 1) & (nearest < _THUMB.stop), missing, 1.0)
+    return weights
 
 
 def measure_film_below(box: Box, points: Float[np.ndarray, "21 2"]) -> float:
