@@ -12,8 +12,9 @@ from boneage.base.files import write_json, write_text
 from boneage.base.locks import lock_folder
 from boneage.base.spreadsheets import format_frame
 from boneage.evaluation.plots import BLUE, INK, VERMILION, make_figure, save_figure, style_axes
-from boneage.studies.agreement import NUM_SDS, Agreement, measure_agreement
+from boneage.studies.agreement import Agreement, measure_agreement
 from boneage.studies.consensus import find_consensus
+from boneage.studies.differences import NUM_SDS
 from boneage.studies.readings import MODEL, join_model, read_readings
 
 REPORT_FILE, PAIRS_FILE, READERS_FILE = "agreement.json", "pairs.csv", "readers.csv"

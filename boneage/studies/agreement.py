@@ -1,13 +1,10 @@
 """How far readers agree, and a model with them.
 
-Bone age has no truth beside its readers. What a study of readers tells is how far two of them lie apart (limits of
-agreement, Bland and Altman 1986, doi:10.1016/S0140-6736(86)90837-8), how far one repeats what was read before (error of
-Dahlberg), which share of the variance is that of the children (intraclass correlation, Shrout and Fleiss 1979,
-doi:10.1037/0033-2909.86.2.420; Krippendorff's alpha, which allows gaps), and where a model stands among them.
+Bone age has no truth beside its readers. What a study of readers tells is how far two of them lie apart, how far one
+repeats what was read before, which share of the variance is that of the children, and where a model stands among them.
 """
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,52 +16,24 @@ from boneage.base.errors import BoneAgeError
 from boneage.evaluation.bootstrap import Estimate, Metrics, bootstrap
 from boneage.evaluation.conformal import age_band
 from boneage.evaluation.metrics import AGE_BANDS_YEARS
+from boneage.studies.correlation import Correlations, correlate, krippendorff_alpha
+from boneage.studies.differences import (
+    MIN_DIFFERENCES,
+    Limits,
+    Repeatability,
+    find_reader_sd,
+    measure_limits,
+    measure_repeatability,
+    subtract_readers,
+)
 from boneage.studies.readings import MODEL
 
-# 95% of a normal distribution.
-NUM_SDS = 1.96
 AGE = "age"
 """Name of the factor that is not a column: the band of the mean reading."""
-
-_MIN_DIFFERENCES = 3
 
 
 class AgreementError(BoneAgeError):
     """Readings from which no agreement can be computed."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits of agreement of paired readings, first minus second, in months.
-
-    Args:
-        num_radiographs: Radiographs that both read.
-        bias: Mean difference.
-        low: Lower limit: the bias minus 1.96 standard deviations of the differences.
-        high: Upper limit.
-        sd: Standard deviation of the differences.
-    """
-
-    num_radiographs: int
-    bias: Estimate
-    low: Estimate
-    high: Estimate
-    sd: float
-
-
-@dataclass(frozen=True)
-class Repeatability:
-    """How far a reader repeats what was read in the session before.
-
-    Args:
-        num_pairs: Pairs of readings of one radiograph in two sessions.
-        dahlberg_months: Error of one reading, `sqrt(sum(d**2) / (2 * n))`.
-        coefficient_months: Repeatability coefficient: two readings differ by less in 95% of the radiographs.
-    """
-
-    num_pairs: int
-    dahlberg_months: float
-    coefficient_months: float
 
 
 @dataclass(frozen=True)
@@ -82,19 +51,6 @@ class AgainstOthers:
     bias: Estimate
     mae: Estimate
     rmse: Estimate
-
-
-@dataclass(frozen=True)
-class Correlations:
-    """Intraclass correlations of the radiographs that all readers read.
-
-    Args:
-        num_radiographs: Their number.
-        values: By their names in Shrout and Fleiss 1979, `"ICC(1,1)"` to `"ICC(3,k)"`.
-    """
-
-    num_radiographs: int
-    values: dict[str, Estimate]
 
 
 @dataclass(frozen=True)
@@ -193,11 +149,11 @@ def measure_agreement(
     pairs = {
         f"{one} - {other}": measure_limits(differences)
         for one, other in itertools.combinations(wide.columns, 2)
-        if len(differences := (wide[one] - wide[other]).dropna().to_numpy()) >= _MIN_DIFFERENCES
+        if len(differences := (wide[one] - wide[other]).dropna().to_numpy()) >= MIN_DIFFERENCES
     }
     if not pairs:
         raise AgreementError(
-            f"no two readers read {_MIN_DIFFERENCES} radiographs in common; there is nothing to compare."
+            f"no two readers read {MIN_DIFFERENCES} radiographs in common; there is nothing to compare."
         )
     return Agreement(
         num_radiographs=len(wide),
@@ -218,139 +174,6 @@ def measure_agreement(
     )
 
 
-def measure_limits(differences: Float[np.ndarray, " radiographs"], *, num_sds: float = NUM_SDS) -> Limits:
-    """Compute the limits of agreement of paired readings, with 95% intervals.
-
-    The intervals are those of Bland and Altman 1999, doi:10.1177/096228029900800204, section 2.
-
-    Args:
-        differences: First minus second reading, in months, at least two.
-        num_sds: Standard deviations from the bias to a limit.
-    """
-    # Imported here: it takes long, and only studies need it.
-    from scipy.stats import t
-
-    number, bias, sd = len(differences), float(np.mean(differences)), float(np.std(differences, ddof=1))
-    reach = float(t.ppf(0.975, number - 1)) * sd
-
-    def estimate(value: float, variance: float) -> Estimate:
-        return Estimate(value, value - reach * math.sqrt(variance), value + reach * math.sqrt(variance))
-
-    of_limit = 1 / number + num_sds**2 / (2 * (number - 1))
-    return Limits(
-        num_radiographs=number,
-        bias=estimate(bias, 1 / number),
-        low=estimate(bias - num_sds * sd, of_limit),
-        high=estimate(bias + num_sds * sd, of_limit),
-        sd=sd,
-    )
-
-
-def measure_repeatability(differences: Float[np.ndarray, " pairs"], *, num_sds: float = NUM_SDS) -> Repeatability:
-    """Compute how far a reader repeats readings.
-
-    Args:
-        differences: Second minus first reading of the same radiographs, in months.
-        num_sds: Standard deviations of the differences that the repeatability coefficient spans.
-    """
-    dahlberg = math.sqrt(float(np.mean(np.square(differences))) / 2)
-    return Repeatability(len(differences), dahlberg, num_sds * math.sqrt(2) * dahlberg)
-
-
-def correlate(wide: pd.DataFrame) -> Correlations | None:
-    """Compute the intraclass correlations of the radiographs that all readers read; None of fewer than three.
-
-    The 95% intervals are those of McGraw and Wong 1996, doi:10.1037/1082-989X.1.1.30, table 7.
-
-    Args:
-        wide: Months, one row for each radiograph and one column for each of at least two readers.
-    """
-    # Imported here: it takes long, and only studies need it.
-    from scipy.stats import f
-
-    complete = wide.dropna().to_numpy(float)
-    n, k = complete.shape
-    if n < _MIN_DIFFERENCES or k < 2:
-        return None
-    mean = complete.mean()
-    of_radiographs = k * float(np.sum((complete.mean(axis=1) - mean) ** 2))
-    of_readers = n * float(np.sum((complete.mean(axis=0) - mean) ** 2))
-    of_all = float(np.sum((complete - mean) ** 2))
-    between, readers = of_radiographs / (n - 1), of_readers / (k - 1)
-    error = (of_all - of_radiographs - of_readers) / ((n - 1) * (k - 1))
-    within = (of_all - of_radiographs) / (n * (k - 1))
-    if not error > 0:
-        return None  # the readings of one are those of another
-    singles = {}
-    for name, noise, freedom in (("1", within, n * (k - 1)), ("3", error, (n - 1) * (k - 1))):
-        ratio = between / noise
-        ends = (ratio / f.ppf(0.975, n - 1, freedom), ratio, ratio * f.ppf(0.975, freedom, n - 1))
-        low, value, high = ((end - 1) / (end + k - 1) for end in ends)
-        singles[name] = Estimate(float(value), float(low), float(high))
-    value = (between - error) / (between + (k - 1) * error + k * (readers - error) / n)
-    # Satterthwaite's degrees of freedom of the readers and the error together.
-    a, b = k * value / (n * (1 - value)), 1 + k * value * (n - 1) / (n * (1 - value))
-    freedom = (a * readers + b * error) ** 2 / ((a * readers) ** 2 / (k - 1) + (b * error) ** 2 / ((n - 1) * (k - 1)))
-    lower, upper = f.ppf(0.975, n - 1, freedom), f.ppf(0.975, freedom, n - 1)
-    rest = k * readers + (k * n - k - n) * error
-    low = n * (between - lower * error) / (lower * rest + n * between)
-    high = n * (upper * between - error) / (rest + n * upper * between)
-    singles["2"] = Estimate(float(value), float(low), float(high))
-    values = {f"ICC({name},1)": singles[name] for name in "123"}
-    for name in "123":
-        # Spearman and Brown: the mean of all readers.
-        one = singles[name]
-        means = (k * end / (1 + (k - 1) * end) for end in (one.value, one.low, one.high))
-        values[f"ICC({name},k)"] = Estimate(*means)
-    return Correlations(n, values)
-
-
-def krippendorff_alpha(wide: pd.DataFrame) -> float | None:
-    """Compute Krippendorff's alpha for intervals; None where no radiograph was read twice, or all readings are equal.
-
-    It is 1 minus the mean squared difference of two readings of one radiograph by that of any two readings
-    (Krippendorff 2011, "Computing Krippendorff's alpha-reliability").
-
-    Args:
-        wide: Months, one row for each radiograph and one column for each reader, NaN where one did not read it.
-    """
-    read_twice = wide[wide.notna().sum(axis=1) >= 2]
-    values = read_twice.to_numpy(float)[read_twice.notna().to_numpy()]
-    if len(values) < 2 or not np.var(values) > 0:
-        return None
-    numbers = read_twice.notna().sum(axis=1)
-    # The squared differences of all pairs of n values sum up to n * n times their variance, each pair taken twice: 2.
-    observed = float((numbers**2 * 2 * read_twice.var(axis=1, ddof=0) / (numbers - 1)).sum()) / len(values)
-    expected = 2 * float(np.var(values, ddof=1))
-    return 1 - observed / expected
-
-
-def find_reader_sd(wide: pd.DataFrame) -> float | None:
-    """Find the error of one reader in months, bias aside: the root of half the mean variance of the differences.
-
-    Args:
-        wide: Months, one row for each radiograph and one column for each reader, NaN where one did not read it.
-
-    Returns:
-        The error; None where no two readers read three radiographs in common.
-    """
-    variances = [
-        float(np.var(differences, ddof=1))
-        for one, other in itertools.combinations(wide.columns, 2)
-        if len(differences := (wide[one] - wide[other]).dropna().to_numpy()) >= _MIN_DIFFERENCES
-    ]
-    return math.sqrt(float(np.mean(variances)) / 2) if variances else None
-
-
-def subtract_readers(observed_sd: float, *, reader_sd: float, num_readers: float) -> float:
-    """Return the error of a model whose difference from the mean of readers is known.
-
-    The mean of `k` readers errs by `reader_sd / sqrt(k)`, which the observed difference contains (Thodberg 2010,
-    doi:10.1155/2009/140932): `sqrt(observed_sd**2 - reader_sd**2 / k)`, 0 where the readers explain all of it.
-    """
-    return math.sqrt(max(observed_sd**2 - reader_sd**2 / num_readers, 0.0))
-
-
 def _measure_repeatability(readings: pd.DataFrame) -> dict[str, Repeatability]:
     found = {}
     for reader, own in readings.groupby("reader"):
@@ -364,7 +187,7 @@ def _measure_repeatability(readings: pd.DataFrame) -> dict[str, Repeatability]:
 def _compare_with_others(wide: pd.DataFrame, name: str, *, num_resamples: int, seed: int) -> AgainstOthers | None:
     others = wide.drop(columns=[name, MODEL], errors="ignore").mean(axis=1)
     differences = (wide[name] - others).dropna().to_numpy()
-    if len(differences) < _MIN_DIFFERENCES:
+    if len(differences) < MIN_DIFFERENCES:
         return None
 
     def compute(values: Float[np.ndarray, "*resamples radiographs"]) -> Metrics:
@@ -382,7 +205,7 @@ def _measure_model(wide: pd.DataFrame, *, num_refused: int) -> ModelError:
     num_readers = people.notna().sum(axis=1)
     differences = (wide[MODEL] - people.mean(axis=1))[num_readers >= 2].dropna()
     reader_sd = find_reader_sd(people)
-    if len(differences) < _MIN_DIFFERENCES or reader_sd is None:
+    if len(differences) < MIN_DIFFERENCES or reader_sd is None:
         return ModelError(len(differences), num_refused, None, reader_sd, None)
     observed_sd = float(differences.std())
     # Of unequal numbers of readers, the mean of their inverses counts.

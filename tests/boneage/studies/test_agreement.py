@@ -1,4 +1,4 @@
-"""Agreement: the worked examples of the papers, to the last digit that they give, and simulated readers."""
+"""Agreement of simulated readers, whose errors are known."""
 
 import math
 
@@ -6,35 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from boneage.studies.agreement import (
-    AgreementError,
-    correlate,
-    find_reader_sd,
-    krippendorff_alpha,
-    measure_agreement,
-    measure_limits,
-    measure_repeatability,
-    subtract_readers,
-)
-
-NAN = math.nan
-# Shrout and Fleiss 1979, table 2: six targets, four judges.
-TARGETS = pd.DataFrame(
-    [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], dtype=float
-)
-# Bland and Altman 1986, peak expiratory flow in l/min: Wright meter twice, mini meter.
-WRIGHT = np.array([494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267, 478, 178, 423, 427], float)
-WRIGHT_AGAIN = np.array([490, 397, 512, 401, 470, 611, 415, 431, 638, 429, 420, 633, 275, 492, 165, 372, 421], float)
-MINI = np.array([512, 430, 520, 428, 500, 600, 364, 380, 658, 445, 432, 626, 260, 477, 259, 350, 451], float)
-# Krippendorff 2011: four observers, twelve units, gaps.
-UNITS = pd.DataFrame(
-    [
-        [1, 2, 3, 3, 2, 1, 4, 1, 2, NAN, NAN, NAN],
-        [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, NAN, 3],
-        [NAN, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, NAN],
-        [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, NAN],
-    ]
-).T
+from boneage.studies.agreement import AgreementError, measure_agreement
+from boneage.studies.correlation import correlate
+from boneage.studies.differences import measure_limits
 
 
 def simulate(num_radiographs, *, seed, biases=(0.0, 4.0, -3.0), sds=(7.0, 8.0, 6.0), model_sd=None):
@@ -52,66 +26,6 @@ def simulate(num_radiographs, *, seed, biases=(0.0, 4.0, -3.0), sds=(7.0, 8.0, 6
         for name, months in readers.items()
     ]
     return pd.concat(frames, ignore_index=True)
-
-
-def test_correlate_gives_the_example_of_shrout_and_fleiss():
-    found = correlate(TARGETS)
-    assert found.num_radiographs == 6
-    rounded = {name: f"{estimate.value:.2f}" for name, estimate in found.values.items()}
-    assert rounded == {
-        "ICC(1,1)": "0.17",
-        "ICC(2,1)": "0.29",
-        "ICC(3,1)": "0.71",
-        "ICC(1,k)": "0.44",
-        "ICC(2,k)": "0.62",
-        "ICC(3,k)": "0.91",
-    }
-    # Of unrounded ends, the value lies between.
-    assert all(estimate.low < estimate.value < estimate.high for estimate in found.values.values())
-    assert found.values["ICC(2,1)"].low == pytest.approx(0.0188, abs=1e-4)
-
-
-def test_correlate_leaves_out_what_not_all_have_read():
-    gaps = pd.concat([TARGETS, pd.DataFrame([[9, NAN, 5, 8]])])
-    assert correlate(gaps) == correlate(TARGETS)
-    assert correlate(TARGETS.iloc[:2]) is None
-    assert correlate(TARGETS[[0]]) is None
-
-
-def test_measure_limits_gives_the_example_of_bland_and_altman():
-    limits = measure_limits(WRIGHT - MINI, num_sds=2.0)
-    assert (limits.num_radiographs, round(limits.bias.value, 2), round(limits.sd, 2)) == (17, -2.12, 38.77)
-    # The paper computes them from the rounded mean and standard deviation.
-    assert (limits.low.value, limits.high.value) == pytest.approx((-79.6, 75.4), abs=0.06)
-    # Its intervals: -22.0 to 17.8 of the bias, -114.3 to -45.1 of the lower limit.
-    assert (limits.bias.low, limits.bias.high) == pytest.approx((-22.0, 17.8), abs=0.1)
-    assert (limits.low.low, limits.low.high) == pytest.approx((-114.3, -45.1), abs=0.7)
-
-
-def test_measure_repeatability_gives_the_example_of_bland_and_altman():
-    repeated = measure_repeatability(WRIGHT_AGAIN - WRIGHT, num_sds=2.0)
-    assert (repeated.num_pairs, round(repeated.dahlberg_months, 2)) == (17, 15.31)
-    assert round(repeated.coefficient_months, 1) == 43.3
-
-
-def test_krippendorff_alpha_gives_the_example_with_gaps():
-    assert round(krippendorff_alpha(UNITS), 3) == 0.849
-
-
-@pytest.mark.parametrize("wide", [UNITS[[0]], pd.DataFrame([[3.0, 3.0], [3.0, 3.0]]), UNITS.iloc[:0]])
-def test_krippendorff_alpha_of_nothing_to_compare_is_unknown(wide):
-    assert krippendorff_alpha(wide) is None
-
-
-def test_subtract_readers_gives_the_example_of_thodberg():
-    reader_sd = 0.63 / math.sqrt(2)
-    assert round(reader_sd, 3) == 0.445
-    assert round(subtract_readers(0.61, reader_sd=reader_sd, num_readers=2), 3) == 0.522
-    assert subtract_readers(0.1, reader_sd=reader_sd, num_readers=2) == 0
-
-
-def test_find_reader_sd_of_readers_who_never_met_is_unknown():
-    assert find_reader_sd(pd.DataFrame([[1.0, NAN], [NAN, 2.0], [3.0, NAN]])) is None
 
 
 def test_measure_agreement_finds_simulated_readers_and_model():

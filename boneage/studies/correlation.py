@@ -1,0 +1,96 @@
+"""Which share of the variance of readings is that of the children: intraclass correlations and Krippendorff's alpha.
+
+Intraclass correlations after Shrout and Fleiss 1979, doi:10.1037/0033-2909.86.2.420, need readings by all readers;
+Krippendorff's alpha allows gaps. Both depend on how far the children differ: the same errors give less within a band of
+ages.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from boneage.evaluation.bootstrap import Estimate
+
+_MIN_RADIOGRAPHS = 3
+
+
+@dataclass(frozen=True)
+class Correlations:
+    """Intraclass correlations of the radiographs that all readers read.
+
+    Args:
+        num_radiographs: Their number.
+        values: By their names in Shrout and Fleiss 1979, `"ICC(1,1)"` to `"ICC(3,k)"`.
+    """
+
+    num_radiographs: int
+    values: dict[str, Estimate]
+
+
+def correlate(wide: pd.DataFrame) -> Correlations | None:
+    """Compute the intraclass correlations of the radiographs that all readers read; None of fewer than three.
+
+    The 95% intervals are those of McGraw and Wong 1996, doi:10.1037/1082-989X.1.1.30, table 7.
+
+    Args:
+        wide: Months, one row for each radiograph and one column for each of at least two readers.
+    """
+    # Imported here: it takes long, and only studies need it.
+    from scipy.stats import f
+
+    complete = wide.dropna().to_numpy(float)
+    n, k = complete.shape
+    if n < _MIN_RADIOGRAPHS or k < 2:
+        return None
+    mean = complete.mean()
+    of_radiographs = k * float(np.sum((complete.mean(axis=1) - mean) ** 2))
+    of_readers = n * float(np.sum((complete.mean(axis=0) - mean) ** 2))
+    of_all = float(np.sum((complete - mean) ** 2))
+    between, readers = of_radiographs / (n - 1), of_readers / (k - 1)
+    error = (of_all - of_radiographs - of_readers) / ((n - 1) * (k - 1))
+    within = (of_all - of_radiographs) / (n * (k - 1))
+    if not error > 0:
+        return None  # the readings of one are those of another
+    singles = {}
+    for name, noise, freedom in (("1", within, n * (k - 1)), ("3", error, (n - 1) * (k - 1))):
+        ratio = between / noise
+        ends = (ratio / f.ppf(0.975, n - 1, freedom), ratio, ratio * f.ppf(0.975, freedom, n - 1))
+        low, value, high = ((end - 1) / (end + k - 1) for end in ends)
+        singles[name] = Estimate(float(value), float(low), float(high))
+    value = (between - error) / (between + (k - 1) * error + k * (readers - error) / n)
+    # Satterthwaite's degrees of freedom of the readers and the error together.
+    a, b = k * value / (n * (1 - value)), 1 + k * value * (n - 1) / (n * (1 - value))
+    freedom = (a * readers + b * error) ** 2 / ((a * readers) ** 2 / (k - 1) + (b * error) ** 2 / ((n - 1) * (k - 1)))
+    lower, upper = f.ppf(0.975, n - 1, freedom), f.ppf(0.975, freedom, n - 1)
+    rest = k * readers + (k * n - k - n) * error
+    low = n * (between - lower * error) / (lower * rest + n * between)
+    high = n * (upper * between - error) / (rest + n * upper * between)
+    singles["2"] = Estimate(float(value), float(low), float(high))
+    values = {f"ICC({name},1)": singles[name] for name in "123"}
+    for name in "123":
+        # Spearman and Brown: the mean of all readers.
+        one = singles[name]
+        means = (k * end / (1 + (k - 1) * end) for end in (one.value, one.low, one.high))
+        values[f"ICC({name},k)"] = Estimate(*means)
+    return Correlations(n, values)
+
+
+def krippendorff_alpha(wide: pd.DataFrame) -> float | None:
+    """Compute Krippendorff's alpha for intervals; None where no radiograph was read twice, or all readings are equal.
+
+    It is 1 minus the mean squared difference of two readings of one radiograph by that of any two readings
+    (Krippendorff 2011, "Computing Krippendorff's alpha-reliability").
+
+    Args:
+        wide: Months, one row for each radiograph and one column for each reader, NaN where one did not read it.
+    """
+    read_twice = wide[wide.notna().sum(axis=1) >= 2]
+    values = read_twice.to_numpy(float)[read_twice.notna().to_numpy()]
+    if len(values) < 2 or not np.var(values) > 0:
+        return None
+    numbers = read_twice.notna().sum(axis=1)
+    # The squared differences of all pairs of n values sum up to n * n times their variance, each pair taken twice: 2.
+    observed = float((numbers**2 * 2 * read_twice.var(axis=1, ddof=0) / (numbers - 1)).sum()) / len(values)
+    expected = 2 * float(np.var(values, ddof=1))
+    return 1 - observed / expected
