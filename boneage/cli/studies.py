@@ -80,6 +80,8 @@ def _list_lines(agreement: "Agreement") -> list[str]:
         found = agreement.correlations
         cells = (f"{name} {_format(value, digits=3)}" for name, value in found.values.items())
         lines.append(f"intraclass correlation of {found.num_radiographs:,} radiographs: {', '.join(cells)}")
+        differ = (f"{name} {months:.1f}" for name, months in found.components_months.items())
+        lines.append(f"standard deviation by what readings differ by, months: {', '.join(differ)}")
     for reader, repeated in agreement.repeatability.items():
         lines.append(
             f"{reader} repeated {repeated.num_pairs:,} readings: error of Dahlberg {repeated.dahlberg_months:.2f} "

@@ -5,14 +5,34 @@ Krippendorff's alpha allows gaps. Both depend on how far the children differ: th
 ages.
 """
 
+import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from boneage.evaluation.bootstrap import Estimate
 
 _MIN_RADIOGRAPHS = 3
+
+
+@dataclass(frozen=True)
+class MeanSquares:
+    """Analysis of variance of readings, each radiograph read once by each reader, in months squared.
+
+    Args:
+        between: Mean square between radiographs.
+        within: Mean square within radiographs.
+        readers: Mean square between readers.
+        error: Mean square of what is left of the differences within radiographs.
+    """
+
+    between: float
+    within: float
+    readers: float
+    error: float
 
 
 @dataclass(frozen=True)
@@ -22,10 +42,13 @@ class Correlations:
     Args:
         num_radiographs: Their number.
         values: By their names in Shrout and Fleiss 1979, `"ICC(1,1)"` to `"ICC(3,k)"`.
+        components_months: Standard deviations by what readings differ by: `"radiograph"` (the children), `"reader"`
+            (the habits of readers) and `"rest"`; 0 where the differences are no larger than by chance.
     """
 
     num_radiographs: int
     values: dict[str, Estimate]
+    components_months: dict[str, float]
 
 
 def correlate(wide: pd.DataFrame) -> Correlations | None:
@@ -43,13 +66,7 @@ def correlate(wide: pd.DataFrame) -> Correlations | None:
     n, k = complete.shape
     if n < _MIN_RADIOGRAPHS or k < 2:
         return None
-    mean = complete.mean()
-    of_radiographs = k * float(np.sum((complete.mean(axis=1) - mean) ** 2))
-    of_readers = n * float(np.sum((complete.mean(axis=0) - mean) ** 2))
-    of_all = float(np.sum((complete - mean) ** 2))
-    between, readers = of_radiographs / (n - 1), of_readers / (k - 1)
-    error = (of_all - of_radiographs - of_readers) / ((n - 1) * (k - 1))
-    within = (of_all - of_radiographs) / (n * (k - 1))
+    between, within, readers, error = dataclasses.astuple(find_mean_squares(complete))
     if not error > 0:
         return None  # the readings of one are those of another
     singles = {}
@@ -73,7 +90,23 @@ def correlate(wide: pd.DataFrame) -> Correlations | None:
         one = singles[name]
         means = (k * end / (1 + (k - 1) * end) for end in (one.value, one.low, one.high))
         values[f"ICC({name},k)"] = Estimate(*means)
-    return Correlations(n, values)
+    variances = {"radiograph": (between - error) / k, "reader": (readers - error) / n, "rest": error}
+    return Correlations(n, values, {name: math.sqrt(max(value, 0.0)) for name, value in variances.items()})
+
+
+def find_mean_squares(readings: Float[np.ndarray, "radiographs readers"]) -> MeanSquares:
+    """Analyse the variance of readings without gaps; at least two radiographs and two readers."""
+    n, k = readings.shape
+    mean = readings.mean()
+    of_radiographs = k * float(np.sum((readings.mean(axis=1) - mean) ** 2))
+    of_readers = n * float(np.sum((readings.mean(axis=0) - mean) ** 2))
+    of_all = float(np.sum((readings - mean) ** 2))
+    return MeanSquares(
+        between=of_radiographs / (n - 1),
+        within=(of_all - of_radiographs) / (n * (k - 1)),
+        readers=of_readers / (k - 1),
+        error=(of_all - of_radiographs - of_readers) / ((n - 1) * (k - 1)),
+    )
 
 
 def krippendorff_alpha(wide: pd.DataFrame) -> float | None:

@@ -1,11 +1,13 @@
 """Correlations: the worked examples of the papers, to the last digit that they give."""
 
+import dataclasses
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from boneage.studies.correlation import correlate, krippendorff_alpha
+from boneage.studies.correlation import correlate, find_mean_squares, krippendorff_alpha
 
 NAN = math.nan
 # Shrout and Fleiss 1979, table 2: six targets, four judges.
@@ -38,6 +40,19 @@ def test_correlate_gives_the_example_of_shrout_and_fleiss():
     # Of unrounded ends, the value lies between.
     assert all(estimate.low < estimate.value < estimate.high for estimate in found.values.values())
     assert found.values["ICC(2,1)"].low == pytest.approx(0.0188, abs=1e-4)
+
+
+def test_find_mean_squares_gives_the_example_of_shrout_and_fleiss():
+    found = find_mean_squares(TARGETS.to_numpy())
+    rounded = {name: f"{value:.2f}" for name, value in dataclasses.asdict(found).items()}
+    assert rounded == {"between": "11.24", "within": "6.26", "readers": "32.49", "error": "1.02"}
+
+
+def test_correlate_finds_what_simulated_readings_differ_by():
+    rng = np.random.default_rng(0)
+    readings = rng.normal(120, 40, (4000, 1)) + np.array([[0.0, 6.0, -6.0]]) + rng.normal(0, 7, (4000, 3))
+    found = correlate(pd.DataFrame(readings)).components_months
+    assert found == pytest.approx({"radiograph": 40, "reader": 6, "rest": 7}, rel=0.03)
 
 
 def test_correlate_leaves_out_what_not_all_have_read():
