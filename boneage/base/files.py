@@ -66,6 +66,19 @@ def _rename_at_end(temporary: Path, path: Path) -> Iterator[None]:
         raise
 
 
+def check_output(path: Path, *, is_folder: bool) -> None:
+    """Refuse an output that exists as the other kind, before the work that it is for.
+
+    Raises:
+        NotADirectoryError: If a folder is to be written where a file is.
+        IsADirectoryError: If a file is to be written where a folder is.
+    """
+    if is_folder and path.exists() and not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    if not is_folder and path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+
+
 def remove_left_overs(paths: Iterable[Path]) -> None:
     """Remove those of the files that a killed process left of `open_atomic`; no other process may be writing them.
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from boneage.base.errors import check_choice
+from boneage.base.files import check_output
 from boneage.base.locks import lock_output
 from boneage.bundles.bundle import BundleError, read_metadata
 from boneage.bundles.save import average_networks, load_network, save_bundle
@@ -29,6 +30,7 @@ def ensemble(bundles: Sequence[str | Path], *, out: str | Path, tta: str | None 
 
     Raises:
         BundleError: If there are fewer than two bundles, they do not match, or one is calibrated.
+        NotADirectoryError: If `out` is a file.
         OutputInUseError: If another process writes the folder.
         ValueError: If `tta` is unknown.
     """
@@ -49,6 +51,7 @@ def ensemble(bundles: Sequence[str | Path], *, out: str | Path, tta: str | None 
             raise BundleError(
                 f"{folder}: is calibrated; build the ensemble from uncalibrated bundles and calibrate the result."
             )
+    check_output(Path(out), is_folder=True)
     with lock_output(Path(out)):  # Before the networks are loaded, which takes a while.
         model = average_networks([load_network(folder) for folder in bundles])
         metadata = {name: value for name, value in described[0].items() if name not in ("validation_error", "interval")}

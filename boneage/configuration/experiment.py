@@ -47,6 +47,8 @@ def load_experiment(experiment: str | Path, *, overrides: Sequence[str] = ()) ->
     path = Path(experiment)
     try:
         tables = tomllib.loads(_read(path))
+    except ConfigError:
+        raise  # of a recipe that does not exist
     except OSError as error:
         raise ConfigError(
             f"{path}: {error.strerror}; give an experiment file or the name of a packaged recipe."

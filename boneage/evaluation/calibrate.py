@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from boneage.base.errors import BoneAgeError
+from boneage.base.files import check_output
 from boneage.base.locks import lock_output
 from boneage.bundles.bundle import Bundle
 from boneage.bundles.seen import Hashes, describe_seen, hash_radiographs, join_seen, list_seen, read_seen
@@ -83,12 +84,14 @@ def calibrate(
         CalibrationError: If the bundle was trained on the records, or they chose its epoch or set its calibration; if
             there are too few labelled records; or if the correction does not help.
         BundleError: If the bundle is damaged or the records have different preprocessing.
+        NotADirectoryError: If `out` is a file.
         OutputInUseError: If another process writes the folder.
     """
     # Imported here: fitting the lines needs no TensorFlow.
     from boneage.bundles.bundle import load_bundle
     from boneage.bundles.save import copy_bundle
 
+    check_output(Path(out), is_folder=True)
     with lock_output(Path(out)):  # Before predicting, which takes minutes.
         bundle = resolve_bundle(bundle)
         loaded, info = load_bundle(bundle), read_info(data)

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from boneage.base.errors import BoneAgeError, check_choice, printable
-from boneage.base.files import write_text
+from boneage.base.files import check_output, write_text
 from boneage.base.limits import cpu_count
 from boneage.base.locks import lock_output, lock_path
 from boneage.base.sex import UnknownSexError, parse_sex
@@ -125,6 +125,8 @@ def predict(
         check_choice("tta", tta, tuple(TTA_TRANSFORMS))
     table_file = None if out is None else Path(out)
     try:
+        if table_file is not None:
+            check_output(table_file, is_folder=False)
         with contextlib.nullcontext() if table_file is None else lock_output(table_file):
             return _predict(
                 inputs,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from boneage.base.errors import BoneAgeError, printable
+from boneage.base.errors import BoneAgeError, printable, suggest_closest
 from boneage.base.files import replace_folder, restore_folder, write_json, write_text
 from boneage.base.locks import lock_output
 from boneage.base.spreadsheets import unescape_cell
@@ -156,6 +156,11 @@ def _prepare(
     index = FileIndex((case.id, case.path) for case in cases)
     policy = str(split) if split in SPLIT_METHODS or parse_fold(str(split)) else "given"
     if policy != str(split):
+        if not Path(split).exists():
+            raise PreparationError(
+                f"{split}: neither {', '.join(SPLIT_METHODS)}, nor a fold such as 1/5, nor a file; correct --split."
+                f"{suggest_closest(str(split), SPLIT_METHODS)}"
+            )
         assigned = read_split_file(Path(split), index=index)
         cases = [dataclasses.replace(case, split=assigned.get(case.id)) for case in cases]
         # A split file inside the source is in use, so that it is no rejected table.

@@ -128,12 +128,15 @@ def find_cases(
     """
     paths: list[tuple[Path, str]] = []
     rejections: list[Rejection] = []
-    for path in [source] if isinstance(source, str | Path) else source:
+    sources = [source] if isinstance(source, str | Path) else source
+    for path in sources:
         more_paths, more = list_files(Path(path))
         paths += more_paths
         rejections += more
     if not paths and not rejections:
-        raise SourceNotFoundError(f"{source}: contains no files; give the folder that contains the radiographs.")
+        raise SourceNotFoundError(
+            f"{', '.join(map(str, sources))}: contains no files; give the folder that contains the radiographs."
+        )
     tables = [path for path, name in paths if _is_rsna_table(name)] if table is None else [Path(table)]
     if table is None:
         rows = [row for path in tables for row in _read_rsna_rows(path)]

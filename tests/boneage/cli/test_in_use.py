@@ -1,4 +1,4 @@
-"""An output that another process writes: each command says so in one line before it works, and changes nothing."""
+"""An output that cannot be written: each command says so in one line before it works, and changes nothing."""
 
 import os
 import signal
@@ -59,6 +59,37 @@ def test_second_process_is_told_in_one_line(run, drawn, prepared, tmp_path, lock
     assert status == 1
     assert err.startswith(f"boneage: {tmp_path / name}: another process is ")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("predict", "{drawn}", "--sex", "F", "--out", "{folder}"), "{folder}: Is a directory; choose another file"),
+        (("predict", "{empty}"), "{empty}: contains no files"),
+        (("calibrate", "{bundle}", "--data", "{records}", "--out", "{file}"), "{file}: Not a directory"),
+        (("ensemble", "{bundle}", "{bundle}", "--out", "{file}"), "{file}: Not a directory"),
+        (
+            ("prepare", "{drawn}", "--split", "rndom", "--out", "{free}"),
+            "rndom: neither given, random, nor a fold such as 1/5, nor a file; correct --split. Did you mean 'random'?",
+        ),
+        (
+            ("train", "rsna_lite", "--data", "{records}"),
+            "rsna_lite: neither a file nor a packaged recipe. Did you mean",
+        ),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_wrong_output_or_name_is_told_in_one_line_before_the_work(run, drawn, prepared, tmp_path, words, told):
+    for name in ("folder", "empty"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").write_text("kept")
+    places = {name: tmp_path / name for name in ("folder", "empty", "file", "free")}
+    places |= {"drawn": drawn, "records": prepared.folder, "bundle": DEFAULT_BUNDLE}
+    status, err = run(*(word.format(**places) for word in words))
+    assert (status, err.count("\n")) == (1, 1), err
+    assert err.startswith(f"boneage: {told.format(**places)}")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "file", "folder"]
+    assert (tmp_path / "file").read_text() == "kept"
 
 
 @pytest.mark.parametrize("workers", [1, 2])
