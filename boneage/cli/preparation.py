@@ -1,5 +1,6 @@
 """The commands that make records: `prepare`, `records` and `segment`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -84,7 +85,8 @@ def prepare(
     if made.info["duplicates"]:
         typer.echo(f"{len(made.info['duplicates']):,} groups of duplicates: see {made.folder / 'dataset_info.json'}")
     if (made.folder / "review").exists():
-        typer.echo(f"review them: {made.folder / 'review' / 'index.html'}, or boneage review {made.folder}")
+        command = shlex.join(["boneage", "review", str(made.folder), "--source", str(source)])
+        typer.echo(f"look at them: {made.folder / 'review' / 'index.html'}; decide: {command}")
 
 
 def records(

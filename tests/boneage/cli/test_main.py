@@ -1,4 +1,5 @@
 import json
+import shlex
 import subprocess
 import sys
 from importlib.metadata import packages_distributions
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 import boneage
 from boneage.base.errors import BoneAgeError
 from boneage.cli.main import app, main
+from boneage.preprocessing.jobs.prepare import PreparationResult
 
 ROOT = Path(__file__).parents[3]
 COMMAND = typer.main.get_command(app)
@@ -126,6 +128,16 @@ def test_names_the_extra_that_a_runner_needs(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     assert run_main(monkeypatch, "prepare", tmp_path, "--out", tmp_path / "records", "--runner", "DirectRunner") == 1
     assert "pip install 'boneage[beam]'" in capsys.readouterr().err
+
+
+def test_prepare_names_the_command_that_reviews(monkeypatch, capsys, prepared, tmp_path):
+    folder = tmp_path / "the records"
+    (folder / "review").mkdir(parents=True)
+    made = PreparationResult(folder, prepared.info, [])
+    monkeypatch.setattr("boneage.preprocessing.jobs.prepare.prepare", lambda source, **options: made)
+    assert run_main(monkeypatch, "prepare", "my films", "--out", folder) == 0
+    words = shlex.split(capsys.readouterr().out.partition("decide: ")[2])
+    assert words == ["boneage", "review", str(folder), "--source", "my films"]
 
 
 def test_what_follows_two_dashes_goes_to_the_runner(monkeypatch, tmp_path):
