@@ -1,6 +1,7 @@
 """Disturb a command: kills, Ctrl-C, a full disk, a second process, and files that are not what they seem."""
 
 import contextlib
+import fcntl
 import math
 import os
 import random
@@ -85,7 +86,7 @@ class Disturbed:
         """Start it a second time while the first is at work: the second says so, the first finishes."""
         place = self._new_place()
         with self._start(place) as running:
-            running.wait_until(lambda: any(place.iterdir()))
+            running.wait_until(lambda: _is_locked(place))
             # The first is halted meanwhile, as it could end before the second has begun.
             running.process.send_signal(signal.SIGSTOP)
             try:
@@ -242,6 +243,18 @@ def _is_temporary(path: Path) -> bool:
     is_empty_folder = path.is_dir() and not any(path.iterdir())
     names = (".part", ".partial", ".old", ".lock", ".jsonl")
     return not is_empty_folder and (path.suffix in names or path.name.startswith((".unfinished", "part-")))
+
+
+def _is_locked(place: Path) -> bool:
+    """Find out whether a process holds the lock of an output in a folder."""
+    for path in place.rglob(".*.lock"):
+        # Not by filelock, which may remove what it has locked; closing the file gives the lock back.
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+    return False
 
 
 @contextlib.contextmanager
