@@ -156,7 +156,7 @@ def _prepare(
     index = FileIndex((case.id, case.path) for case in cases)
     policy = str(split) if split in SPLIT_METHODS or parse_fold(str(split)) else "given"
     if policy != str(split):
-        if not Path(split).exists():
+        if not Path(split).suffix and not Path(split).exists():
             raise PreparationError(
                 f"{split}: neither {', '.join(SPLIT_METHODS)}, nor a fold such as 1/5, nor a file; correct --split."
                 f"{suggest_closest(str(split), SPLIT_METHODS)}"
