@@ -259,7 +259,7 @@ def main() -> NoReturn:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # TensorFlow enables oneDNN only on CPUs with AVX-512; training is faster with it on others as well.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    # Keras 3.15 asks NumPy for `np.object` when it exports to ONNX: nothing that a user can do about.
+    # Keras 3.15 asks NumPy for `np.object` when it exports to ONNX: no user can change it.
     warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)
     try:
         sys.exit(app(prog_name="boneage"))

@@ -15,7 +15,7 @@ from boneage.evaluation.plots import BLUE, INK, VERMILION, make_figure, save_fig
 from boneage.studies.agreement import Agreement, measure_agreement
 from boneage.studies.consensus import find_consensus
 from boneage.studies.differences import NUM_SDS
-from boneage.studies.readings import MODEL, join_model, read_readings
+from boneage.studies.readings import MODEL, average_others, join_model, read_readings, spread_readers
 
 REPORT_FILE, PAIRS_FILE, READERS_FILE = "agreement.json", "pairs.csv", "readers.csv"
 FIGURE_FILE, CONSENSUS_FILE = "agreement.png", "consensus.csv"
@@ -75,7 +75,7 @@ def plot_agreement(readings: pd.DataFrame, agreement: Agreement, path: Path | st
         agreement: Their agreement.
         path: PNG file to write; an existing one is replaced.
     """
-    wide = readings.drop_duplicates(["id", "reader"]).pivot(index="id", columns="reader", values="months")
+    wide = spread_readers(readings)
     names = list(agreement.against_others)
     num_columns = 2 if len(names) in (2, 4) else min(3, len(names))
     num_rows = -(-len(names) // num_columns)
@@ -83,7 +83,7 @@ def plot_agreement(readings: pd.DataFrame, agreement: Agreement, path: Path | st
     panels = np.ravel(figure.subplots(num_rows, num_columns, sharey=True, squeeze=False))
     for axes, name in zip(panels, names, strict=False):
         style_axes(axes)
-        others = wide.drop(columns=[name, MODEL], errors="ignore").mean(axis=1)
+        others = average_others(wide, name)
         differences = wide[name] - others
         axes.scatter(
             (wide[name] + others) / 24,

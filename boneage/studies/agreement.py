@@ -4,7 +4,6 @@ Bone age has no truth beside its readers. What a study of readers tells is how f
 repeats what was read before, which share of the variance is that of the children, and where a model stands among them.
 """
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,12 +20,13 @@ from boneage.studies.differences import (
     MIN_DIFFERENCES,
     Limits,
     Repeatability,
+    find_differences,
     find_reader_sd,
     measure_limits,
     measure_repeatability,
     subtract_readers,
 )
-from boneage.studies.readings import MODEL
+from boneage.studies.readings import MODEL, average_others, list_factors, spread_readers
 
 AGE = "age"
 """Name of the factor that is not a column: the band of the mean reading."""
@@ -139,17 +139,13 @@ def measure_agreement(
             factor is unknown.
     """
     for factor in by:
-        if factor != AGE and (factor not in readings.columns or factor in ("id", "reader", "session", "months")):
-            known = [name for name in readings.columns if name not in ("id", "reader", "session", "months")]
-            raise AgreementError(f"no column {factor!r} to group by; there are {', '.join([AGE, *known])}.")
-    first = readings.drop_duplicates(["id", "reader"])
-    wide = first.pivot(index="id", columns="reader", values="months")
+        if factor not in (known := [AGE, *list_factors(readings)]):
+            raise AgreementError(f"no column {factor!r} to group by; there are {', '.join(known)}.")
+    wide = spread_readers(readings)
     people = sorted(set(wide.columns) - {MODEL})
     wide = wide[[*people, *({MODEL} & set(wide.columns))]]
     pairs = {
-        f"{one} - {other}": measure_limits(differences)
-        for one, other in itertools.combinations(wide.columns, 2)
-        if len(differences := (wide[one] - wide[other]).dropna().to_numpy()) >= MIN_DIFFERENCES
+        f"{one} - {other}": measure_limits(differences) for (one, other), differences in find_differences(wide).items()
     }
     if not pairs:
         raise AgreementError(
@@ -170,7 +166,7 @@ def measure_agreement(
             if (against := _compare_with_others(wide, name, num_resamples=num_resamples, seed=seed)) is not None
         },
         model=_measure_model(wide, num_refused=num_refused) if MODEL in wide else None,
-        by={factor: _group(wide[people], _find_levels(first, wide, factor)) for factor in by},
+        by={factor: _group(wide[people], _find_levels(readings, wide, factor)) for factor in by},
     )
 
 
@@ -185,8 +181,7 @@ def _measure_repeatability(readings: pd.DataFrame) -> dict[str, Repeatability]:
 
 
 def _compare_with_others(wide: pd.DataFrame, name: str, *, num_resamples: int, seed: int) -> AgainstOthers | None:
-    others = wide.drop(columns=[name, MODEL], errors="ignore").mean(axis=1)
-    differences = (wide[name] - others).dropna().to_numpy()
+    differences = (wide[name] - average_others(wide, name)).dropna().to_numpy()
     if len(differences) < MIN_DIFFERENCES:
         return None
 
@@ -214,11 +209,11 @@ def _measure_model(wide: pd.DataFrame, *, num_refused: int) -> ModelError:
     return ModelError(len(differences), num_refused, observed_sd, reader_sd, own_sd)
 
 
-def _find_levels(first: pd.DataFrame, wide: pd.DataFrame, factor: str) -> pd.Series:
+def _find_levels(readings: pd.DataFrame, wide: pd.DataFrame, factor: str) -> pd.Series:
     """Return the level of each radiograph; blank cells are `unknown`."""
     if factor == AGE:
         return wide.drop(columns=MODEL, errors="ignore").mean(axis=1).map(age_band)
-    levels = first.drop_duplicates("id").set_index("id")[factor].reindex(wide.index)
+    levels = readings.drop_duplicates("id").set_index("id")[factor].reindex(wide.index)
     return levels.where(levels.notna() & (levels != ""), "unknown")
 
 

@@ -92,6 +92,19 @@ def measure_repeatability(differences: Float[np.ndarray, " pairs"], *, num_sds: 
     return Repeatability(len(differences), dahlberg, num_sds * math.sqrt(2) * dahlberg)
 
 
+def find_differences(wide: pd.DataFrame) -> dict[tuple[str, str], Float[np.ndarray, " radiographs"]]:
+    """Find the differences of each two readers, first minus second, in months; of those who share enough radiographs.
+
+    Args:
+        wide: Months, one row for each radiograph and one column for each reader, NaN where one did not read it.
+    """
+    differences = {
+        (one, other): (wide[one] - wide[other]).dropna().to_numpy()
+        for one, other in itertools.combinations(wide.columns, 2)
+    }
+    return {pair: months for pair, months in differences.items() if len(months) >= MIN_DIFFERENCES}
+
+
 def find_reader_sd(wide: pd.DataFrame) -> float | None:
     """Find the error of one reader in months, bias aside: the root of half the mean variance of the differences.
 
@@ -101,11 +114,7 @@ def find_reader_sd(wide: pd.DataFrame) -> float | None:
     Returns:
         The error; None where no two readers read three radiographs in common.
     """
-    variances = [
-        float(np.var(differences, ddof=1))
-        for one, other in itertools.combinations(wide.columns, 2)
-        if len(differences := (wide[one] - wide[other]).dropna().to_numpy()) >= MIN_DIFFERENCES
-    ]
+    variances = [float(np.var(differences, ddof=1)) for differences in find_differences(wide).values()]
     return math.sqrt(float(np.mean(variances)) / 2) if variances else None
 
 

@@ -1,16 +1,24 @@
 """Tables of readings: one row for each reading of a radiograph by a reader."""
 
-import re
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from boneage.base.errors import BoneAgeError
-from boneage.preprocessing.sources.tables import MAX_AGE_MONTHS, YEARS_BELOW, read_cells
+from boneage.preprocessing.sources.tables import (
+    MAX_AGE_MONTHS,
+    YEARS_BELOW,
+    parse_number,
+    read_cells,
+    simplify_heading,
+)
 
 MODEL = "model"
 """The name of a model among the readers."""
+COLUMNS = ("id", "reader", "session", "months")
+"""The columns of a table of readings; all others are factors."""
 
 _COLUMNS = {
     "id": ("id", "imageid", "caseid", "file", "radiograph"),
@@ -73,10 +81,29 @@ def read_readings(path: str | Path) -> pd.DataFrame:
         raise ReadingsError(
             f"{path}: {reader} has two readings of {id} in one session; tell them apart by a column `session`."
         )
-    factors = [name for name in frame.columns if name not in ("id", "reader", "session", "months")]
-    return frame[["id", "reader", "session", "months", *factors]].sort_values(
+    return frame[[*COLUMNS, *list_factors(frame)]].sort_values(
         ["id", "reader", "session"], kind="stable", ignore_index=True
     )
+
+
+def list_factors(readings: pd.DataFrame) -> list[str]:
+    """List the columns of a table of readings to group by."""
+    return [name for name in readings.columns if name not in COLUMNS]
+
+
+def spread_readers(readings: pd.DataFrame) -> pd.DataFrame:
+    """Return the first reading of each radiograph by each reader: one row for each id, one column for each reader."""
+    return readings.drop_duplicates(["id", "reader"]).pivot(index="id", columns="reader", values="months")
+
+
+def average_others(wide: pd.DataFrame, name: str) -> pd.Series:
+    """Return the mean of the other readers of each radiograph; the model is nobody's other.
+
+    Args:
+        wide: From `spread_readers`.
+        name: The reader, or the model.
+    """
+    return wide.drop(columns=[name, MODEL], errors="ignore").mean(axis=1)
 
 
 def join_model(readings: pd.DataFrame, predictions: str | Path) -> tuple[pd.DataFrame, int]:
@@ -96,7 +123,7 @@ def join_model(readings: pd.DataFrame, predictions: str | Path) -> tuple[pd.Data
     """
     path = Path(predictions)
     header, *lines = read_cells(path) or [[]]
-    names = [_key(heading) for heading in header]
+    names = [simplify_heading(heading) for heading in header]
     answer = next((name for name in ("predictedmonths", "boneagemonths", "months") if name in names), None)
     if "id" not in names or answer is None:
         raise ReadingsError(
@@ -120,7 +147,7 @@ def join_model(readings: pd.DataFrame, predictions: str | Path) -> tuple[pd.Data
 
 def _find_columns(header: Sequence[str], *, path: Path) -> dict[str, int]:
     """Return the index of each column by its name; factors keep their own in lower case."""
-    keys = [_key(heading) for heading in header]
+    keys = [simplify_heading(heading) for heading in header]
     columns = {}
     for name, aliases in _COLUMNS.items():
         found = next((keys.index(alias) for alias in aliases if alias in keys), None)
@@ -137,13 +164,9 @@ def _find_columns(header: Sequence[str], *, path: Path) -> dict[str, int]:
     return {**factors, **columns}
 
 
-def _key(heading: str) -> str:
-    return re.sub(r"[\W_]", "", heading.lower())
-
-
 def _parse_months(cell: str, *, unit: str, where: str) -> float:
-    number = float(cell.replace(",", ".")) if re.fullmatch(r"\d+([.,]\d+)?", cell, flags=re.ASCII) else -1.0
-    months = number * (12.0 if unit == "years" else 1.0)
+    number = parse_number(cell)
+    months = math.nan if number is None else number * (12.0 if unit == "years" else 1.0)
     if not 0 <= months <= MAX_AGE_MONTHS:
         raise ReadingsError(f"{where}: {cell!r} is no bone age in {unit}.")
     return months

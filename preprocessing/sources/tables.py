@@ -98,7 +98,7 @@ class Row:
         if not cell:
             return None
         unit = self.units.get(field, "months")
-        months = (_number(cell) or 0.0) * _MONTHS_PER_UNIT[unit]
+        months = (parse_number(cell) or 0.0) * _MONTHS_PER_UNIT[unit]
         if not 0 < months <= MAX_AGE_MONTHS:
             raise InvalidEntryError(
                 f"{self.location}: {field} is {cell!r}; write {unit} above 0 and at most "
@@ -196,7 +196,7 @@ def _find_columns(header: Sequence[str]) -> dict[str, list[int]]:
 
 
 def _column_name(heading: str) -> str:
-    name = re.sub(r"[\W_]", "", heading.lower())
+    name = simplify_heading(heading)
     if _coded_sexes(heading):
         return "sex"
     stem = _UNIT_AFTER_NAME.sub("", name)
@@ -219,9 +219,11 @@ def _find_units(
             continue
         (index,) = columns[field]
         heading = lines[0][index]
-        found = _UNIT_AFTER_NAME.search(re.sub(r"[\W_]", "", heading.lower()))
+        found = _UNIT_AFTER_NAME.search(simplify_heading(heading))
         by_name = f"{found[2].removesuffix('s')}s" if found else None
-        values = [value for cells in lines[1:] if index < len(cells) and (value := _number(cells[index])) is not None]
+        values = [
+            value for cells in lines[1:] if index < len(cells) and (value := parse_number(cells[index])) is not None
+        ]
         may_be_years = bool(values) and max(values) < YEARS_BELOW
         if by_name == "years":
             units[field] = "years"
@@ -240,8 +242,13 @@ def _find_units(
     return units, is_stated
 
 
-def _number(cell: str) -> float | None:
-    """A number with decimal point or comma; float() alone would also take "nan", "1e2" and "1_0"."""
+def simplify_heading(heading: str) -> str:
+    """Return a heading in lower case without blanks and punctuation, as names of columns are compared."""
+    return re.sub(r"[\W_]", "", heading.lower())
+
+
+def parse_number(cell: str) -> float | None:
+    """Read a number with decimal point or comma, None if it is none: float() would also take "nan", "1e2" and "1_0"."""
     return float(cell.replace(",", ".")) if re.fullmatch(r"\d+([.,]\d+)?", cell, flags=re.ASCII) else None
 
 
@@ -252,7 +259,7 @@ def _parse_sex_cell(cell: str, *, heading: str) -> str | None:
         UnknownSexError: If it is not understood.
     """
     word = cell.strip().casefold()
-    name = re.sub(r"[\W_]", "", heading.lower())
+    name = simplify_heading(heading)
     if coded := _coded_sexes(heading).get(word.removesuffix(".0")):
         return coded
     if name in SEXES and word in _TRUE | _FALSE:
