@@ -52,6 +52,9 @@ class TrainConfig:
         optimizer: `"adamw"`, `"adam"` (without weight decay) or `"sgd"` (with momentum).
         weight_decay: Decoupled weight decay of kernels.
         loss: `"mae"`, `"mse"`, `"huber"` or `"log_cosh"`, in months; the task `"sex"` uses the binary cross-entropy.
+        outer_weight: How much more the youngest and the oldest count in the loss of the task `"age"`: a bone age `z`
+            standard deviations from the mean of the train split has the weight
+            `(1 + outer_weight * z**2) / (1 + outer_weight)`, which is 1 in the mean. 0 weighs all alike.
         patience_epochs: Number of epochs without improvement of the validation metric before training stops; 0 turns
             early stopping off.
         tta: Test-time augmentation of the saved bundle: `"none"`, `"mirrored"` (image and mirror image) or `"ten"`
@@ -83,6 +86,7 @@ class TrainConfig:
     optimizer: str = "adamw"
     weight_decay: float = 0.01
     loss: str = "mae"
+    outer_weight: float = 0.0
     patience_epochs: int = 0
     tta: str = "none"
     precision: str = "float32"
@@ -100,7 +104,7 @@ class TrainConfig:
         check_choice("sex_joins", self.sex_joins, SEX_JOINS)
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
         check_positive(self, "input_size", "epochs", "batch_size", "learning_rate", "sex_units")
-        for name in ("warmup_epochs", "weight_decay", "patience_epochs", "head_epochs", "seed"):
+        for name in ("warmup_epochs", "weight_decay", "patience_epochs", "head_epochs", "seed", "outer_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must not be negative. Received: {getattr(self, name)}.")
         if self.task == "sex" and self.use_sex:

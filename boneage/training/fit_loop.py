@@ -1,5 +1,6 @@
 """The training loop for one device, several devices and several machines."""
 
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,8 @@ def fit(
     strategy: tf.distribute.Strategy,
     *,
     config: TrainConfig,
+    mean_months: float,
+    std_months: float,
     batches: Iterator[Any],
     validation: tf.data.Dataset,
     steps: int,
@@ -37,21 +40,29 @@ def fit(
 ) -> None:
     """Train, and validate after each epoch.
 
-    Each epoch ends with the callbacks' `on_epoch_end` and the logs `loss`, `mae`, `val_mae` (months; for the task
-    `"sex"` `error_share` and `val_error_share`) and `input_stall_share`, the fraction of the training time spent
-    waiting for batches. A callback stops the training by `model.stop_training`.
+    Each epoch ends with the callbacks' `on_epoch_end` and the logs `loss` (not weighted), `mae`, `val_mae` (months; for
+    the task `"sex"` `error_share` and `val_error_share`) and `input_stall_share`, the fraction of the training time
+    spent waiting for batches. A callback stops the training by `model.stop_training`.
 
     Args:
         model: The compiled network, created in the scope of the strategy.
         strategy: The distribution strategy.
-        config: The loss, the global batch size and the number of epochs.
+        config: The loss, its weights, the global batch size and the number of epochs.
+        mean_months: Mean bone age of the train split, in months.
+        std_months: Its standard deviation, in months.
         batches: Infinite iterator of distributed training batches.
         validation: The distributed validation split; each worker has all of it.
         steps: Number of batches in an epoch.
         epochs: Indices of the epochs to train, counted from 0.
         callbacks: Keras callbacks.
     """
-    train_step = _build_training_step(model, strategy, config=config, spec=batches.element_spec)  # type: ignore[attr-defined]
+    train_step = _build_training_step(
+        model,
+        strategy,
+        config=config,
+        weigh=functools.partial(weigh_losses, mean_months=mean_months, std_months=std_months, config=config),
+        spec=batches.element_spec,  # type: ignore[attr-defined]
+    )
     validation_step = _build_validation_step(model, strategy, config=config, spec=validation.element_spec)
     watched = keras.callbacks.CallbackList(
         list(callbacks), add_progbar=True, model=model, verbose=_verbosity(strategy), epochs=config.epochs, steps=steps
@@ -98,7 +109,12 @@ def _means(sums: np.ndarray, *, metric: str) -> dict[str, float]:
 
 
 def _build_training_step(
-    model: keras.Model, strategy: tf.distribute.Strategy, *, config: TrainConfig, spec: Any
+    model: keras.Model,
+    strategy: tf.distribute.Strategy,
+    *,
+    config: TrainConfig,
+    weigh: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    spec: Any,
 ) -> Step:
     optimizer, variables = model.optimizer, model.trainable_variables
 
@@ -106,11 +122,32 @@ def _build_training_step(
         with tf.GradientTape() as tape:
             losses, sums = _measure(model(inputs, training=True), truth, config=config)
             # The optimizer sums the gradients of the replicas: divide by the global batch size to get the mean.
-            loss = optimizer.scale_loss(tf.reduce_sum(losses) / config.batch_size)
+            loss = optimizer.scale_loss(tf.reduce_sum(weigh(losses, truth)) / config.batch_size)
         optimizer.apply(tape.gradient(loss, variables), variables)
         return sums
 
     return _run_on_replicas(train, strategy, spec=spec)
+
+
+def weigh_losses(
+    losses: tf.Tensor, truth: tf.Tensor, *, mean_months: float, std_months: float, config: TrainConfig
+) -> tf.Tensor:
+    """Weigh the losses of a batch by the distance of the bone age from the mean, see `TrainConfig.outer_weight`.
+
+    Args:
+        losses: Loss of each radiograph, float32 `(batch,)`.
+        truth: Bone age in months, float32 `(batch, 1)`; the sex of the task `"sex"`, whose losses stay as they are.
+        mean_months: Mean bone age of the train split, in months.
+        std_months: Its standard deviation, in months.
+        config: The task and its `outer_weight`.
+
+    Returns:
+        Weighted losses, float32 `(batch,)`; the mean weight over the train split is 1.
+    """
+    if config.task != "age" or not config.outer_weight or not std_months:
+        return losses
+    squares = tf.square((truth[:, 0] - mean_months) / std_months)
+    return losses * (1 + config.outer_weight * squares) / (1 + config.outer_weight)
 
 
 def _build_validation_step(

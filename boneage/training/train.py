@@ -216,6 +216,8 @@ def _fit(
                     trained,
                     strategy,
                     config=config,
+                    mean_months=described["mean_months"],
+                    std_months=described["std_months"],
                     batches=iterator,
                     validation=validation,
                     steps=steps,

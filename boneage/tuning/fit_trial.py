@@ -115,7 +115,8 @@ def train_head(
     keras.backend.clear_session()
     ages, steps = labels.bone_age_months[train_rows], len(train_rows) // config.batch_size
     config = dataclasses.replace(config, init="none")
-    model = build_for_training(config, mean_months=float(ages.mean()), std_months=float(ages.std()))
+    described = {"mean_months": float(ages.mean()), "std_months": float(ages.std())}
+    model = build_for_training(config, **described)
     assign_weights(model.get_layer(config.network), backbone)
     trained = fuse_batch_norm(model)
     experiment = dataclasses.replace(experiment, train=config)
@@ -129,6 +130,7 @@ def train_head(
                 trained,
                 strategy,
                 config=config,
+                **described,
                 batches=iterator,
                 validation=validation,
                 steps=steps,

@@ -66,8 +66,8 @@ def compute_steps(task: str) -> dict[str, np.ndarray]:
     for epochs in prepare_phases(trained, strategy, config=config, steps=NUM_STEPS):
         iterator = iter(distribute(batches, strategy))
         fit(
-            trained, strategy, config=config, batches=iterator, validation=distribute(batches, strategy),
-            steps=NUM_STEPS, epochs=epochs, callbacks=[losses],
+            trained, strategy, config=config, mean_months=120.0, std_months=40.0, batches=iterator,
+            validation=distribute(batches, strategy), steps=NUM_STEPS, epochs=epochs, callbacks=[losses],
         )  # fmt: skip
     about = {
         "layers": on_gpu._list_layers(model),

@@ -127,7 +127,7 @@ class Disturbed:
             self._complete(place)
 
     def remove_a_file(self) -> None:
-        """Remove a file of the source while it works: it is told, unless it had not been listed; all others are read."""
+        """Remove a file of the source while it works: all others are read; it has a row if it was listed before."""
         with self._copied_source() as source:
             place = self._new_place()
             with self._start(place, source) as running:
