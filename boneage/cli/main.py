@@ -215,11 +215,13 @@ for command in (
 
 def _describe(row: dict[Any, Any]) -> str:
     """Describe a row of `predict` in one line."""
+    from boneage.inference.messages import explain_warning
+
     if not row["accepted"]:
         return str(row["detail"])
     text = f"{row['bone_age_months']:.1f} months ({row['bone_age_months'] / 12:.1f} years){_interval(row)}"
     if not math.isnan(row["sds"]):
-        text += f", standard deviation score {row['sds']:+.1f}"
+        text += f", standard deviation score {row['sds']:+.1f} by {row['reference']}, {row['determination']}"
     warnings = {
         "sex_from_image": f"sex predicted from the image: {row['sex']}",
         "sex_looks_wrong": f"the recorded sex ({row['sex']}) does not match the image",
@@ -227,9 +229,9 @@ def _describe(row: dict[Any, Any]) -> str:
         "age_unit_doubtful": "the chronological age, more than 4 standard deviations away, was not used: "
         "if it is right, say its unit with --age-unit",
     }
-    return "; ".join(
-        [text, *(warnings[name] for name in row["warnings"].split(";") if name), *filter(None, [row["detail"]])]
-    )
+    # The others are longer than a few words, and stand as they are in reports.
+    told = [warnings.get(name) or explain_warning(name).rstrip(".") for name in row["warnings"].split(";") if name]
+    return "; ".join([text, *told, *filter(None, [row["detail"]])])
 
 
 def _exit_unanswered(accepted: "pd.Series[bool]") -> None:

@@ -55,11 +55,28 @@ class GrowthReference:
         rows = self.rows.get(sex or "")
         if rows is None or chronological_age_months is None:
             return float("nan")
-        ages, means, deviations = rows.T
-        if not ages[0] <= chronological_age_months <= ages[-1]:
+        if not rows[0, 0] <= chronological_age_months <= rows[-1, 0]:
             return float("nan")
-        mean, deviation = (np.interp(chronological_age_months, ages, values) for values in (means, deviations))
-        return float((bone_age_months - mean) / deviation)
+        mean, deviation = self.at(chronological_age_months, sex=sex or "")
+        return (bone_age_months - mean) / deviation
+
+    def at(self, chronological_age_months: float, *, sex: str) -> tuple[float, float]:
+        """Return mean and standard deviation of the bone age, in months, at an age within the table.
+
+        Args:
+            chronological_age_months: Chronological age in months.
+            sex: A key of `rows`.
+        """
+        ages, means, deviations = self.rows[sex].T
+        mean, deviation = (float(np.interp(chronological_age_months, ages, values)) for values in (means, deviations))
+        return mean, deviation
+
+    @property
+    def label(self) -> str:
+        """Name of the table for people, with its source if it is the packaged one; ASCII."""
+        if self.name == BRUSH_FOUNDATION.stem:
+            return "Brush Foundation (Greulich and Pyle 1959)"
+        return self.name.encode("ascii", "replace").decode()
 
 
 def load_growth_reference(path: str | Path | None = None) -> GrowthReference:

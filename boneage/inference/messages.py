@@ -21,13 +21,13 @@ REASONS = {
     "unsupported_encoding": "The compression of the DICOM file is not supported. Convert it to Explicit VR Little "
     "Endian.",
     "too_dark": "The image has too few grey levels.",
-    "no_hand": "No hand was found.",
+    "no_hand": "No hand was found: this may not be a hand radiograph.",
     "several_hands": "More than one hand is visible. Use one file per hand.",
     "cut_off": "The hand is cut off by the edge of the film.",
     "no_wrist": "The wrist is not in the image. Use a radiograph of the hand with its wrist.",
     "low_contrast": "The contrast between hand and background is too low.",
     "bad_mask": "The segmentation of the hand is unreliable.",
-    "unsure_orientation": "The orientation of the hand is unclear.",
+    "unsure_orientation": "The orientation of the hand is unclear, or it is not a hand.",
     "sex_conflict": "The sex in the file contradicts the chosen one. Check which is right.",
     "sex_unknown": "The sex in the file is not understood. Correct PatientSex to F or M, or clear it.",
     "impossible_answer": "The model's answer is outside 0 to 20 years and was discarded.",
@@ -39,6 +39,10 @@ WARNINGS = {
     "sex_looks_wrong": "The recorded sex does not match the image. Check it.",
     "age_unit_doubtful": "The chronological age is more than 4 standard deviations from the bone age and was not used: "
     "it may be in years. State its unit.",
+    "age_looks_wrong": "Bone age and chronological age are further apart than in 999 of 1,000 healthy children, the "
+    "error of the model included. Check the age, and that the radiograph is of this child.",
+    "side_looks_wrong": "Header and image disagree about the side: the image may be mirrored, the palm may face the "
+    "tube, or the header may be wrong. Check the side.",
     "sex_from_image": "The sex was not given; it was predicted from the image and may be wrong.",
     "sex_unknown": "The sex is unknown; the bone age is the mean of that of a girl and of a boy.",
 }
@@ -65,7 +69,7 @@ def format_age(months: float) -> str:
         '10 years 6 months'
     """
     years, rest = divmod(math.floor(months + 0.5), 12)
-    return f"{years} {'year' if years == 1 else 'years'} {rest} {'month' if rest == 1 else 'months'}"
+    return f"{_count(years, 'year')} {_count(rest, 'month')}"
 
 
 def format_interval(low_months: float, high_months: float) -> str:
@@ -91,8 +95,17 @@ def format_difference(months: float) -> str:
 
     Args:
         months: Bone age minus chronological age, in months.
+
+    Example:
+        >>> format_difference(-13.2)
+        '1 year 1 month behind'
     """
     whole = math.floor(abs(months) + 0.5)
     if not whole:
         return "no difference"
-    return f"{whole} {'month' if whole == 1 else 'months'} {'ahead' if months > 0 else 'behind'}"
+    distance = format_age(whole) if whole >= 12 else _count(whole, "month")
+    return f"{distance} {'ahead' if months > 0 else 'behind'}"
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"

@@ -9,19 +9,19 @@ from typing import Any
 
 import pandas as pd
 
-from boneage.base.errors import BoneAgeError, check_choice, printable
+from boneage.base.errors import BoneAgeError, check_choice
 from boneage.base.files import check_output, write_text
 from boneage.base.limits import cpu_count
 from boneage.base.locks import lock_output, lock_path
 from boneage.base.sex import UnknownSexError, parse_sex
 from boneage.base.spreadsheets import format_frame
 from boneage.configuration.training import TTA_TRANSFORMS
-from boneage.inference.messages import format_interval
 from boneage.inference.occlusion import write_occlusion_map
 from boneage.inference.reader import load_reader
 from boneage.inference.reports import ReportError
 from boneage.inference.reports.staging import Staging
 from boneage.inference.reports.writer import Reports
+from boneage.inference.rows import COLUMNS, reading_row, rejected_row
 from boneage.preprocessing.decisions import describe_rejection
 from boneage.preprocessing.io.isolated import read_isolated, start_decoder
 from boneage.preprocessing.io.radiograph import UnreadableImageError, resolve_sex
@@ -31,28 +31,8 @@ from boneage.preprocessing.sources.sources import Case, Rejection, find_cases
 from boneage.registry.resolve import resolve_bundle
 from boneage.tfrecords.schema import male_from_sex
 
-COLUMNS = (
-    "id",
-    "bone_age_months",
-    "low_months",
-    "high_months",
-    "sex",
-    "accepted",
-    "reasons",
-    "warnings",
-    "male_probability",
-    "sds",
-    "file",
-    "detail",
-    "reports",
-    "interval",
-)
-
-
 # Starting another process takes longer than reading this many.
 _FILES_PER_PROCESS = 25
-# A standard deviation score beyond which an age without a stated unit is asked about instead of used.
-MAX_SURE_SDS = 4.0
 
 
 class PredictionError(BoneAgeError):
@@ -103,11 +83,16 @@ def predict(
         One row per file, and per row of the table without a file: `id`; `bone_age_months`, NaN if rejected;
         `low_months` and `high_months`, the prediction interval, NaN if the bundle has none; `sds`, the standard
         deviation score by the growth reference, NaN if the chronological age is unknown; `sex`; `accepted`; `reasons`
-        (codes); `warnings` (`sex_looks_wrong`, `sex_from_image`, `sex_unknown`, `age_unit_doubtful`);
+        (codes); `warnings` (`sex_looks_wrong`, `sex_from_image`, `sex_unknown`, `age_unit_doubtful`, `age_looks_wrong`,
+        `side_looks_wrong`);
         `male_probability`, the predicted probability that the child is male, NaN without a sex bundle; `file`; `detail`
         (one line that names the fix, also if a DICOM header allows no report); `reports`, the names of the files in
         `dicom` and `fhir`, joined by `;`; `interval`, the prediction interval as text: `165.4 months or more` where it
-        has no upper end and `high_months` is the end of the range, 240.
+        has no upper end and `high_months` is the end of the range, 240; `reference`, the name of the growth reference,
+        with `centile`, in percent, and `determination` (`delayed`, `normal`, `advanced`, `indeterminate`), see
+        `boneage.inference.comparison.Comparison`; `score_missing`, why there is no score; `side`, by the header and by
+        the image; `as_female_months` and `as_male_months`, the bone age for each sex if none was recorded, else NaN;
+        `remarks`, the warnings as text.
 
     Raises:
         BoneAgeError: If the inputs or the table do not exist, a bundle is damaged or was trained with different
@@ -289,57 +274,19 @@ def predict_case(
             sex=resolve_sex(radiograph, sex or case.sex, path=case.path),
             tta=tta,
             chronological_age_months=radiograph.chronological_age_months if age_months is None else age_months,
+            is_age_unit_stated=case.is_age_unit_stated,
         )
     except UnreadableImageError as error:
         return rejected_row(case.id, file=case.name, reasons=error.reason, detail=str(error))
     if isinstance(reading, Prepared):
         detail = describe_rejection(case.path, reading.reasons)
         return rejected_row(case.id, file=case.name, reasons=";".join(reading.reasons), detail=detail)
-    if not case.is_age_unit_stated and abs(reading.sds) > MAX_SURE_SDS:
-        # Years taken for months; if the child is that far from the mean, its age has to be given with its unit.
-        warnings = (*reading.warnings, "age_unit_doubtful")
-        reading = dataclasses.replace(reading, sds=float("nan"), warnings=warnings)
     if occlusion_maps is not None:
         male = male_from_sex(reading.sex) if reading.sex else 0.0
         write_occlusion_map(reader.age_bundle, reading.crop, occlusion_maps / _map_name(case), male=male)
-    row = rejected_row(case.id, file=case.name)
-    names, row["detail"] = reports.write(radiograph, reading, path=case.path)
-    row["reports"] = ";".join(names)
-    return {
-        **row,
-        "bone_age_months": reading.bone_age_months,
-        "low_months": reading.low_months,
-        "high_months": reading.high_months,
-        # More digits would reveal the age to the day.
-        "sds": round(reading.sds, 1),
-        "sex": reading.sex or "",
-        "accepted": True,
-        "warnings": ";".join(reading.warnings),
-        "male_probability": reading.male_probability,
-        "interval": format_interval(reading.low_months, reading.high_months),
-    }
+    names, detail = reports.write(radiograph, reading, path=case.path)
+    return reading_row(case.id, reading, file=case.name, detail=detail, reports=";".join(names))
 
 
 def _map_name(case: Case) -> str:
     return f"{case.id}.png"
-
-
-def rejected_row(id: str, *, file: str, reasons: str = "", detail: str = "") -> dict[str, object]:
-    """Return the row of a rejected file, as in `predict`."""
-    nothing = float("nan")
-    return {
-        "id": printable(id),
-        "bone_age_months": nothing,
-        "low_months": nothing,
-        "high_months": nothing,
-        "sex": "",
-        "accepted": False,
-        "reasons": reasons,
-        "warnings": "",
-        "male_probability": nothing,
-        "sds": nothing,
-        "file": printable(file),
-        "detail": printable(detail),
-        "reports": "",
-        "interval": "",
-    }

@@ -1,6 +1,7 @@
 """Read one radiograph: the preprocessing of the bundle, then its networks, without TensorFlow."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from jaxtyping import UInt8
 from boneage.bundles.bundle import DEFAULT_BUNDLE, DEFAULT_SEX_BUNDLE, Bundle, BundleError, load_bundle, metadata_digest
 from boneage.configuration.build import build
 from boneage.evaluation.conformal import MAX_BONE_AGE_MONTHS, prediction_interval
+from boneage.inference.comparison import UNUSED_AGE, Comparison, compare_ages
 from boneage.inference.growth_reference import GrowthReference, load_growth_reference
 from boneage.preprocessing.config import PreprocessingConfig, fingerprint
 from boneage.preprocessing.hand.find_hand import Hand
@@ -34,9 +36,10 @@ class Reading:
             `boneage.evaluation.conformal.MAX_BONE_AGE_MONTHS` where it is open.
         sex: The sex assumed, `"female"` or `"male"`; None if it is unknown.
         male_probability: Predicted probability that the child is male, in [0, 1]; NaN without a sex bundle.
-        sds: Standard deviation score of the bone age; NaN if age or sex is unknown, or the age is outside the growth
-            reference.
-        warnings: `sex_looks_wrong`, `sex_from_image`, `sex_unknown`.
+        predictions: Bone age in months by plausible sex: one if the sex was recorded, else two.
+        comparison: The bone age beside the chronological age.
+        laterality: The side by the header, `"left"`, `"right"` or None.
+        warnings: Keys of `boneage.inference.messages.WARNINGS`.
         hand: The detected hand; None for a network of whole frames.
         crop: The network input before resizing, shape `(size, size)`, uint8.
     """
@@ -46,10 +49,22 @@ class Reading:
     high_months: float
     sex: str | None
     male_probability: float
-    sds: float
+    predictions: Mapping[str, float]
+    comparison: Comparison
+    laterality: str | None
     warnings: tuple[str, ...]
     hand: Hand | None
     crop: UInt8[np.ndarray, "size size"]
+
+    @property
+    def side(self) -> str | None:
+        """The side by the pose of the hand, `"left"` or `"right"`; a right one is mirrored. None for whole frames."""
+        return self.hand.pose.side if self.hand and self.hand.pose else None
+
+    @property
+    def sds(self) -> float:
+        """Standard deviation score of the bone age; NaN if there is none."""
+        return self.comparison.sds
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,6 +101,7 @@ class Reader:
         sex: str | None,
         tta: str | None = None,
         chronological_age_months: float | None = None,
+        is_age_unit_stated: bool = True,
     ) -> Reading | Prepared:
         """Read one radiograph.
 
@@ -96,6 +112,7 @@ class Reader:
                 sexes, and the prediction is that for the likelier sex, or the mean of both without a sex bundle.
             tta: A key of `boneage.configuration.training.TTA_TRANSFORMS` (default: as saved in the bundle).
             chronological_age_months: Chronological age in months, or None.
+            is_age_unit_stated: Whether its unit is certain; if not, an age far from the bone age is not used.
 
         Returns:
             The reading; a rejected hand as it was prepared, with its reasons.
@@ -132,13 +149,31 @@ class Reader:
             )
         if sex is None and np.ptp(list(predictions.values())):
             warnings.append("sex_unknown")
+        comparison = compare_ages(
+            self.reference,
+            predictions,
+            bone_age_months=months,
+            interval_months=(low, high),
+            sex=sex,
+            chronological_age_months=chronological_age_months,
+            is_unit_stated=is_age_unit_stated,
+        )
+        if comparison.missing == UNUSED_AGE:  # years taken for months, or a child so ill that its age needs a unit
+            warnings.append("age_unit_doubtful")
+        elif comparison.is_far:
+            warnings.append("age_looks_wrong")
+        pose = prepared.hand.pose if prepared.hand else None
+        if pose and radiograph.laterality and radiograph.laterality != pose.side:
+            warnings.append("side_looks_wrong")
         return Reading(
             bone_age_months=months,
             low_months=low,
             high_months=high,
             sex=sex,
             male_probability=male_probability,
-            sds=self.reference.sd_score(months, chronological_age_months=chronological_age_months, sex=sex),
+            predictions=predictions,
+            comparison=comparison,
+            laterality=radiograph.laterality,
             warnings=tuple(warnings),
             hand=prepared.hand,
             crop=prepared.image,

@@ -22,7 +22,14 @@ _EXAMPLE: dict[str, Any] = {
     "chronological_age_months": 111.0,
     "difference_months": 7.4,
     "sds": 0.6,
+    "reference": "Brush Foundation (Greulich and Pyle 1959)",
+    "centile": 72.6,
+    "determination": "normal",
+    "score_missing": None,
+    "by_sex": None,
+    "side_detail": "thumb lies right: taken for a left hand",
     "warnings": [],
+    "remarks": "",
     "reasons": [],
     "detail": "",
     "model": "default (efficientnet_lite0) 0123456789ab",
@@ -34,8 +41,10 @@ _REFUSED: dict[str, Any] = {
     **dict.fromkeys(
         ("bone_age_months", "low_months", "high_months", "interval", "male_probability", "difference_months", "sds")
     ),
+    **dict.fromkeys(("reference", "centile", "determination")),
+    "side_detail": "unknown",
     "reasons": ["no_hand"],
-    "detail": "No hand was found.",
+    "detail": "No hand was found: this may not be a hand radiograph.",
 }
 
 
@@ -55,7 +64,19 @@ class Prediction(BaseModel):
     chronological_age_months: float | None = Field(description="As sent, else from the DICOM file.")
     difference_months: float | None = Field(description="Bone age minus chronological age, in months.")
     sds: float | None = Field(description="Standard deviation score by the growth reference; null if unknown.")
-    warnings: list[str] = Field(description="Codes: sex_looks_wrong, sex_from_image, sex_unknown.")
+    reference: str | None = Field(description="Name of the growth reference of the score; null without one.")
+    centile: float | None = Field(description="Share of healthy children with a lower bone age, in percent.")
+    determination: str | None = Field(
+        description="delayed, normal or advanced, by two standard deviations; indeterminate if that cannot be told; "
+        "null without a chronological age."
+    )
+    score_missing: str | None = Field(description="Why there is no standard deviation score; null if there is one.")
+    by_sex: dict[str, float] | None = Field(description="Bone age in months for each sex; null if one was recorded.")
+    side_detail: str = Field(description="The side by the header and by the image.")
+    warnings: list[str] = Field(
+        description="Codes: sex_looks_wrong, sex_from_image, sex_unknown, age_looks_wrong, side_looks_wrong."
+    )
+    remarks: str = Field(description="The warnings as text.")
     reasons: list[str] = Field(description="Reason codes for the rejection.")
     detail: str = Field(description="The reasons as text.")
     model: str = Field(description="Name and digest of the model.")

@@ -11,8 +11,9 @@ from jaxtyping import UInt8
 from boneage.base.errors import describe_error
 from boneage.evaluation.conformal import MAX_BONE_AGE_MONTHS
 from boneage.inference.drawing import draw_crop, draw_radiograph
-from boneage.inference.messages import INTERNAL_ERROR, explain_reasons, format_interval
+from boneage.inference.messages import INTERNAL_ERROR, explain_reasons, explain_warning, format_age, format_interval
 from boneage.inference.reader import Reader
+from boneage.inference.statements import list_statements, state_score, state_side
 from boneage.preprocessing.hand.find_hand import Hand
 from boneage.preprocessing.io.isolated import decode_isolated
 from boneage.preprocessing.io.radiograph import Radiograph, UnreadableImageError, resolve_sex
@@ -57,7 +58,14 @@ class Answer:
         chronological_age_months: From the DICOM file in whole months, else as sent.
         sds: Standard deviation score of the bone age, rounded to 0.1; None if age or sex is unknown, or the age is
             outside the growth reference.
+        centile: Its centile in percent; None without a score.
+        reference: Name of the growth reference; None without a score.
+        score_missing: Why there is no score; None if there is one or no bone age.
+        determination: `delayed`, `normal`, `advanced` or `indeterminate`; None without a chronological age.
+        by_sex: Bone age in months by plausible sex; None if the sex was recorded.
         side: `"left"` or `"right"` hand; None if unknown.
+        side_detail: The side by the header and by the image, as text.
+        statements: Names and texts of what there is to say, in their order.
         has_outline: Whether the picture shows the outline of the hand.
         picture: The radiograph, with the outline if a hand was found, as JPEG; None if the file could not be read.
         crop: The network input before resizing, shape `(size, size)`, uint8, or None.
@@ -74,7 +82,14 @@ class Answer:
     male_probability: float | None = None
     chronological_age_months: float | None = None
     sds: float | None = None
+    centile: float | None = None
+    reference: str | None = None
+    score_missing: str | None = None
+    determination: str | None = None
+    by_sex: dict[str, float] | None = None
     side: str | None = None
+    side_detail: str = "unknown"
+    statements: tuple[tuple[str, str], ...] = ()
     has_outline: bool = False
     picture: bytes | None = dataclasses.field(default=None, repr=False)
     crop: UInt8[np.ndarray, "size size"] | None = dataclasses.field(default=None, repr=False)
@@ -83,6 +98,11 @@ class Answer:
     def detail(self) -> str:
         """The rejection reasons as text; empty if accepted."""
         return explain_reasons(self.reasons)
+
+    @property
+    def remarks(self) -> str:
+        """The warnings as text; empty if there are none."""
+        return " ".join(map(explain_warning, self.warnings))
 
     @property
     def interval(self) -> str | None:
@@ -157,6 +177,7 @@ def _read(reader: Reader, upload: Upload) -> Answer:
             hand=reading.hand,
             crop=reading.image,
         )
+    comparison, predictions = reading.comparison, reading.predictions
     return Answer(
         file=upload.name,
         accepted=True,
@@ -168,7 +189,14 @@ def _read(reader: Reader, upload: Upload) -> Answer:
         male_probability=_number(reading.male_probability, digits=4),
         chronological_age_months=age_months,
         sds=_number(reading.sds, digits=1),
-        side=_side(reading.hand),
+        centile=_number(comparison.centile, digits=1),
+        reference=None if comparison.missing else comparison.reference,
+        score_missing=state_score(reading) if comparison.missing else None,
+        determination=comparison.determination or None,
+        by_sex={sex: round(months, 2) for sex, months in predictions.items()} if len(predictions) > 1 else None,
+        side=reading.side,
+        side_detail=state_side(reading.laterality, reading.side),
+        statements=tuple(list_statements(reading, metadata=reader.age_bundle.metadata, with_age=True)),
         has_outline=reading.hand is not None,
         picture=draw_radiograph(radiograph, reading.hand),
         crop=reading.crop,
@@ -185,6 +213,9 @@ def _rejected_with_picture(
     hand: Hand | None = None,
     crop: UInt8[np.ndarray, "size size"] | None = None,
 ) -> Answer:
+    statements = [("Sex", sex or "unknown"), ("Side", state_side(radiograph.laterality, _side(hand)))]
+    if age_months is not None:
+        statements.append(("Chronological age", format_age(age_months)))
     return Answer(
         file=upload.name,
         accepted=False,
@@ -192,6 +223,8 @@ def _rejected_with_picture(
         sex=sex,
         chronological_age_months=age_months,
         side=_side(hand),
+        side_detail=state_side(radiograph.laterality, _side(hand)),
+        statements=tuple(statements),
         has_outline=hand is not None,
         picture=draw_radiograph(radiograph, hand),
         crop=crop,

@@ -22,9 +22,10 @@ from boneage.base.files import append_line, encode_text, make_private_folder, re
 from boneage.base.json_files import DamagedFileError, parse_json
 from boneage.base.spreadsheets import format_rows, unescape_cell
 from boneage.inference.messages import INTERNAL_ERROR, explain_reasons
-from boneage.inference.predict import COLUMNS, predict_case, rejected_row
+from boneage.inference.predict import predict_case
 from boneage.inference.reader import Reader
 from boneage.inference.reports.writer import Reports
+from boneage.inference.rows import COLUMNS, rejected_row
 from boneage.preprocessing.io.isolated import describe_killed, start_child
 from boneage.preprocessing.io.radiograph import UnreadableImageError
 from boneage.preprocessing.sources.listing import SourceNotFoundError, list_files

@@ -15,10 +15,8 @@ from highdicom.sr import (
     DeviceObserverIdentifyingAttributes,
     FindingSite,
     Measurement,
-    MeasurementProperties,
     MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
-    NumContentItem,
     ObservationContext,
     ObserverContext,
     RelationshipTypeValues,
@@ -36,12 +34,12 @@ from boneage.inference.reader import Reader, Reading, describe_model
 from boneage.inference.reports import ReportError
 from boneage.inference.reports.fhir import BONE_AGE_LOINC
 from boneage.inference.reports.picture import draw_report
-from boneage.inference.reports.wording import VERSION, format_interval, has_interval, is_open, list_remarks
+from boneage.inference.reports.properties import MONTHS, make_properties
+from boneage.inference.reports.wording import VERSION, format_interval, list_remarks
 from boneage.preprocessing.io.dicom.read import silence_libraries
 from boneage.preprocessing.io.radiograph import Radiograph
 
 _BONE_AGE = Code(BONE_AGE_LOINC[0], "LN", "Bone age")
-_MONTHS = Code("mo", "UCUM", "month")
 _SIDES = {"left": codes.SCT.Left, "right": codes.SCT.Right}
 # Viewers order series by number: these come after the series of the study itself.
 _REPORT_SERIES, _CAPTURE_SERIES = 9001, 9002
@@ -124,17 +122,6 @@ def _report(source: Dataset, radiograph: Radiograph, reading: Reading, reader: R
     """Make the measurement report (PS3.16 TID 1500)."""
     model, metadata = describe_model(reader), reader.age_bundle.metadata
     months = max(reading.bone_age_months, 0.0)
-    properties = MeasurementProperties()
-    if has_interval(reading):
-        ranges = [(codes.SCT.RangeOfLowerMeasurementUncertainty, months - reading.low_months)]
-        if not is_open(reading):
-            ranges.insert(0, (codes.SCT.RangeOfUpperMeasurementUncertainty, reading.high_months - months))
-        for name, reach in ranges:
-            # highdicom's arguments for these set no unit.
-            item = NumContentItem(
-                name, round(reach, 1), _MONTHS, relationship_type=RelationshipTypeValues.HAS_PROPERTIES
-            )
-            properties.append(item)
     algorithm = AlgorithmIdentification(
         name="boneage",
         version=VERSION,
@@ -147,9 +134,9 @@ def _report(source: Dataset, radiograph: Radiograph, reading: Reading, reader: R
     measurement = Measurement(
         name=_BONE_AGE,
         value=round(months, 1),
-        unit=_MONTHS,
+        unit=MONTHS,
         algorithm_id=algorithm,
-        properties=properties,
+        properties=make_properties(reading),
         referenced_images=[SourceImageForMeasurement(source.SOPClassUID, source.SOPInstanceUID)],
     )
     group = MeasurementsAndQualitativeEvaluations(
@@ -158,7 +145,7 @@ def _report(source: Dataset, radiograph: Radiograph, reading: Reading, reader: R
         measurements=[measurement],
         source_images=[SourceImageForMeasurementGroup(source.SOPClassUID, source.SOPInstanceUID)],
     )
-    for remark in (format_interval(reading, reader=reader), *list_remarks(reading)):
+    for remark in (format_interval(reading, reader=reader), *list_remarks(reading, reader=reader, with_age=True)):
         comment = TextContentItem(codes.DCM.Comment, remark, relationship_type=RelationshipTypeValues.CONTAINS)
         group[0].ContentSequence.append(comment)
     device = DeviceObserverIdentifyingAttributes(

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from boneage.inference.drawing import outline_hand
 from boneage.inference.messages import format_age
 from boneage.inference.reader import Reader, Reading, describe_model
-from boneage.inference.reports.wording import NOTICE, VERSION, format_interval, format_sex, list_warnings
+from boneage.inference.reports.wording import NOTICE, VERSION, format_interval, list_lines, list_warnings
 from boneage.preprocessing.io.radiograph import Radiograph
 
 _HEIGHT_PX = 1024
@@ -36,15 +36,13 @@ def draw_report(radiograph: Radiograph, reading: Reading, *, reader: Reader) -> 
     crop = Image.fromarray(reading.crop).resize((_CROP_PX, _CROP_PX), Image.Resampling.BICUBIC)
     canvas.paste(crop.convert("RGB"), (left, _GAP_PX))
     pen = ImageDraw.Draw(canvas)
-    is_right = bool(reading.hand and reading.hand.pose and reading.hand.pose.side == "right")
     months = max(reading.bone_age_months, 0.0)
     lines = [
         (f"Bone age {months:.1f} months", 36, _WHITE),
         (format_age(months), 28, _WHITE),
         (format_interval(reading, reader=reader), 22, _WHITE),
-        (format_sex(reading), 22, _WHITE),
+        *((line, 16, _WHITE) for line in list_lines(reading, reader=reader, with_age=True)),
         *((remark, 22, _AMBER) for remark in (*list_warnings(reading), NOTICE)),
-        ("Right hand; the crop is mirrored" if is_right else "", 16, _GREY),
         (f"boneage {VERSION}, model {describe_model(reader).label}", 16, _GREY),
     ]
     top = _GAP_PX + _CROP_PX + _GAP_PX

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from boneage.evaluation.conformal import MAX_BONE_AGE_MONTHS
 from boneage.inference import messages
 from boneage.inference.reader import Reader, Reading
+from boneage.inference.statements import list_statements
 
 NOTICE = "Research use, not a medical device"
 VERSION = version("boneage")
@@ -37,16 +38,23 @@ def format_interval(reading: Reading, *, reader: Reader) -> str:
     return f"{interval_label(reader)}: {ends or 'unknown'}"
 
 
-def format_sex(reading: Reading) -> str:
-    """Name the sex; empty if there is none."""
-    return f"Read for the sex: {reading.sex}" if reading.sex else ""
-
-
 def list_warnings(reading: Reading) -> list[str]:
     """List the warnings as texts."""
     return [messages.explain_warning(warning) for warning in reading.warnings]
 
 
-def list_remarks(reading: Reading) -> list[str]:
-    """List what a reader must know beside the bone age: sex, warnings, notice."""
-    return [*filter(None, [format_sex(reading)]), *list_warnings(reading), NOTICE]
+def list_lines(reading: Reading, *, reader: Reader, with_age: bool) -> list[str]:
+    """List the statements about a reading as lines, without the interval.
+
+    Args:
+        reading: The reading.
+        reader: The reader.
+        with_age: Whether to name the chronological age and the difference from it.
+    """
+    statements = list_statements(reading, metadata=reader.age_bundle.metadata, with_age=with_age)
+    return [f"{name}: {text}" for name, text in statements[1:]]
+
+
+def list_remarks(reading: Reading, *, reader: Reader, with_age: bool = False) -> list[str]:
+    """List what a reader must know beside the bone age and its interval: statements, warnings, notice."""
+    return [*list_lines(reading, reader=reader, with_age=with_age), *list_warnings(reading), NOTICE]

@@ -160,7 +160,8 @@ def test_age_without_a_unit_that_cannot_be_months_is_not_used(bundle, radiograph
     assert (frame.loc["1", "warnings"], frame.loc["2", "warnings"]) == ("age_unit_doubtful", "")
     assert np.isnan(frame.loc["1", "sds"]) and abs(frame.loc["2", "sds"]) < 4
     stated = predict(radiographs, bundle=bundle, table=table, age_unit="months").set_index("id")
-    assert stated.loc["1", "sds"] > 4 and stated.loc["1", "warnings"] == ""
+    assert stated.loc["1", "sds"] > 4 and stated.loc["1", "warnings"] == "age_looks_wrong"
+    assert (frame.loc["1", "determination"], stated.loc["1", "determination"]) == ("indeterminate", "advanced")
     table.write_text("id,sex,age\n1,male,5\n2,male,5\n")
     with pytest.raises(UnreadableTableError, match="may be years or months; say which with --age-unit"):
         predict(radiographs, bundle=bundle, table=table)

@@ -17,6 +17,8 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import UID, ComprehensiveSRStorage, SecondaryCaptureImageStorage
 
 from boneage.cli.main import main
+from boneage.inference.comparison import compare_ages
+from boneage.inference.messages import explain_warning
 from boneage.inference.predict import PredictionError, predict
 from boneage.inference.reports import ReportError
 from boneage.inference.reports.dicom import make_dicom_objects
@@ -82,10 +84,98 @@ def test_report_tells_the_bone_age_its_interval_its_source_and_who_measured(made
     assert source.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "1.2.3.4.7"
     comments = [item.TextValue for item in find(report, codes.DCM.Comment.value)]
     assert f"{row['low_months']:.1f} to {row['high_months']:.1f} months" in comments[0]
-    assert comments[1:] == ["Read for the sex: female", "Research use, not a medical device"]
+    brush = "Brush Foundation (Greulich and Pyle 1959)"
+    assert comments[1] == "Sex: female, as given" and comments[-1] == "Research use, not a medical device"
+    assert "Side: left by the header; thumb lies right: taken for a left hand" in comments
+    assert f"Standard deviation score: {row['sds']:+.1f} by {brush}" in comments
+    assert f"Determination: {row['determination']}" in comments
     (evidence,) = report.CurrentRequestedProcedureEvidenceSequence
     assert evidence.ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "1.2.3.4.7"
     assert (report.PreliminaryFlag, report.VerificationFlag) == ("PRELIMINARY", "UNVERIFIED")
+
+
+def read_number(item, name):
+    (found,) = find(item, name.value)
+    return float(found.MeasuredValueSequence[0].NumericValue)
+
+
+@pytest.mark.parametrize(
+    ("months", "determination", "normality", "interpretation"),
+    [
+        (90.0, "delayed", codes.SCT.AbnormallyLow, "L"),
+        (124.0, "normal", codes.SCT.Normal, "N"),
+        (160.0, "advanced", codes.SCT.AbnormallyHigh, "H"),
+    ],
+)
+def test_reports_carry_score_centile_and_determination_with_their_reference(
+    hand_reader, write_hand, months, determination, normality, interpretation
+):
+    path = write_hand()
+    radiograph = read_radiograph(path)
+    comparison = compare_ages(
+        hand_reader.reference,
+        {"female": months},
+        bone_age_months=months,
+        interval_months=(months - 9, months + 9),
+        sex="female",
+        chronological_age_months=120,
+    )
+    reading = hand_reader.read(radiograph, path=path, sex="female")
+    reading = dataclasses.replace(reading, bone_age_months=months, comparison=comparison)
+    made = make_dicom_objects(radiograph.header, radiograph, reading, reader=hand_reader, path=path)
+    report = next(one for one in map(pydicom.dcmread, map(io.BytesIO, made.values())) if "ContentSequence" in one)
+    (age,) = find(report, "37362-1")
+    assert find(age, "121402")[0].ConceptCodeSequence[0].CodeValue == normality.value
+    assert read_number(age, codes.DCM.ZScoreOfMeasurement) == pytest.approx((months - 125.66) / 11.73, abs=0.051)
+    assert read_number(age, codes.DCM.PercentileRankingOfMeasurement) == comparison.centile
+    assert read_number(age, codes.SCT.NormalRangeLowerLimit) == round(125.66 - 2 * 11.73)
+    assert "Brush Foundation" in find(age, codes.DCM.PopulationDescription.value)[0].TextValue
+    told = make_observation(reading, reader=hand_reader, id="1", study=radiograph.header)
+    Observation.model_validate(told)
+    check_r4(told)
+    assert told["effectiveDateTime"] == "2020-03-03"
+    assert told["interpretation"][0]["coding"][0]["code"] == interpretation
+    assert told["interpretation"][0]["text"] == determination
+    (normal,) = told["referenceRange"]
+    assert (normal["low"]["value"], normal["high"]["value"]) == (102, 149)
+    values = {
+        part["code"]["text"]: part["valueQuantity"]["value"] for part in told["component"] if "valueQuantity" in part
+    }
+    brush = "Brush Foundation (Greulich and Pyle 1959)"
+    assert values == {
+        f"Standard deviation score by {brush}": round(comparison.sds, 1),
+        f"Centile by {brush}": comparison.centile,
+    }
+
+
+def test_reports_of_unknown_age_determine_nothing_and_say_why(hand_reader, write_hand):
+    path = write_hand(remove=["PatientBirthDate"])
+    radiograph = read_radiograph(path)
+    reading = hand_reader.read(radiograph, path=path, sex="female")
+    told = make_observation(reading, reader=hand_reader, id="1", study=radiograph.header)
+    Observation.model_validate(told)
+    assert not {"interpretation", "referenceRange"} & set(told)
+    notes = [note["text"] for note in told["note"]]
+    assert "Standard deviation score: none: the chronological age is not known" in notes
+    assert not any("normal" in note for note in notes)
+
+
+def test_a_warning_has_the_same_words_in_every_report(hand_reader, write_hand, tmp_path):
+    # The header says 17 years, by its birth date.
+    path = write_hand(PatientBirthDate="20030203", ImageLaterality="R")
+    bundle = hand_reader.age_bundle.folder
+    row = predict(path, bundle=bundle, dicom=tmp_path / "dicom", fhir=tmp_path / "fhir").iloc[0]
+    texts = [explain_warning("age_looks_wrong"), explain_warning("side_looks_wrong")]
+    assert row["warnings"] == "age_looks_wrong;side_looks_wrong"
+    assert row["remarks"] == " ".join(texts)
+    report = read_objects(tmp_path / "dicom")[ComprehensiveSRStorage]
+    comments = [item.TextValue for item in find(report, codes.DCM.Comment.value)]
+    (observation,) = (json.loads(path.read_text()) for path in (tmp_path / "fhir").iterdir())
+    for text in texts:
+        assert text in comments and {"text": text} in observation["note"]
+    for path in (tmp_path / "dicom").iterdir():
+        checked = run_tool("dciodvfy", path)
+        assert "Error" not in checked.stderr + checked.stdout, checked.stderr
 
 
 def test_both_objects_belong_to_the_patient_and_study_of_the_source(made, write_hand):
@@ -156,7 +246,7 @@ def check_r4(observation):
     """What R4 asks for beyond R4B's schema (https://hl7.org/fhir/R4/observation.html)."""
     assert set(observation) <= {
         "resourceType", "id", "status", "category", "code", "issued", "valueQuantity", "method", "contained", "device",
-        "note", "component", "derivedFrom",
+        "note", "component", "derivedFrom", "effectiveDateTime", "interpretation", "referenceRange",
     }  # fmt: skip
     assert observation["device"]["reference"] == f"#{observation['contained'][0]['id']}"
 

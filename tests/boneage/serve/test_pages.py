@@ -42,7 +42,9 @@ def test_a_drawn_hand_is_read(serve, hand_reader, upload, drawn_hand):
     assert occlusion_map.content.startswith(b"\x89PNG") and occlusion_map.content != crop.content
     report = client.get(re.search(r'href="(/readings/[^"]+)"', page)[1]).text
     assert "hand.png" in report
-    assert re.search(r"Standard deviation score</dt><dd>[+-]\d+\.\d<", report)
+    assert re.search(r"Standard deviation score</dt><dd>[+-]\d+\.\d by Brush Foundation", report)
+    assert re.search(r"Determination</dt><dd>(delayed|normal|advanced)<", report)
+    assert "thumb lies right: taken for a left hand" in report
     assert "do not base a diagnosis or treatment" in report
 
 
@@ -219,6 +221,6 @@ def test_ages_and_differences_are_said():
     assert format_age(125.6) == "10 years 6 months"
     assert format_age(12.6) == "1 year 1 month"
     assert format_age(11.9) == "1 year 0 months"
-    assert format_difference(-13.2) == "13 months behind"
+    assert format_difference(-13.2) == "1 year 1 month behind"
     assert format_difference(0.7) == "1 month ahead"
     assert format_difference(0.2) == "no difference"
