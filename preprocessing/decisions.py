@@ -17,7 +17,7 @@ REASON_MESSAGES = {
     "no_wrist": "the radiograph ends above the wrist",
     "low_contrast": "the hand does not stand out from its background",
     "bad_mask": "the hand mask is unreliable",
-    "unsure_orientation": "the orientation of the hand is uncertain, or it is not a hand",
+    "unsure_orientation": "this may not be a hand radiograph: its orientation is uncertain",
     "rejected_by_reviewer": "rejected by a reviewer",
 }
 
@@ -29,7 +29,8 @@ def describe_rejection(path: Path, reasons: Sequence[str]) -> str:
         path: The file, named in the line.
         reasons: Keys of `REASON_MESSAGES`.
     """
-    problems = ", ".join(REASON_MESSAGES[reason] for reason in reasons)
+    ordered = sorted(reasons, key=lambda reason: reason != "unsure_orientation")  # what else is wrong comes of that
+    problems = ", ".join(REASON_MESSAGES[reason] for reason in ordered)
     return f"{path}: {problems}; inspect it, then keep, correct or reject it in a review file."
 
 

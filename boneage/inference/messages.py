@@ -21,13 +21,13 @@ REASONS = {
     "unsupported_encoding": "The compression of the DICOM file is not supported. Convert it to Explicit VR Little "
     "Endian.",
     "too_dark": "The image has too few grey levels.",
-    "no_hand": "No hand was found: this may not be a hand radiograph.",
+    "no_hand": "This may not be a hand radiograph: no hand was found.",
     "several_hands": "More than one hand is visible. Use one file per hand.",
     "cut_off": "The hand is cut off by the edge of the film.",
     "no_wrist": "The wrist is not in the image. Use a radiograph of the hand with its wrist.",
     "low_contrast": "The contrast between hand and background is too low.",
     "bad_mask": "The segmentation of the hand is unreliable.",
-    "unsure_orientation": "The orientation of the hand is unclear, or it is not a hand.",
+    "unsure_orientation": "This may not be a hand radiograph: the orientation of a hand is unclear.",
     "sex_conflict": "The sex in the file contradicts the chosen one. Check which is right.",
     "sex_unknown": "The sex in the file is not understood. Correct PatientSex to F or M, or clear it.",
     "impossible_answer": "The model's answer is outside 0 to 20 years and was discarded.",
@@ -48,9 +48,19 @@ WARNINGS = {
 }
 
 
+# Of 62 radiographs of other parts of the body, and slices of CT and MR, all are rejected for one of these.
+_NOT_A_HAND = ("no_hand", "unsure_orientation")
+
+
+def list_reasons(reasons: Sequence[str]) -> list[str]:
+    """List the texts of reason codes, those first that say that it may not be a hand."""
+    ordered = sorted(reasons, key=lambda reason: reason not in _NOT_A_HAND)
+    return [REASONS.get(reason, f"Rejected ({reason}).") for reason in ordered]
+
+
 def explain_reasons(reasons: Sequence[str]) -> str:
-    """Return the texts of reason codes."""
-    return " ".join(REASONS.get(reason, f"Rejected ({reason}).") for reason in reasons)
+    """Return the texts of reason codes in one line, as `list_reasons` does."""
+    return " ".join(list_reasons(reasons))
 
 
 def explain_warning(warning: str) -> str:

@@ -44,7 +44,7 @@ _REFUSED: dict[str, Any] = {
     **dict.fromkeys(("reference", "centile", "determination")),
     "side_detail": "unknown",
     "reasons": ["no_hand"],
-    "detail": "No hand was found: this may not be a hand radiograph.",
+    "detail": "This may not be a hand radiograph: no hand was found.",
 }
 
 

@@ -3,7 +3,7 @@
 import jinja2
 from fastapi.responses import HTMLResponse
 
-from boneage.inference.messages import explain_reasons, explain_warning, format_age, format_difference
+from boneage.inference.messages import explain_warning, format_age, format_difference, list_reasons
 
 # Upper end of the bone-age scale on the page, in months.
 _SCALE_MONTHS = 228.0
@@ -15,7 +15,7 @@ _templates = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.filters |= {"age": format_age, "difference": format_difference, "reasons": explain_reasons}
+_templates.filters |= {"age": format_age, "difference": format_difference, "reasons": list_reasons}
 _templates.filters |= {
     "warning": explain_warning,
     "scaled": lambda months: round(100 * min(max(months / _SCALE_MONTHS, 0.0), 1.0), 2),

@@ -217,6 +217,11 @@ def test_every_reason_has_words():
     assert explain_reasons([]) == ""
 
 
+def test_what_may_be_no_hand_is_said_first():
+    text = explain_reasons(["cut_off", "bad_mask", "unsure_orientation"])
+    assert text.startswith("This may not be a hand radiograph") and "cut off" in text
+
+
 def test_ages_and_differences_are_said():
     assert format_age(125.6) == "10 years 6 months"
     assert format_age(12.6) == "1 year 1 month"
