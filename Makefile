@@ -44,7 +44,7 @@ test: $(VENV)/installed
 
 # Whole trainings, killed processes, benchmarks, and the built wheel in an empty environment: about 15 minutes.
 test-slow: $(VENV)/installed
-	$(RUN) pytest -m slow
+	$(RUN) pytest -m slow --numprocesses 2 --dist loadfile
 
 # Old libraries warn of what newer ones of others deprecate, so that warnings are no errors here.
 test-lowest: $(LOWEST_VENV)/installed
