@@ -91,15 +91,20 @@ def jitter_intensity(images: tf.Tensor, config: AugmentConfig, *, seed: tf.Tenso
     """
     batch = tf.shape(images)[0]
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 4))
-    log_gamma = math.log1p(config.gamma_share)
-    gamma = tf.exp(_uniform(batch, -log_gamma, log_gamma, seed=seeds[0]))
-    contrast = _uniform(batch, 1 - config.contrast_share, 1 + config.contrast_share, seed=seeds[1])
-    brightness = _uniform(batch, -config.brightness_share, config.brightness_share, seed=seeds[2])
-    white = _uniform(batch, 1 - config.clip_share, 1.0, seed=seeds[3])
-    gamma, contrast, brightness, white = (value[:, None, None, None] for value in (gamma, contrast, brightness, white))
+
+    def draw(low: float, high: float, *, index: int) -> tf.Tensor:
+        return _uniform(batch, low, high, seed=seeds[index])[:, None, None, None]
+
     if config.clip_share:
-        images = tf.minimum(images / white, 1.0)
-    return (images**gamma - 0.5) * contrast + 0.5 + brightness
+        images = tf.minimum(images / draw(1 - config.clip_share, 1.0, index=3), 1.0)
+    if config.gamma_share:
+        log_gamma = math.log1p(config.gamma_share)
+        images = images ** tf.exp(draw(-log_gamma, log_gamma, index=0))
+    if config.contrast_share:
+        images = (images - 0.5) * draw(1 - config.contrast_share, 1 + config.contrast_share, index=1) + 0.5
+    if config.brightness_share:
+        images = images + draw(-config.brightness_share, config.brightness_share, index=2)
+    return images
 
 
 def change_local_contrast(images: tf.Tensor, *, max_share: float, seed: tf.Tensor) -> tf.Tensor:

@@ -1,6 +1,7 @@
 """The training loop for one device, several devices and several machines."""
 
 import functools
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,9 @@ KERAS_LOSSES = {
     "huber": keras.losses.huber,
     "log_cosh": keras.losses.log_cosh,
 }
+
+# Number of steps between two readings of the sums, for which the host waits for the device.
+READ_STEPS = 10
 
 # A step maps a distributed batch to the sum of losses, the sum of errors (months, or 1 for a wrong sex) and the
 # number of examples.
@@ -42,7 +46,8 @@ def fit(
 
     Each epoch ends with the callbacks' `on_epoch_end` and the logs `loss` (not weighted), `mae`, `val_mae` (months; for
     the task `"sex"` `error_share` and `val_error_share`) and `input_stall_share`, the fraction of the training time
-    spent waiting for batches. A callback stops the training by `model.stop_training`.
+    spent waiting for batches. A callback stops the training by `model.stop_training`. A loss that is not finite ends
+    the epoch within `READ_STEPS` steps, and its validation values are NaN.
 
     Args:
         model: The compiled network, created in the scope of the strategy.
@@ -72,8 +77,10 @@ def fit(
     for epoch in epochs:
         watched.on_epoch_begin(epoch)
         logs = _train_epoch(train_step, batches, steps=steps, watched=watched, metric=config.metric)
-        sums = sum(validation_step(batch).numpy().astype(np.float64) for batch in validation)
-        logs[f"val_{config.metric}"] = _means(sums, metric=config.metric)[config.metric]
+        logs[f"val_{config.metric}"] = math.nan
+        if math.isfinite(logs["loss"]):
+            sums = sum(validation_step(batch).numpy().astype(np.float64) for batch in validation)
+            logs[f"val_{config.metric}"] = _means(sums, metric=config.metric)[config.metric]
         watched.on_epoch_end(epoch, logs)
         if model.stop_training:
             break
@@ -90,17 +97,21 @@ def _verbosity(strategy: tf.distribute.Strategy) -> int:
 def _train_epoch(
     step: Step, batches: Iterator[Any], *, steps: int, watched: keras.callbacks.CallbackList, metric: str
 ) -> dict[str, float]:
-    sums, waited = np.zeros(3), 0.0
+    sums, unread, logs, waited = np.zeros(3), [], {}, 0.0
     began = time.perf_counter()
     for number in range(steps):
         watched.on_train_batch_begin(number)
         asked = time.perf_counter()
         batch = next(batches)
         waited += time.perf_counter() - asked
-        # Reading the result waits for the device, so that the time until the next batch is stall time.
-        sums += step(batch).numpy()
-        watched.on_train_batch_end(number, _means(sums, metric=metric))
-    return {**_means(sums, metric=metric), "input_stall_share": waited / (time.perf_counter() - began)}
+        unread.append(step(batch))
+        if len(unread) == READ_STEPS or number + 1 == steps:
+            sums += np.sum([value.numpy() for value in unread], axis=0, dtype=np.float64)
+            unread, logs = [], _means(sums, metric=metric)
+        watched.on_train_batch_end(number, logs)
+        if logs and not math.isfinite(logs["loss"]):
+            break
+    return {**logs, "input_stall_share": waited / (time.perf_counter() - began)}
 
 
 def _means(sums: np.ndarray, *, metric: str) -> dict[str, float]:
