@@ -66,7 +66,7 @@ def pack(
     )
     described = info["splits"]["train"]
     for path in experiments:
-        loaded = load_experiment(path)
+        loaded = load_experiment(path, overrides=("precision=float32",))
         for name in ("blur_px", "clip_share", "local_contrast_share"):
             if getattr(loaded.augment, name):
                 raise SystemExit(f"{path}: `{name}` is not supported on the GPU; set it to 0.")
@@ -318,7 +318,7 @@ def unpack(
     from boneage.training.schedule import build_for_training
 
     described = read_info(data)["splits"]["train"]
-    config = load_experiment(experiment, overrides=("init=none",)).train
+    config = load_experiment(experiment, overrides=("init=none", "precision=float32")).train
     model = build_for_training(config, mean_months=described["mean_months"], std_months=described["std_months"])
     with np.load(weights, allow_pickle=False) as stored:
         for name, weight in _list_weights(model):

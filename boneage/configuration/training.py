@@ -5,7 +5,7 @@ import dataclasses
 from boneage.base.errors import check_choice, check_positive
 from boneage.configuration.networks import NETWORKS, SEX_UNITS, TASKS
 
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 LOSSES = ("mae", "mse", "huber", "log_cosh")
 SEX_JOINS = ("before", "after")
 ACTIVATIONS = ("relu", "gelu", "swish")
@@ -60,7 +60,8 @@ class TrainConfig:
         tta: Test-time augmentation of the saved bundle: `"none"`, `"mirrored"` (image and mirror image) or `"ten"`
             (both also rotated by up to 10 degrees). The network should be trained with such images (`flip_share`,
             `rotation_degrees`). Does not affect training.
-        precision: `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"`.
+        precision: `"float32"`, `"mixed_bfloat16"`, `"mixed_float16"`, or `"auto"`, the fastest of them that the GPUs
+            compute in hardware (float32 without a GPU), see `boneage.training.distribution.resolve_precision`.
         seed: Seed of all random numbers.
     """
 

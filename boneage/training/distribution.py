@@ -6,6 +6,7 @@ folder, which must be shared with the other workers.
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 from collections.abc import Iterator
@@ -114,6 +115,32 @@ def check_divisible(strategy: tf.distribute.Strategy, config: TrainConfig) -> No
             f"`precision` 'mixed_float16' is supported on one replica only; use 'mixed_bfloat16'. "
             f"Received: {replicas} replicas."
         )
+
+
+def resolve_precision(config: TrainConfig, strategy: tf.distribute.Strategy) -> TrainConfig:
+    """Replace the precision `"auto"` by the one to train in on the GPUs of this machine.
+
+    NVIDIA's GPUs multiply in float16 from compute capability 7.0 on (V100, T4) and in bfloat16 from 8.0 on (A100, L4);
+    bfloat16 needs no loss scaling. The slowest GPU decides. With several replicas float16 is not supported.
+
+    Args:
+        config: The table `[train]` of the experiment.
+        strategy: The distribution strategy.
+
+    Returns:
+        The same settings, with a precision other than `"auto"`.
+    """
+    if config.precision != "auto":
+        return config
+    devices = tf.config.list_physical_devices("GPU")
+    # Other vendors' GPUs state no compute capability.
+    found = [tf.config.experimental.get_device_details(device).get("compute_capability", (0, 0)) for device in devices]
+    capability, precision = min(found, default=(0, 0)), "float32"
+    if capability >= (8, 0):
+        precision = "mixed_bfloat16"
+    elif capability >= (7, 0) and strategy.num_replicas_in_sync == 1:
+        precision = "mixed_float16"
+    return dataclasses.replace(config, precision=precision)
 
 
 def wait_for_workers(strategy: tf.distribute.Strategy) -> None:

@@ -16,7 +16,7 @@ def build_for_training(config: TrainConfig, *, mean_months: float, std_months: f
     """Build and initialise a network with the seed and the precision of the training.
 
     Args:
-        config: The table `[train]` of the experiment.
+        config: The table `[train]` of the experiment, with a precision other than `"auto"`.
         mean_months: Mean bone age of the training split, in months.
         std_months: Its standard deviation, in months.
     """

@@ -30,6 +30,7 @@ from boneage.training.distribution import (
     explain_lost_worker,
     is_chief,
     num_workers,
+    resolve_precision,
     wait_for_workers,
     worker_index,
 )
@@ -190,7 +191,7 @@ def _fit(
     tracker: Tracker,
 ) -> keras.Model:
     """Train from the epoch of the state and update its history; returns the network in the form that is saved."""
-    config, described = experiment.train, info["splits"]["train"]
+    config, described = resolve_precision(experiment.train, strategy), info["splits"]["train"]
     steps, first_epoch = described["num_records"] // config.batch_size, len(state["history"])
     model = build_for_training(config, mean_months=described["mean_months"], std_months=described["std_months"])
     with strategy.scope():

@@ -19,7 +19,7 @@ from boneage.tfrecords.info import read_info, split_info
 from boneage.tfrecords.reader import read_records, translate_shard_errors
 from boneage.tfrecords.schema import decode, group_key
 from boneage.training.datasets import to_inputs_and_target, training_batches, validation_batches
-from boneage.training.distribution import distribute
+from boneage.training.distribution import distribute, resolve_precision
 from boneage.training.fit_loop import fit
 from boneage.training.initialise import initialise
 from boneage.training.schedule import build_for_training, prepare_phases
@@ -114,13 +114,13 @@ def train_head(
     """
     keras.backend.clear_session()
     ages, steps = labels.bone_age_months[train_rows], len(train_rows) // config.batch_size
-    config = dataclasses.replace(config, init="none")
+    strategy = tf.distribute.get_strategy()
+    config = dataclasses.replace(resolve_precision(config, strategy), init="none")
     described = {"mean_months": float(ages.mean()), "std_months": float(ages.std())}
     model = build_for_training(config, **described)
     assign_weights(model.get_layer(config.network), backbone)
     trained = fuse_batch_norm(model)
     experiment = dataclasses.replace(experiment, train=config)
-    strategy = tf.distribute.get_strategy()
     batches = training_batches(data, experiment, steps=steps, ids=labels.ids[train_rows])
     validation = distribute(validation_batches(data, config, split="train", ids=labels.ids[validation_rows]), strategy)
     iterator, history = iter(distribute(batches, strategy)), keras.callbacks.History()

@@ -15,7 +15,14 @@ from boneage.configuration.training import TrainConfig
 from boneage.preprocessing.config import PreprocessingConfig
 from boneage.preprocessing.jobs.prepare import prepare
 from boneage.preprocessing.synthetic import write_dataset
-from boneage.training.distribution import build_strategy, check_divisible, distribute, is_chief, num_workers
+from boneage.training.distribution import (
+    build_strategy,
+    check_divisible,
+    distribute,
+    is_chief,
+    num_workers,
+    resolve_precision,
+)
 from boneage.training.run_folder import TrainingError
 
 TRAIN_TINY = Path(__file__).with_name("train_tiny.py")
@@ -190,6 +197,34 @@ def test_a_batch_that_replicas_do_not_divide_is_refused():
 def test_float16_on_several_replicas_is_refused():
     with pytest.raises(TrainingError, match="use 'mixed_bfloat16'"):
         check_divisible(TwoReplicas(), TrainConfig(precision="mixed_float16"))
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "num_replicas", "precision"),
+    [
+        ([], 1, "float32"),
+        ([(6, 1)], 1, "float32"),
+        ([(7, 5)], 1, "mixed_float16"),
+        ([(7, 0), (7, 0)], 2, "float32"),
+        ([(9, 0), (8, 0)], 2, "mixed_bfloat16"),
+        ([(9, 0), (7, 5)], 1, "mixed_float16"),
+        ([None], 1, "float32"),
+    ],
+)
+def test_resolve_precision_is_what_the_slowest_gpu_computes(monkeypatch, capabilities, num_replicas, precision):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: capabilities if kind == "GPU" else [])
+    monkeypatch.setattr(
+        tf.config.experimental,
+        "get_device_details",
+        lambda capability: {} if capability is None else {"compute_capability": capability},
+    )
+    strategy = TwoReplicas() if num_replicas == 2 else tf.distribute.get_strategy()
+    assert resolve_precision(TrainConfig(precision="auto"), strategy).precision == precision
+
+
+def test_resolve_precision_leaves_a_stated_one():
+    config = TrainConfig(precision="mixed_bfloat16")
+    assert resolve_precision(config, tf.distribute.get_strategy()) is config
 
 
 def test_divides_each_batch_and_the_last_one_unevenly():
