@@ -5,6 +5,7 @@ from .inference.predict import predict
 from .preprocessing.jobs.prepare import prepare
 from .preprocessing.jobs.segment import segment
 from .studies.agree import agree
+from .studies.follow import follow
 from .tracking.registry import best
 from .tracking.sync import sync
 from .training.train import train
@@ -16,6 +17,7 @@ __all__ = [
     "calibrate",
     "ensemble",
     "evaluate",
+    "follow",
     "predict",
     "prepare",
     "segment",

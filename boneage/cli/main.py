@@ -12,6 +12,7 @@ import typer
 
 import boneage
 from boneage.base.errors import BoneAgeError, printable
+from boneage.cli.growth import follow
 from boneage.cli.options import (
     AgeUnit,
     BundleOption,
@@ -201,6 +202,7 @@ for command in (
     ensemble,
     export,
     agree,
+    follow,
     segment,
     train_unet,
     train_sam,

@@ -14,6 +14,7 @@ FUNCTIONS = [
     "calibrate",
     "ensemble",
     "evaluate",
+    "follow",
     "predict",
     "prepare",
     "segment",
