@@ -6,6 +6,7 @@ from .preprocessing.jobs.prepare import prepare
 from .preprocessing.jobs.segment import segment
 from .studies.agree import agree
 from .studies.follow import follow
+from .studies.height import height
 from .tracking.registry import best
 from .tracking.sync import sync
 from .training.train import train
@@ -18,6 +19,7 @@ __all__ = [
     "ensemble",
     "evaluate",
     "follow",
+    "height",
     "predict",
     "prepare",
     "segment",

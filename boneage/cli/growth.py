@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -60,22 +60,86 @@ def follow(
     typer.echo(f"written: {out}")
 
 
+def height(
+    children: Annotated[
+        Path | None,
+        typer.Argument(
+            help="CSV or spreadsheet with sex, height_cm and what is known of bone_age_months, "
+            "chronological_age_months, mother_cm, father_cm; one row per child.",
+            show_default=False,
+        ),
+    ] = None,
+    sex: Annotated[str | None, typer.Option(help="Of one child in place of a table: female or male (or F, M).")] = None,
+    height_cm: Annotated[float | None, typer.Option("--height", metavar="CM", help="Its height in cm.")] = None,
+    bone_age: Annotated[float | None, typer.Option(metavar="MONTHS", help="Its bone age in months.")] = None,
+    age: Annotated[float | None, typer.Option(metavar="MONTHS", help="Its chronological age in months.")] = None,
+    maturation: Annotated[
+        str | None, typer.Option(help="average, accelerated or retarded (default: by bone age and age).")
+    ] = None,
+    mother: Annotated[float | None, typer.Option(metavar="CM", help="Height of its mother in cm.")] = None,
+    father: Annotated[float | None, typer.Option(metavar="CM", help="Height of its father in cm.")] = None,
+    tables: Annotated[
+        Path | None,
+        typer.Option(
+            help="Tables of Bayley and Pinneau: CSV with sex, maturation, bone_age_months, percent_of_adult_height "
+            "(default: no adult height)."
+        ),
+    ] = None,
+    cdc: Annotated[
+        list[Path] | None, typer.Option(help="CDC's table of stature for age, as downloaded (default: no CDC score).")
+    ] = None,
+    who: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="WHO's table of height for age, as downloaded; given twice, for boys and for girls (default: no WHO "
+            "score)."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the table, the figures and the JSON file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Predict adult height by Bayley-Pinneau; target height of the parents, and scores of the height by CDC and WHO."""
+    import rich
+
+    from boneage.studies.height import height as run
+    from boneage.studies.height import to_records
+
+    given = {
+        "sex": sex,
+        "height_cm": height_cm,
+        "bone_age_months": bone_age,
+        "chronological_age_months": age,
+        "maturation": maturation,
+        "mother_cm": mother,
+        "father_cm": father,
+    }
+    child = {name: value for name, value in given.items() if value is not None}
+    if (children is None) == (not child):
+        raise typer.BadParameter("give a table of children, or --sex, --height and what else is known of one child.")
+    heights = run(child if children is None else children, tables=tables, cdc=cdc or (), who=who or (), out=out)
+    records = to_records(heights)
+    if as_json:
+        print_json(records)
+        return
+    if children is None:
+        for line in _describe_heights(records[0]):
+            typer.echo(line)
+    else:
+        rich.print(_make_height_table(records))
+        for record in records:
+            if record["reasons"]:
+                typer.echo(f"{record['child']}: {record['reasons']}")
+    if out is not None:
+        typer.echo(f"written: {out}")
+
+
 def _make_table(follow_up: "FollowUp") -> "Table":
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title="From the first to the last radiograph of each child",
-        box=SIMPLE_HEAD,
-        show_edge=False,
-        title_justify="left",
-        padding=0,
-        pad_edge=False,
+    table = _make_empty_table(
+        "From the first to the last radiograph of each child",
+        ("Child", "Years", "n", "Months a year, 95%", "Change", "Real from", "Pace"),
     )
-    table.add_column("Child", no_wrap=True)
-    for heading in ("Years", "n", "Months a year, 95%", "Change", "Real from", "Pace"):
-        table.add_column(heading, justify="left" if heading == "Pace" else "right", no_wrap=True)
     for course in follow_up.courses:
         ages = [visit.chronological_age_months / 12 for visit in course.visits]
         count = str(sum(visit.num_radiographs for visit in course.visits))
@@ -125,3 +189,61 @@ def _format_velocity(step: "Step") -> str:
     if step.velocity_low is None:
         return f"{step.velocity:.1f}"
     return f"{step.velocity:.1f} [{step.velocity_low:.1f}, {step.velocity_high:.1f}]"
+
+
+def _describe_heights(record: dict[str, Any]) -> list[str]:
+    """Describe the heights of one child, one line each."""
+    lines = []
+    if record["adult_height_cm"] is not None:
+        lines.append(
+            f"predicted adult height: {record['adult_height_cm']:.1f} cm ({record['percent_of_adult_height']:.1f}% of "
+            f"it reached; maturation {record['maturation']})"
+        )
+    if record["target_height_cm"] is not None:
+        low, high = record["target_low_cm"], record["target_high_cm"]
+        lines.append(f"target height: {record['target_height_cm']:.1f} cm, {low:.1f} to {high:.1f}")
+    lines += [
+        f"standard deviation score by {name}: {record[f'{name.lower()}_sds']:+.2f}"
+        for name in ("CDC", "WHO")
+        if record[f"{name.lower()}_sds"] is not None
+    ]
+    lines += filter(None, str(record["reasons"]).split("; "))
+    return lines or ["nothing was asked for: give --tables, --mother and --father, --cdc or --who"]
+
+
+def _make_height_table(records: list[dict[str, Any]]) -> "Table":
+    from rich.text import Text
+
+    table = _make_empty_table(
+        "Heights, cm", ("Child", "Height", "Maturation", "Adult", "by the interval", "Target", "CDC", "WHO")
+    )
+    for record in records:
+        ends = record["adult_height_low_cm"], record["adult_height_high_cm"]
+        table.add_row(
+            Text(str(record["child"])),
+            _format_number(record["height_cm"]),
+            str(record["maturation"]),
+            _format_number(record["adult_height_cm"]),
+            ""
+            if ends == (None, None)
+            else f"[{_format_number(ends[0])}, {_format_number(ends[1])}]".replace("[", r"\["),
+            _format_number(record["target_height_cm"]),
+            *(_format_number(record[name], form="+.2f") for name in ("cdc_sds", "who_sds")),
+        )
+    return table
+
+
+def _format_number(value: float | None, *, form: str = ".1f") -> str:
+    return "" if value is None else f"{value:{form}}"
+
+
+def _make_empty_table(title: str, headings: tuple[str, ...]) -> "Table":
+    """Make a table whose words are to the left and whose numbers are to the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, title_justify="left", padding=0, pad_edge=False)
+    for heading in headings:
+        is_word = heading in ("Child", "Pace", "Maturation")
+        table.add_column(heading, justify="left" if is_word else "right", no_wrap=True)
+    return table

@@ -12,7 +12,7 @@ import typer
 
 import boneage
 from boneage.base.errors import BoneAgeError, printable
-from boneage.cli.growth import follow
+from boneage.cli.growth import follow, height
 from boneage.cli.options import (
     AgeUnit,
     BundleOption,
@@ -203,6 +203,7 @@ for command in (
     export,
     agree,
     follow,
+    height,
     segment,
     train_unet,
     train_sam,

@@ -35,7 +35,8 @@ class Column:
 
     Args:
         names: Its headings in lower case without blanks and punctuation, and without a unit.
-        units: By unit that a heading may end with, the factor to the unit of the result; empty for text.
+        units: By unit that a heading may end with, the factor to the unit of the result; empty for text. The unit `""`
+            is that of a number without one.
         low: Smallest number, in the unit of the result.
         high: Largest number.
         needs_unit: Whether a heading without unit is refused. Otherwise its numbers are months.
@@ -166,7 +167,11 @@ def _parse(cell: str, column: Column, *, unit: str | None, where: str) -> float:
     number = parse_number(cell)
     if number is None or not column.low <= number * factor <= column.high:
         raise ClinicTableError(
-            f"{where} is {cell!r}; write a number of {unit or 'months'} from {column.low / factor:g} to "
+            f"{where} is {cell!r}; write a number{_of_unit(unit)} from {column.low / factor:g} to "
             f"{column.high / factor:g}, or leave it blank."
         )
     return number * factor
+
+
+def _of_unit(unit: str | None) -> str:
+    return " of months" if unit is None else f" of {unit}" if unit else ""

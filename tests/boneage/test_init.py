@@ -15,6 +15,7 @@ FUNCTIONS = [
     "ensemble",
     "evaluate",
     "follow",
+    "height",
     "predict",
     "prepare",
     "segment",
