@@ -222,10 +222,14 @@ def _describe(row: dict[Any, Any]) -> str:
 
     if not row["accepted"]:
         return str(row["detail"])
-    text = f"{row['bone_age_months']:.1f} months ({row['bone_age_months'] / 12:.1f} years){_interval(row)}"
+    text = _format_months(row)
     if not math.isnan(row["sds"]):
         text += f", standard deviation score {row['sds']:+.1f} by {row['reference']}, {row['determination']}"
+    if row["hand"]:
+        right = {name.removeprefix("right_"): value for name, value in row.items() if name.startswith("right_")}
+        text = f"{row['hand']} hand {text}; right hand {_format_months(right)}"
     warnings = {
+        "two_hands": "two hands, told apart by their thumbs as on a film made palms down",
         "sex_from_image": f"sex predicted from the image: {row['sex']}",
         "sex_looks_wrong": f"the recorded sex ({row['sex']}) does not match the image",
         "sex_unknown": "sex unknown: the mean for both sexes",
@@ -242,6 +246,11 @@ def _exit_unanswered(accepted: "pd.Series[bool]") -> None:
     if not accepted.any():
         typer.echo("boneage: no file has a prediction; the reasons are listed above.", err=True)
         raise typer.Exit(1)
+
+
+def _format_months(row: dict[Any, Any]) -> str:
+    """Format a bone age and its interval."""
+    return f"{row['bone_age_months']:.1f} months ({row['bone_age_months'] / 12:.1f} years){_interval(row)}"
 
 
 def _interval(row: dict[Any, Any]) -> str:

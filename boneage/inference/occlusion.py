@@ -4,6 +4,7 @@ Occlusion (Zeiler & Fergus 2014, arXiv:1311.2901) needs no gradients, so it work
 and its map has a unit: months.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -81,10 +82,15 @@ def draw_occlusion_map(
     return np.asarray(np.rint(np.clip(blended, 0, 255)), np.uint8)
 
 
-def write_occlusion_map(bundle: Bundle, crop: UInt8[np.ndarray, "side side"], path: Path, *, male: float) -> None:
-    """Write the crop, and beside it the crop with its occlusion map, as one PNG file."""
-    overlay = draw_occlusion_map(crop, measure_occlusion(bundle, crop, male=male))
-    grey = cv2.resize(crop, overlay.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+def write_occlusion_map(
+    bundle: Bundle, crops: Sequence[UInt8[np.ndarray, "side side"]], path: Path, *, male: float
+) -> None:
+    """Write each crop, and beside it the crop with its occlusion map, as one PNG file, one crop below the other."""
+    rows = []
+    for crop in crops:
+        overlay = draw_occlusion_map(crop, measure_occlusion(bundle, crop, male=male))
+        grey = cv2.resize(crop, overlay.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+        rows.append(np.hstack([np.repeat(grey[..., None], 3, axis=2), overlay]))
     path.parent.mkdir(parents=True, exist_ok=True)
     with open_atomic(path) as file:
-        Image.fromarray(np.hstack([np.repeat(grey[..., None], 3, axis=2), overlay])).save(file, format="PNG")
+        Image.fromarray(np.vstack(rows)).save(file, format="PNG")

@@ -22,6 +22,7 @@ from boneage.inference.reports import ReportError
 from boneage.inference.reports.staging import Staging
 from boneage.inference.reports.writer import Reports
 from boneage.inference.rows import COLUMNS, reading_row, rejected_row
+from boneage.inference.two_hands import read_hands
 from boneage.preprocessing.decisions import describe_rejection
 from boneage.preprocessing.io.isolated import read_isolated, start_decoder
 from boneage.preprocessing.io.radiograph import UnreadableImageError, resolve_sex
@@ -70,11 +71,11 @@ def predict(
         tta: Test-time augmentation: `"none"`, `"mirrored"` or `"ten"` (default: as saved in the bundle).
         reference: CSV with a growth reference, see `boneage.inference.growth_reference` (default: Brush Foundation
             table).
-        occlusion_maps: Folder for an occlusion map of each predicted hand, `<id>.png`; see
-            `boneage.inference.occlusion`.
-        dicom: Folder for a structured report and a secondary capture of each predicted DICOM file; both belong to its
-            study and are named by their UIDs.
-        fhir: Folder for one FHIR R4 Observation per prediction, named by a random id.
+        occlusion_maps: Folder for an occlusion map of each predicted hand, `<id>.png`, the right hand of two below the
+            left one; see `boneage.inference.occlusion`.
+        dicom: Folder for a structured report and a secondary capture of each hand in a predicted DICOM file; they
+            belong to its study and are named by their UIDs.
+        fhir: Folder for one FHIR R4 Observation per predicted hand, named by a random id.
         out: CSV to write.
         workers: Number of worker processes (default: one per CPU core; one for fewer than 25 files).
         progress: Called with the number of finished files and of all files.
@@ -84,7 +85,7 @@ def predict(
         `low_months` and `high_months`, the prediction interval, NaN if the bundle has none; `sds`, the standard
         deviation score by the growth reference, NaN if the chronological age is unknown; `sex`; `accepted`; `reasons`
         (codes); `warnings` (`sex_looks_wrong`, `sex_from_image`, `sex_unknown`, `age_unit_doubtful`, `age_looks_wrong`,
-        `side_looks_wrong`);
+        `side_looks_wrong`, `two_hands`);
         `male_probability`, the predicted probability that the child is male, NaN without a sex bundle; `file`; `detail`
         (one line that names the fix, also if a DICOM header allows no report); `reports`, the names of the files in
         `dicom` and `fhir`, joined by `;`; `interval`, the prediction interval as text: `165.4 months or more` where it
@@ -92,7 +93,9 @@ def predict(
         with `centile`, in percent, and `determination` (`delayed`, `normal`, `advanced`, `indeterminate`), see
         `boneage.inference.comparison.Comparison`; `score_missing`, why there is no score; `side`, by the header and by
         the image; `as_female_months` and `as_male_months`, the bone age for each sex if none was recorded, else NaN;
-        `remarks`, the warnings as text.
+        `remarks`, the warnings as text; `hand`, `left` if the film shows two hands: the row is that of the left one,
+        and `right_bone_age_months`, `right_low_months`, `right_high_months` and `right_interval` are those of the right
+        one; else empty and NaN.
 
     Raises:
         BoneAgeError: If the inputs or the table do not exist, a bundle is damaged or was trained with different
@@ -268,14 +271,14 @@ def predict_case(
     try:
         radiograph = read_isolated(case.path)
         age_months = case.chronological_age_months
-        reading = reader.read(
-            radiograph,
+        read = functools.partial(
+            reader.read,
             path=case.path,
-            sex=resolve_sex(radiograph, sex or case.sex, path=case.path),
             tta=tta,
             chronological_age_months=radiograph.chronological_age_months if age_months is None else age_months,
             is_age_unit_stated=case.is_age_unit_stated,
         )
+        reading = read_hands(read, radiograph, sex=resolve_sex(radiograph, sex or case.sex, path=case.path))
     except UnreadableImageError as error:
         return rejected_row(case.id, file=case.name, reasons=error.reason, detail=str(error))
     if isinstance(reading, Prepared):
@@ -283,7 +286,8 @@ def predict_case(
         return rejected_row(case.id, file=case.name, reasons=";".join(reading.reasons), detail=detail)
     if occlusion_maps is not None:
         male = male_from_sex(reading.sex) if reading.sex else 0.0
-        write_occlusion_map(reader.age_bundle, reading.crop, occlusion_maps / _map_name(case), male=male)
+        crops = [hand.crop for hand in reading.hands]
+        write_occlusion_map(reader.age_bundle, crops, occlusion_maps / _map_name(case), male=male)
     names, detail = reports.write(radiograph, reading, path=case.path)
     return reading_row(case.id, reading, file=case.name, detail=detail, reports=";".join(names))
 

@@ -42,6 +42,9 @@ class Reading:
         warnings: Keys of `boneage.inference.messages.WARNINGS`.
         hand: The detected hand; None for a network of whole frames.
         crop: The network input before resizing, shape `(size, size)`, uint8.
+        part: The part of a film of two hands that shows this one, with its side as `laterality`; None where the film
+            shows one hand. See `boneage.inference.two_hands`.
+        other: Of the left hand of such a film, the reading of the right one.
     """
 
     bone_age_months: float
@@ -55,6 +58,13 @@ class Reading:
     warnings: tuple[str, ...]
     hand: Hand | None
     crop: UInt8[np.ndarray, "size size"]
+    part: Radiograph | None = None
+    other: "Reading | None" = None
+
+    @property
+    def hands(self) -> "tuple[Reading, ...]":
+        """The reading of each hand of the film, that of the left one first."""
+        return (self,) if self.other is None else (self, self.other)
 
     @property
     def side(self) -> str | None:
@@ -102,6 +112,7 @@ class Reader:
         tta: str | None = None,
         chronological_age_months: float | None = None,
         is_age_unit_stated: bool = True,
+        male_probability: float | None = None,
     ) -> Reading | Prepared:
         """Read one radiograph.
 
@@ -113,6 +124,8 @@ class Reader:
             tta: A key of `boneage.configuration.training.TTA_TRANSFORMS` (default: as saved in the bundle).
             chronological_age_months: Chronological age in months, or None.
             is_age_unit_stated: Whether its unit is certain; if not, an age far from the bone age is not used.
+            male_probability: Probability that the child is male, in [0, 1], from several radiographs (default:
+                predicted from this one).
 
         Returns:
             The reading; a rejected hand as it was prepared, with its reasons.
@@ -123,12 +136,13 @@ class Reader:
         prepared = process(radiograph, self.config)
         if prepared.reasons or prepared.image is None:
             return prepared
-        male_probability, warnings = float("nan"), []
+        warnings = []
         plausible = SEXES if sex is None else (sex,)
         if self.sex_bundle is not None:
-            # A network without a sex input ignores the zeros.
-            image = self.sex_bundle.resize_to_input(prepared.image)[None]
-            male_probability = float(self.sex_bundle.predict_batch(image, np.zeros((1, 1), np.float32))[0])
+            if male_probability is None:
+                # A network without a sex input ignores the zeros.
+                image = self.sex_bundle.resize_to_input(prepared.image)[None]
+                male_probability = float(self.sex_bundle.predict_batch(image, np.zeros((1, 1), np.float32))[0])
             if sex is None:
                 sex = sex_from_male(male_probability)
                 warnings.append("sex_from_image")
@@ -170,7 +184,7 @@ class Reader:
             low_months=low,
             high_months=high,
             sex=sex,
-            male_probability=male_probability,
+            male_probability=float("nan") if male_probability is None else male_probability,
             predictions=predictions,
             comparison=comparison,
             laterality=radiograph.laterality,

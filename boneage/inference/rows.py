@@ -28,6 +28,11 @@ COLUMNS = (
     "as_female_months",
     "as_male_months",
     "remarks",
+    "hand",
+    "right_bone_age_months",
+    "right_low_months",
+    "right_high_months",
+    "right_interval",
 )
 
 
@@ -63,6 +68,19 @@ def reading_row(id: str, reading: Reading, *, file: str, detail: str = "", repor
         "side": state_side(reading.laterality, reading.side),
         **{f"as_{sex}_months": months for sex, months in by_sex.items()},
         "remarks": " ".join(map(explain_warning, reading.warnings)),
+        **_describe_right_hand(reading.other),
+    }
+
+
+def _describe_right_hand(other: Reading | None) -> dict[str, object]:
+    if other is None:
+        return {}
+    return {
+        "hand": "left",
+        "right_bone_age_months": other.bone_age_months,
+        "right_low_months": other.low_months,
+        "right_high_months": other.high_months,
+        "right_interval": format_interval(other.low_months, other.high_months),
     }
 
 
@@ -92,4 +110,9 @@ def rejected_row(id: str, *, file: str, reasons: str = "", detail: str = "") -> 
         "as_female_months": nothing,
         "as_male_months": nothing,
         "remarks": "",
+        "hand": "",
+        "right_bone_age_months": nothing,
+        "right_low_months": nothing,
+        "right_high_months": nothing,
+        "right_interval": "",
     }

@@ -28,6 +28,8 @@ _EXAMPLE: dict[str, Any] = {
     "score_missing": None,
     "by_sex": None,
     "side_detail": "thumb lies right: taken for a left hand",
+    "hand": None,
+    "right_hand": None,
     "warnings": [],
     "remarks": "",
     "reasons": [],
@@ -48,8 +50,19 @@ _REFUSED: dict[str, Any] = {
 }
 
 
+class RightHand(BaseModel):
+    """The right hand of a film that shows two."""
+
+    bone_age_months: float = Field(description="Bone age in months.")
+    low_months: float | None = Field(description="Lower end of the prediction interval.")
+    high_months: float | None = Field(description="Upper end of the prediction interval; 240 if it is open.")
+    interval: str | None = Field(description="The interval as text.")
+    difference_months: float | None = Field(description="Bone age minus chronological age, in months.")
+    sds: float | None = Field(description="Standard deviation score; null if unknown.")
+
+
 class Prediction(BaseModel):
-    """The result of one file."""
+    """The result of one file; of the left hand if it shows two."""
 
     file: str = Field(description="Name of the file as sent, without folders.")
     accepted: bool = Field(description="Whether there is a bone age.")
@@ -73,8 +86,10 @@ class Prediction(BaseModel):
     score_missing: str | None = Field(description="Why there is no standard deviation score; null if there is one.")
     by_sex: dict[str, float] | None = Field(description="Bone age in months for each sex; null if one was recorded.")
     side_detail: str = Field(description="The side by the header and by the image.")
+    hand: str | None = Field(description="'left' if the file shows two hands: all other fields are its own; else null.")
+    right_hand: RightHand | None = Field(description="The right hand of such a file; else null.")
     warnings: list[str] = Field(
-        description="Codes: sex_looks_wrong, sex_from_image, sex_unknown, age_looks_wrong, side_looks_wrong."
+        description="Codes: two_hands, sex_looks_wrong, sex_from_image, sex_unknown, age_looks_wrong, side_looks_wrong."
     )
     remarks: str = Field(description="The warnings as text.")
     reasons: list[str] = Field(description="Reason codes for the rejection.")
@@ -167,6 +182,7 @@ def make_router(service: Service) -> APIRouter:
 
 def describe_answer(answer: Answer, *, model: str) -> Prediction:
     """Convert an answer to the response model."""
-    values = {name: getattr(answer, name) for name in Prediction.model_fields if name != "model"}
+    values = {name: getattr(answer, name) for name in Prediction.model_fields.keys() - {"model", "right_hand"}}
     values |= {"warnings": list(answer.warnings), "reasons": list(answer.reasons)}
+    values["right_hand"] = answer.other and {name: getattr(answer.other, name) for name in RightHand.model_fields}
     return Prediction(model=model, **values)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import itertools
 import secrets
 from collections import OrderedDict
 
@@ -12,6 +13,7 @@ from boneage.web.sessions import Sessions
 COLUMNS = (
     "file",
     "read_at",
+    "hand",
     "accepted",
     "bone_age_months",
     "low_months",
@@ -75,14 +77,14 @@ class History(Sessions):
             self._entries = OrderedDict((id, entry) for id, entry in self._entries.items() if entry.session != name)
 
     def add(self, answers: list[Answer], *, session: str) -> str:
-        """Add the answers to a request.
+        """Add the answers to a request, the hands of a film of two as an entry each.
 
         Returns:
             Id of the batch.
         """
         batch, now = secrets.token_urlsafe(9), datetime.datetime.now().astimezone()
         with self._lock:
-            for answer in answers:
+            for answer in itertools.chain.from_iterable(answer.hands for answer in answers):
                 id = secrets.token_urlsafe(12)
                 self._entries[id] = Entry(id, session, batch, now, answer)
             while len(self._entries) > self._max_entries:

@@ -1,6 +1,7 @@
 """Read uploaded files: a bone age with its prediction interval, or rejection reasons."""
 
 import dataclasses
+import functools
 import logging
 import math
 from pathlib import Path
@@ -12,8 +13,9 @@ from boneage.base.errors import describe_error
 from boneage.evaluation.conformal import MAX_BONE_AGE_MONTHS
 from boneage.inference.drawing import draw_crop, draw_radiograph
 from boneage.inference.messages import INTERNAL_ERROR, explain_reasons, explain_warning, format_age, format_interval
-from boneage.inference.reader import Reader
+from boneage.inference.reader import Reader, Reading
 from boneage.inference.statements import list_statements, state_score, state_side
+from boneage.inference.two_hands import read_hands
 from boneage.preprocessing.hand.find_hand import Hand
 from boneage.preprocessing.io.isolated import decode_isolated
 from boneage.preprocessing.io.radiograph import Radiograph, UnreadableImageError, resolve_sex
@@ -64,6 +66,8 @@ class Answer:
         determination: `delayed`, `normal`, `advanced` or `indeterminate`; None without a chronological age.
         by_sex: Bone age in months by plausible sex; None if the sex was recorded.
         side: `"left"` or `"right"` hand; None if unknown.
+        hand: The side of this hand on a film of two; None on a film of one.
+        other: Of the left hand of such a film, the answer for the right one.
         side_detail: The side by the header and by the image, as text.
         statements: Names and texts of what there is to say, in their order.
         has_outline: Whether the picture shows the outline of the hand.
@@ -88,11 +92,18 @@ class Answer:
     determination: str | None = None
     by_sex: dict[str, float] | None = None
     side: str | None = None
+    hand: str | None = None
+    other: "Answer | None" = None
     side_detail: str = "unknown"
     statements: tuple[tuple[str, str], ...] = ()
     has_outline: bool = False
     picture: bytes | None = dataclasses.field(default=None, repr=False)
     crop: UInt8[np.ndarray, "size size"] | None = dataclasses.field(default=None, repr=False)
+
+    @property
+    def hands(self) -> "tuple[Answer, ...]":
+        """The answer for each hand of the film, that for the left one first."""
+        return (self,) if self.other is None else (self, self.other)
 
     @property
     def detail(self) -> str:
@@ -164,7 +175,8 @@ def _read(reader: Reader, upload: Upload) -> Answer:
         age_months = float(math.floor(radiograph.chronological_age_months))
     try:
         sex = resolve_sex(radiograph, upload.sex, path=_PATH)
-        reading = reader.read(radiograph, path=_PATH, sex=sex, chronological_age_months=age_months)
+        read = functools.partial(reader.read, path=_PATH, chronological_age_months=age_months)
+        reading = read_hands(read, radiograph, sex=sex)
     except UnreadableImageError as error:
         return _rejected_with_picture(upload, radiograph, reasons=(error.reason,), age_months=age_months, sex=sex)
     if isinstance(reading, Prepared):
@@ -177,6 +189,10 @@ def _read(reader: Reader, upload: Upload) -> Answer:
             hand=reading.hand,
             crop=reading.image,
         )
+    return _accept(reader, upload, radiograph, reading)
+
+
+def _accept(reader: Reader, upload: Upload, radiograph: Radiograph, reading: Reading) -> Answer:
     comparison, predictions = reading.comparison, reading.predictions
     return Answer(
         file=upload.name,
@@ -187,7 +203,7 @@ def _read(reader: Reader, upload: Upload) -> Answer:
         high_months=_number(reading.high_months),
         sex=reading.sex,
         male_probability=_number(reading.male_probability, digits=4),
-        chronological_age_months=age_months,
+        chronological_age_months=comparison.chronological_age_months,
         sds=_number(reading.sds, digits=1),
         centile=_number(comparison.centile, digits=1),
         reference=None if comparison.missing else comparison.reference,
@@ -195,10 +211,12 @@ def _read(reader: Reader, upload: Upload) -> Answer:
         determination=comparison.determination or None,
         by_sex={sex: round(months, 2) for sex, months in predictions.items()} if len(predictions) > 1 else None,
         side=reading.side,
+        hand=reading.part.laterality if reading.part else None,
+        other=_accept(reader, upload, radiograph, reading.other) if reading.other else None,
         side_detail=state_side(reading.laterality, reading.side),
         statements=tuple(list_statements(reading, metadata=reader.age_bundle.metadata, with_age=True)),
         has_outline=reading.hand is not None,
-        picture=draw_radiograph(radiograph, reading.hand),
+        picture=draw_radiograph(reading.part or radiograph, reading.hand),
         crop=reading.crop,
     )
 

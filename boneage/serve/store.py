@@ -45,7 +45,11 @@ class Store:
             ) from error
 
     def keep(self, answer: Answer) -> None:
-        """Save one answer under a random name."""
+        """Save one answer under a random name, that for each hand of a film of two."""
+        for hand in answer.hands:
+            self._keep_hand(hand)
+
+    def _keep_hand(self, answer: Answer) -> None:
         name = secrets.token_hex(12)
         line: dict[str, Any] = {"id": name, "model": self._model}
         for field in (
@@ -59,6 +63,7 @@ class Store:
             "male_probability",
             "chronological_age_months",
             "side",
+            "hand",
         ):
             line[field] = getattr(answer, field)
         crop = answer.draw_crop()

@@ -1,8 +1,8 @@
 """A bundle as an MLflow model: plain files and this module, so that loading unpickles nothing.
 
 The input is a table with the columns `image` (path of a file, its bytes, or its bytes in base64) and `sex` (`"female"`,
-`"male"`, or missing if the file contains it); the output has one row per image. Loading needs neither TensorFlow nor
-torch.
+`"male"`, or missing if the file contains it); the output has one row per image, and rejects films of two hands. Loading
+needs neither TensorFlow nor torch.
 """
 
 import base64

@@ -114,6 +114,18 @@ def hand_reader(tmp_path_factory, write_bundle):
 
 
 @pytest.fixture(scope="session")
+def left_hand():
+    """Pixels of a drawn left hand on a film of its own: its thumb is on the right."""
+    return draw_radiograph(120, sex="female", seed=5, size_px=(400, 320), angle_degrees=0.0).pixels
+
+
+@pytest.fixture(scope="session")
+def both_hands(left_hand):
+    """Pixels of a film of both hands palms down: the thumbs point towards each other."""
+    return np.hstack([left_hand, left_hand[:, ::-1]])
+
+
+@pytest.fixture(scope="session")
 def write_hand(write_dicom):
     """A function that writes a drawn hand as a DICOM file of a study, with all that tells who the child is."""
 

@@ -35,7 +35,7 @@ from boneage.inference.reports import ReportError
 from boneage.inference.reports.fhir import BONE_AGE_LOINC
 from boneage.inference.reports.picture import draw_report
 from boneage.inference.reports.properties import MONTHS, make_properties
-from boneage.inference.reports.wording import VERSION, format_interval, list_remarks
+from boneage.inference.reports.wording import VERSION, format_hand, format_interval, list_remarks
 from boneage.preprocessing.io.dicom.read import silence_libraries
 from boneage.preprocessing.io.radiograph import Radiograph
 
@@ -168,7 +168,7 @@ def _report(source: Dataset, radiograph: Radiograph, reading: Reading, reader: R
         content=content,
         series_number=_REPORT_SERIES,
         is_complete=True,
-        series_description="Bone age",
+        series_description=_describe("Bone age", reading),
         **_new_instance(),
     )
 
@@ -184,7 +184,7 @@ def _capture(source: Dataset, radiograph: Radiograph, reading: Reading, reader: 
         series_number=_CAPTURE_SERIES,
         patient_orientation=("L", "F"),
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        series_description="Bone age, picture",
+        series_description=_describe("Bone age, picture", reading),
         **_new_instance(),
     )
     # The two parts of the image have different orientations (PS3.3 C.7.6.1.1.1: it may be empty, as the laterality).
@@ -196,6 +196,11 @@ def _capture(source: Dataset, radiograph: Radiograph, reading: Reading, reader: 
     reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = source.SOPClassUID, source.SOPInstanceUID
     capture.SourceImageSequence = [reference]
     return capture
+
+
+def _describe(content: str, reading: Reading) -> str:
+    """Describe a series, with the hand on a film of two."""
+    return ", ".join(filter(None, [content, format_hand(reading).lower()]))
 
 
 def _new_instance() -> dict[str, Any]:

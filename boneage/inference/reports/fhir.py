@@ -9,6 +9,7 @@ from pydicom.uid import UID
 from boneage.inference.reader import Reader, Reading, describe_model
 from boneage.inference.reports.wording import (
     VERSION,
+    format_hand,
     format_interval,
     has_interval,
     interval_label,
@@ -55,6 +56,8 @@ def make_observation(reading: Reading, *, reader: Reader, id: str, study: Datase
         "device": {"reference": "#boneage"},
         "note": [{"text": remark} for remark in list_remarks(reading, reader=reader)],
     }
+    if hand := format_hand(reading):
+        observation["bodySite"] = {"text": hand}
     if has_interval(reading):
         observation["note"].insert(0, {"text": format_interval(reading, reader=reader)})
     observation |= _compare(reading)

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from boneage.inference.drawing import outline_hand
 from boneage.inference.messages import format_age
 from boneage.inference.reader import Reader, Reading, describe_model
-from boneage.inference.reports.wording import NOTICE, VERSION, format_interval, list_lines, list_warnings
+from boneage.inference.reports.wording import NOTICE, VERSION, format_hand, format_interval, list_lines, list_warnings
 from boneage.preprocessing.io.radiograph import Radiograph
 
 _HEIGHT_PX = 1024
@@ -38,6 +38,7 @@ def draw_report(radiograph: Radiograph, reading: Reading, *, reader: Reader) -> 
     pen = ImageDraw.Draw(canvas)
     months = max(reading.bone_age_months, 0.0)
     lines = [
+        (format_hand(reading), 28, _WHITE),
         (f"Bone age {months:.1f} months", 36, _WHITE),
         (format_age(months), 28, _WHITE),
         (format_interval(reading, reader=reader), 22, _WHITE),

@@ -38,6 +38,11 @@ def format_interval(reading: Reading, *, reader: Reader) -> str:
     return f"{interval_label(reader)}: {ends or 'unknown'}"
 
 
+def format_hand(reading: Reading) -> str:
+    """Name the hand on a film of two; empty on a film of one."""
+    return f"{reading.part.laterality or ''} hand of two".capitalize() if reading.part else ""
+
+
 def list_warnings(reading: Reading) -> list[str]:
     """List the warnings as texts."""
     return [messages.explain_warning(warning) for warning in reading.warnings]

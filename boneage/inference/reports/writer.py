@@ -21,8 +21,8 @@ class Reports:
 
     Args:
         reader: The reader.
-        dicom: Folder for a structured report and a secondary capture per DICOM file, or None.
-        fhir: Folder for one FHIR observation per file, or None.
+        dicom: Folder for a structured report and a secondary capture of each hand in a DICOM file, or None.
+        fhir: Folder for one FHIR observation of each hand, or None.
 
     Raises:
         ReportError: If a folder cannot be created.
@@ -45,7 +45,7 @@ class Reports:
                     raise ReportError(f"{folder}: {error.strerror}; choose another folder with {option}.") from error
 
     def write(self, radiograph: Radiograph, reading: Reading, *, path: Path) -> tuple[list[str], str]:
-        """Write the reports of one reading.
+        """Write the reports of one radiograph, those of both hands if it shows two.
 
         Args:
             radiograph: The radiograph.
@@ -59,6 +59,15 @@ class Reports:
         Raises:
             OSError: If a file cannot be written.
         """
+        names, details = [], []
+        for hand in reading.hands:
+            written, detail = self._write_hand(hand.part or radiograph, hand, path=path)
+            names += written
+            details.append(detail)
+        return names, details[0]
+
+    def _write_hand(self, radiograph: Radiograph, reading: Reading, *, path: Path) -> tuple[list[str], str]:
+        """Write the reports of one hand, as `write` does."""
         if self.dicom is None and self.fhir is None:
             return [], ""
         study = radiograph.header

@@ -54,7 +54,7 @@ def test_picture_is_brightest_where_the_heat_is(bundle, tmp_path):
     row, column = np.unravel_index(drawn.astype(int).sum(axis=2).argmax(), (384, 384))
     assert 48 <= row < 96 and 240 <= column < 288
     assert (drawn[300:] == 90).all()
-    write_occlusion_map(bundle, CROP, tmp_path / "map.png", male=0.0)
+    write_occlusion_map(bundle, [CROP], tmp_path / "map.png", male=0.0)
     with Image.open(tmp_path / "map.png") as image:
         assert image.size == (768, 384)
     assert [path.name for path in tmp_path.iterdir()] == ["map.png"]
