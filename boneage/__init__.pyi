@@ -5,6 +5,7 @@ from .inference.predict import predict
 from .preprocessing.jobs.prepare import prepare
 from .preprocessing.jobs.segment import segment
 from .studies.agree import agree
+from .studies.dose import dose
 from .studies.follow import follow
 from .studies.height import height
 from .tracking.registry import best
@@ -16,6 +17,7 @@ __all__ = [
     "agree",
     "best",
     "calibrate",
+    "dose",
     "ensemble",
     "evaluate",
     "follow",

@@ -11,8 +11,18 @@ from boneage.cli.options import Json, Reference, print_json
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from boneage.studies.dose import Dose
     from boneage.studies.follow import FollowUp
     from boneage.studies.progress import Step
+
+# What `dose` shows in the terminal, with its words.
+_QUANTITIES = {
+    "dose_area_product_dgy_cm2": "dose area product, dGy cm²",
+    "exposure_mas": "exposure, mAs",
+    "exposure_index": "exposure index",
+    "deviation_index": "deviation index",
+}
+_MAX_LEVEL = 30
 
 
 def follow(
@@ -133,6 +143,32 @@ def height(
         typer.echo(f"written: {out}")
 
 
+def dose(
+    inputs: Annotated[list[Path], typer.Argument(metavar="DICOM...", help="DICOM files and folders of them.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the tables, the figure and the JSON file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Summarise exposure, dose area product and deviation index by device, age and year, from DICOM headers."""
+    import rich
+
+    from boneage.studies.dose import dose as run
+    from boneage.studies.dose import to_report
+
+    found = run(inputs, out=out)
+    if as_json:
+        print_json(to_report(found))
+        return
+    for quantity, words in _QUANTITIES.items():
+        if found.radiographs[quantity].notna().any():
+            rich.print(_make_dose_table(found, quantity, words))
+        else:
+            typer.echo(f"{words}: in no header")
+        typer.echo()
+    typer.echo(_describe_dose(found))
+    if out is not None:
+        typer.echo(f"written: {out}")
+
+
 def _make_table(follow_up: "FollowUp") -> "Table":
     from rich.text import Text
 
@@ -237,6 +273,33 @@ def _format_number(value: float | None, *, form: str = ".1f") -> str:
     return "" if value is None else f"{value:{form}}"
 
 
+def _make_dose_table(found: "Dose", quantity: str, words: str) -> "Table":
+    from rich.text import Text
+
+    table = _make_empty_table(words, ("By", "Level", "n", "Missing", "Median", "Quartiles"))
+    for row in found.groups[found.groups["quantity"] == quantity].to_dict("records"):
+        cells = ("", "") if not row["num"] else (f"{row['median']:.3g}", f"{row['lower']:.3g} to {row['upper']:.3g}")
+        counts = (f"{row['num']:,}", f"{row['num_missing']:,}")
+        table.add_row(row["group"], Text(row["level"][:_MAX_LEVEL]), *counts, *cells)
+    return table
+
+
+def _describe_dose(found: "Dose") -> str:
+    """Describe what the tables leave out, in one line."""
+    texts = [f"{len(found.radiographs):,} radiographs of {len(found.children):,} children"]
+    for number, words in (
+        (found.num_without_child, "without a child"),
+        (int(found.children["num_repeats"].sum()), "repeats within a study"),
+        (found.num_computed, "deviation index computed from exposure index and target"),
+        (found.num_contradictory, "deviation index contradicts exposure index and target"),
+    ):
+        if number:
+            texts.append(f"{words}: {number:,}")
+    if found.num_rejected:
+        texts.append(f"not read: {', '.join(f'{number:,} {reason}' for reason, number in found.num_rejected.items())}")
+    return "; ".join(texts)
+
+
 def _make_empty_table(title: str, headings: tuple[str, ...]) -> "Table":
     """Make a table whose words are to the left and whose numbers are to the right."""
     from rich.box import SIMPLE_HEAD
@@ -244,6 +307,6 @@ def _make_empty_table(title: str, headings: tuple[str, ...]) -> "Table":
 
     table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, title_justify="left", padding=0, pad_edge=False)
     for heading in headings:
-        is_word = heading in ("Child", "Pace", "Maturation")
+        is_word = heading in ("Child", "Pace", "Maturation", "By", "Level")
         table.add_column(heading, justify="left" if is_word else "right", no_wrap=True)
     return table

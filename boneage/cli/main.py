@@ -12,7 +12,7 @@ import typer
 
 import boneage
 from boneage.base.errors import BoneAgeError, printable
-from boneage.cli.growth import follow, height
+from boneage.cli.growth import dose, follow, height
 from boneage.cli.options import (
     AgeUnit,
     BundleOption,
@@ -204,6 +204,7 @@ for command in (
     agree,
     follow,
     height,
+    dose,
     segment,
     train_unet,
     train_sam,

@@ -12,6 +12,7 @@ FUNCTIONS = [
     "agree",
     "best",
     "calibrate",
+    "dose",
     "ensemble",
     "evaluate",
     "follow",

@@ -38,7 +38,7 @@ _DAYS_PER_MONTH = 365.25 / 12
 _MONTHS_PER_AGE_UNIT = {"D": 1 / _DAYS_PER_MONTH, "W": 7 / _DAYS_PER_MONTH, "M": 1.0, "Y": 12.0}
 _PIXEL_DATA = 0x7FE00010
 # More than the header of any radiograph.
-_HEADER_BYTES = 2**24
+HEADER_BYTES = 2**24
 # What anonymisers write for every patient, without blanks and punctuation.
 _NO_PATIENT = frozenset({
     "anon", "anonym", "anonymous", "anonymised", "anonymized", "anonymisiert", "anonyme", "anonimo", "anonymouspatient",
@@ -100,9 +100,9 @@ def read_dicom_header(path: str | Path) -> DicomHeader:
         raise UnreadableImageError(
             f"{path} is not a DICOM file; read it with `read_radiograph`.", reason="not_an_image"
         )
-    with _redact_errors(path), path.open("rb") as file:
+    with redact_errors(path), path.open("rb") as file:
         dataset = parse_dicom(
-            file, max_bytes=_HEADER_BYTES, may_be_cut=True, stop_before_pixels=True, specific_tags=_HEADER_KEYWORDS
+            file, max_bytes=HEADER_BYTES, may_be_cut=True, stop_before_pixels=True, specific_tags=_HEADER_KEYWORDS
         )
         patient_id, issuer, study = (
             str(dataset.get(keyword) or "").strip()
@@ -134,7 +134,7 @@ def read_dicom(data: bytes, *, path: Path, max_pixels: int) -> Radiograph:
     Raises:
         UnreadableImageError: If the file contains no greyscale image of one frame, or more than `max_pixels`.
     """
-    with _redact_errors(path):
+    with redact_errors(path):
         dataset = parse_dicom(BytesIO(data), max_bytes=max_file_bytes(max_pixels))
         pixel_format = describe_pixels(dataset, path=path, max_pixels=max_pixels)
         spacing = _pixel_spacing_mm(dataset)
@@ -173,8 +173,15 @@ def silence_libraries() -> Iterator[None]:
 
 
 @contextmanager
-def _redact_errors(path: Path) -> Iterator[None]:
-    """Turn every error of pydicom in a damaged file into one: it documents no closed set of them, and quotes values."""
+def redact_errors(path: Path) -> Iterator[None]:
+    """Turn every error of pydicom in a damaged file into one: it documents no closed set of them, and quotes values.
+
+    Args:
+        path: The file, named in the error.
+
+    Raises:
+        UnreadableImageError: In place of any other error of the body.
+    """
     try:
         with silence_libraries():
             yield

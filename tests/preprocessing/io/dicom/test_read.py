@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydicom import uid
 from pydicom.dataset import Dataset
 
+from boneage.preprocessing.io.dicom.exposure import read_exposure
 from boneage.preprocessing.io.dicom.read import DicomHeader, read_dicom_header
 from boneage.preprocessing.io.radiograph import UnreadableImageError, resolve_sex
 from boneage.preprocessing.io.read import read_radiograph
@@ -259,7 +260,7 @@ def test_nothing_personal_leaves(write_dicom, caplog, capfd, elements):
     path.write_bytes(path.read_bytes().replace(NUMBER.encode(), NAME[: len(NUMBER)].encode()))
     caplog.clear()
     let_out = []
-    for read in (read_radiograph, read_dicom_header):
+    for read in (read_radiograph, read_dicom_header, read_exposure):
         try:
             let_out.append(repr(read(path)))
         except UnreadableImageError as error:
