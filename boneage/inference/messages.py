@@ -55,6 +55,11 @@ WARNINGS = {
 _NOT_A_HAND = ("no_hand", "unsure_orientation")
 
 
+def may_be_no_hand(reasons: Sequence[str]) -> bool:
+    """Whether a radiograph was rejected because it may show no hand."""
+    return any(reason in _NOT_A_HAND for reason in reasons)
+
+
 def list_reasons(reasons: Sequence[str]) -> list[str]:
     """List the texts of reason codes, those first that say that it may not be a hand."""
     ordered = sorted(reasons, key=lambda reason: reason not in _NOT_A_HAND)

@@ -76,13 +76,23 @@ class History(Sessions):
             super().forget(name)
             self._entries = OrderedDict((id, entry) for id, entry in self._entries.items() if entry.session != name)
 
-    def add(self, answers: list[Answer], *, session: str) -> str:
+    def add(self, answers: list[Answer], *, session: str, batch: str | None = None) -> str:
         """Add the answers to a request, the hands of a film of two as an entry each.
+
+        Args:
+            answers: The answers.
+            session: Name of the session.
+            batch: Id of the latest batch of the session, to add to it (default: a new one).
 
         Returns:
             Id of the batch.
         """
-        batch, now = secrets.token_urlsafe(9), datetime.datetime.now().astimezone()
+        now = datetime.datetime.now().astimezone()
+        latest = next(iter(self.list_entries(session)), None)
+        if latest is not None and latest.batch == batch:
+            now = latest.read_at  # files sent one by one stay in their order
+        else:
+            batch = secrets.token_urlsafe(9)
         with self._lock:
             for answer in itertools.chain.from_iterable(answer.hands for answer in answers):
                 id = secrets.token_urlsafe(12)

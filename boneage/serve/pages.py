@@ -1,20 +1,25 @@
 """The pages: upload and readings, report."""
 
 from fastapi import APIRouter, Request
-from fastapi.responses import PlainTextResponse, RedirectResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
+from boneage.inference.messages import format_age
 from boneage.serve.history import Entry, write_csv
+from boneage.serve.kept import CAPTURE, OBSERVATION, REPORT
+from boneage.serve.readings import Answer
 from boneage.serve.service import Service
 from boneage.web.login import find_session, set_cookie
 from boneage.web.render import render
 from boneage.web.requests import RequestError
 from boneage.web.safety import SESSION_COOKIE, Access
 
+_DICOM = "application/dicom"
+
 
 def make_router(service: Service, access: Access) -> APIRouter:
     """Make the routes of the pages."""
     router = APIRouter(include_in_schema=False)
-    history, model = service.history, service.model
+    history, model, input_px = service.history, service.model, service.reader.age_bundle.input_size
 
     def find_entry(request: Request, id: str) -> Entry:
         entry = history.get(id, session=find_session(request, history))
@@ -29,6 +34,7 @@ def make_router(service: Service, access: Access) -> APIRouter:
         return render(
             "page.html",
             model=model,
+            input_px=input_px,
             latest=latest,
             earlier=entries[len(latest) :],
             limits=service.limits,
@@ -45,9 +51,50 @@ def make_router(service: Service, access: Access) -> APIRouter:
         set_cookie(request, response, session)
         return response
 
+    @router.post("/files")
+    async def read_one_by_one(request: Request, batch: str | None = None) -> Response:
+        """Read a part of a batch, so that the page can show how far it is."""
+        answers = await service.answer(request, age_field="chronological_age_years", age_unit_months=12.0)
+        session = find_session(request, history) or history.open(is_authenticated=False)
+        batch = history.add(answers, session=session, batch=batch)
+        results = [
+            {"accepted": answer.accepted, "text": ", ".join(map(_summarise, answer.hands))} for answer in answers
+        ]
+        response = JSONResponse({"batch": batch, "results": results})
+        set_cookie(request, response, session)
+        return response
+
     @router.get("/readings/{id}")
     async def show_report(request: Request, id: str) -> Response:
-        return render("report.html", model=model, entry=find_entry(request, id))
+        return render("report.html", model=model, entry=find_entry(request, id), input_px=input_px)
+
+    @router.get("/readings/{id}/view")
+    async def show_viewer(request: Request, id: str) -> Response:
+        entry = find_entry(request, id)
+        if entry.answer.film is None:
+            raise RequestError(404, "no such image.")
+        return render("view.html", entry=entry, film=entry.answer.film, input_px=input_px)
+
+    @router.get("/readings/{id}/film.jpg")
+    async def show_film(request: Request, id: str) -> Response:
+        film = find_entry(request, id).answer.film
+        return _image(film.jpeg if film else None, "image/jpeg")
+
+    @router.get("/readings/{id}/input.png")
+    async def show_input(request: Request, id: str) -> Response:
+        return _image(service.draw_input(find_entry(request, id).answer), "image/png")
+
+    def add_download(name: str, media_type: str) -> None:
+        @router.get(f"/readings/{{id}}/{name}")
+        async def download_report(request: Request, id: str) -> Response:
+            data = await service.make_report(find_entry(request, id).answer, name)
+            if data is None:
+                raise RequestError(404, "this reading has no such report.")
+            disposition = f'attachment; filename="bone_age_{name}"'
+            return Response(data, media_type=media_type, headers={"Content-Disposition": disposition})
+
+    for name, media_type in ((OBSERVATION, "application/fhir+json"), (REPORT, _DICOM), (CAPTURE, _DICOM)):
+        add_download(name, media_type)
 
     @router.get("/readings/{id}/radiograph.jpg")
     async def show_radiograph(request: Request, id: str) -> Response:
@@ -78,6 +125,12 @@ def make_router(service: Service, access: Access) -> APIRouter:
         return response
 
     return router
+
+
+def _summarise(answer: Answer) -> str:
+    """Return the bone age, with the hand on a film of two, or the reasons why there is none."""
+    hand = f"{answer.hand} hand " if answer.hand else ""
+    return answer.detail or f"{hand}{format_age(answer.bone_age_months or 0.0)}"
 
 
 def _image(data: bytes | None, media_type: str) -> Response:

@@ -12,14 +12,23 @@ from jaxtyping import UInt8
 from boneage.base.errors import describe_error
 from boneage.evaluation.conformal import MAX_BONE_AGE_MONTHS
 from boneage.inference.drawing import draw_crop, draw_radiograph
-from boneage.inference.messages import INTERNAL_ERROR, explain_reasons, explain_warning, format_age, format_interval
+from boneage.inference.messages import (
+    INTERNAL_ERROR,
+    explain_reasons,
+    explain_warning,
+    format_age,
+    format_interval,
+    may_be_no_hand,
+)
 from boneage.inference.reader import Reader, Reading
+from boneage.inference.reports.wording import NOTICE, VERSION
 from boneage.inference.statements import list_statements, state_score, state_side
 from boneage.inference.two_hands import read_hands
 from boneage.preprocessing.hand.find_hand import Hand
 from boneage.preprocessing.io.isolated import decode_isolated
 from boneage.preprocessing.io.radiograph import Radiograph, UnreadableImageError, resolve_sex
 from boneage.preprocessing.process import Prepared
+from boneage.serve.kept import Film, KeptReading, keep_film, keep_reading
 
 _log = logging.getLogger("boneage.web")
 # Name of the file in errors: the name given by the user is not logged.
@@ -73,6 +82,8 @@ class Answer:
         has_outline: Whether the picture shows the outline of the hand.
         picture: The radiograph, with the outline if a hand was found, as JPEG; None if the file could not be read.
         crop: The network input before resizing, shape `(size, size)`, uint8, or None.
+        film: The radiograph for the viewer; None if the file could not be read.
+        kept: The reading for reports; None if rejected.
     """
 
     file: str
@@ -99,6 +110,8 @@ class Answer:
     has_outline: bool = False
     picture: bytes | None = dataclasses.field(default=None, repr=False)
     crop: UInt8[np.ndarray, "size size"] | None = dataclasses.field(default=None, repr=False)
+    film: Film | None = None
+    kept: KeptReading | None = None
 
     @property
     def hands(self) -> "tuple[Answer, ...]":
@@ -133,6 +146,21 @@ class Answer:
         if self.bone_age_months is None or self.chronological_age_months is None:
             return None
         return round(self.bone_age_months - self.chronological_age_months, 2)
+
+    def format_text(self, *, model: str) -> str:
+        """Format the answer as plain text, for the report of another system; without the name of the file.
+
+        Args:
+            model: Name and digest of the model.
+        """
+        lines = [f"No bone age: {self.detail}"]
+        if self.bone_age_months is not None:
+            age = format_age(self.bone_age_months)
+            hand = f", {self.hand} hand of two" if self.hand else ""
+            lines = [f"Bone age: {age} ({self.bone_age_months:.0f} months){hand}"]
+        lines += [f"{name}: {text}" for name, text in self.statements]
+        lines += [f"Check: {explain_warning(warning)}" for warning in self.warnings]
+        return "\n".join([*lines, f"boneage {VERSION}, model {model}", f"{NOTICE}."])
 
     def draw_crop(self) -> bytes | None:
         """Draw the crop as PNG."""
@@ -218,6 +246,8 @@ def _accept(reader: Reader, upload: Upload, radiograph: Radiograph, reading: Rea
         has_outline=reading.hand is not None,
         picture=draw_radiograph(reading.part or radiograph, reading.hand),
         crop=reading.crop,
+        film=keep_film(reading.part or radiograph, reading.hand),
+        kept=keep_reading(reading.part or radiograph, reading),
     )
 
 
@@ -231,7 +261,8 @@ def _rejected_with_picture(
     hand: Hand | None = None,
     crop: UInt8[np.ndarray, "size size"] | None = None,
 ) -> Answer:
-    statements = [("Sex", sex or "unknown"), ("Side", state_side(radiograph.laterality, _side(hand)))]
+    side = None if may_be_no_hand(reasons) else _side(hand)
+    statements = [("Sex", sex or "unknown"), ("Side", state_side(radiograph.laterality, side))]
     if age_months is not None:
         statements.append(("Chronological age", format_age(age_months)))
     return Answer(
@@ -240,12 +271,13 @@ def _rejected_with_picture(
         reasons=reasons,
         sex=sex,
         chronological_age_months=age_months,
-        side=_side(hand),
-        side_detail=state_side(radiograph.laterality, _side(hand)),
+        side=side,
+        side_detail=state_side(radiograph.laterality, side),
         statements=tuple(statements),
         has_outline=hand is not None,
         picture=draw_radiograph(radiograph, hand),
         crop=crop,
+        film=keep_film(radiograph, hand),
     )
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from starlette.requests import Request
 
 from boneage.base.errors import BoneAgeError, describe_error
-from boneage.inference.drawing import draw_occlusion_png
+from boneage.inference.drawing import draw_crop, draw_occlusion_png
 from boneage.inference.messages import TIMED_OUT
 from boneage.inference.reader import Reader, describe_model
+from boneage.inference.reports import ReportError
 from boneage.preprocessing.io.radiograph import Radiograph
 from boneage.serve.history import History
 from boneage.serve.metrics import Metrics
@@ -117,6 +118,33 @@ class Service:
                 return await self.pool.run(draw, until=until)
         except (PoolFullError, TimeoutError):
             raise RequestError(503, "server busy; try again later.", headers={"Retry-After": RETRY_SECONDS}) from None
+
+    async def make_report(self, answer: Answer, name: str) -> bytes | None:
+        """Make a report of a reading; None for a rejected file, and for DICOM objects of a file that is no DICOM.
+
+        Args:
+            answer: The answer.
+            name: Name of the report; see `boneage.serve.kept.KeptReading.make`.
+
+        Raises:
+            RequestError: If the server is busy, or the header of the file allows no report.
+        """
+        if answer.kept is None or answer.film is None:
+            return None
+        make = functools.partial(answer.kept.make, name, film=answer.film, reader=self.reader)
+        try:
+            with self.pool.admit() as until:
+                return await self.pool.run(make, until=until)
+        except (PoolFullError, TimeoutError):
+            raise RequestError(503, "server busy; try again later.", headers={"Retry-After": RETRY_SECONDS}) from None
+        except ReportError as error:
+            raise RequestError(422, str(error)) from error
+
+    def draw_input(self, answer: Answer) -> bytes | None:
+        """Draw what the network sees of a file as PNG, at its own size; None without a crop."""
+        if answer.crop is None:
+            return None
+        return draw_crop(self.reader.age_bundle.resize_to_input(answer.crop)[..., 0])
 
     async def _answer_one(self, upload: Upload, *, until: float) -> Answer:
         began = time.perf_counter()

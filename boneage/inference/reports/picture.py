@@ -12,7 +12,7 @@ from boneage.inference.reports.wording import NOTICE, VERSION, format_hand, form
 from boneage.preprocessing.io.radiograph import Radiograph
 
 _HEIGHT_PX = 1024
-_CROP_PX = 512
+_CROP_PX, _LEAST_CROP_PX = 512, 192
 _GAP_PX = 24
 _WHITE, _GREY, _AMBER = (255, 255, 255), (190, 190, 190), (255, 190, 60)
 
@@ -26,16 +26,11 @@ def draw_report(radiograph: Radiograph, reading: Reading, *, reader: Reader) -> 
         reader: The reader.
 
     Returns:
-        The image, uint8, channels red, green, blue, 1024 pixels high.
+        The image, uint8, channels red, green, blue; 1024 pixels high, or more for long texts.
     """
     picture = cv2.cvtColor(outline_hand(radiograph, reading.hand, max_size_px=_HEIGHT_PX), cv2.COLOR_BGR2RGB)
     outlined = ImageOps.contain(Image.fromarray(picture), (_HEIGHT_PX, _HEIGHT_PX))
     left = outlined.width + _GAP_PX
-    canvas = Image.new("RGB", (left + _CROP_PX + _GAP_PX, _HEIGHT_PX))
-    canvas.paste(outlined, (0, (_HEIGHT_PX - outlined.height) // 2))
-    crop = Image.fromarray(reading.crop).resize((_CROP_PX, _CROP_PX), Image.Resampling.BICUBIC)
-    canvas.paste(crop.convert("RGB"), (left, _GAP_PX))
-    pen = ImageDraw.Draw(canvas)
     months = max(reading.bone_age_months, 0.0)
     lines = [
         (format_hand(reading), 28, _WHITE),
@@ -43,28 +38,40 @@ def draw_report(radiograph: Radiograph, reading: Reading, *, reader: Reader) -> 
         (format_age(months), 28, _WHITE),
         (format_interval(reading, reader=reader), 22, _WHITE),
         *((line, 16, _WHITE) for line in list_lines(reading, reader=reader, with_age=True)),
-        *((remark, 22, _AMBER) for remark in (*list_warnings(reading), NOTICE)),
+        *((warning, 18, _AMBER) for warning in list_warnings(reading)),
+        (NOTICE, 22, _AMBER),
         (f"boneage {VERSION}, model {describe_model(reader).label}", 16, _GREY),
     ]
-    top = _GAP_PX + _CROP_PX + _GAP_PX
-    for text, size_px, colour in filter(lambda line: line[0], lines):
-        top = _write(pen, text, (left, top), size_px=size_px, colour=colour)
+    written = [(_wrap(text, size_px), size_px, colour) for text, size_px, colour in lines]
+    text_px = sum(len(parts) * _step(size_px) for parts, size_px, _ in written)
+    # Many warnings take room from the crop, and then below it: nothing is cut off.
+    crop_px = min(max(_HEIGHT_PX - text_px - 3 * _GAP_PX, _LEAST_CROP_PX), _CROP_PX)
+    height_px = max(_HEIGHT_PX, crop_px + text_px + 3 * _GAP_PX)
+    canvas = Image.new("RGB", (left + _CROP_PX + _GAP_PX, height_px))
+    canvas.paste(outlined, (0, (_HEIGHT_PX - outlined.height) // 2))
+    crop = Image.fromarray(reading.crop).resize((crop_px, crop_px), Image.Resampling.BICUBIC)
+    canvas.paste(crop.convert("RGB"), (left, _GAP_PX))
+    pen = ImageDraw.Draw(canvas)
+    top = crop_px + 2 * _GAP_PX
+    for parts, size_px, colour in written:
+        for part in parts:
+            pen.text((left, top), part, font=ImageFont.load_default(size_px), fill=colour)
+            top += _step(size_px)
     return np.asarray(canvas)
 
 
-def _write(
-    pen: ImageDraw.ImageDraw, text: str, place: tuple[int, int], *, size_px: int, colour: tuple[int, int, int]
-) -> int:
-    """Draw a text in lines no wider than the crop, and return the top of the next one in pixels."""
-    font = ImageFont.load_default(size_px)
-    left, top = place
-    line = ""
-    for word in [*text.split(), None]:
-        longer = f"{line} {word}".strip()
-        if word is not None and pen.textlength(longer, font) <= _CROP_PX:
-            line = longer
-            continue
-        pen.text((left, top), line, font=font, fill=colour)
-        top += round(size_px * 1.45)
-        line = word or ""
-    return top
+def _wrap(text: str, size_px: int) -> list[str]:
+    """Break a text into lines no wider than `_CROP_PX`."""
+    font, lines = ImageFont.load_default(size_px), [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= _CROP_PX:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def _step(size_px: int) -> int:
+    """Return the distance between lines in pixels."""
+    return round(size_px * 1.45)

@@ -1,4 +1,4 @@
-// Drag and drop, paste, file summary and progress text; the page also works without scripts.
+// Drag and drop, paste, file summary and progress by file; the page also works without scripts.
 "use strict";
 
 const form = document.getElementById("upload");
@@ -47,14 +47,77 @@ document.addEventListener("drop", (event) => {
 });
 document.addEventListener("paste", (event) => take(event.clipboardData.files));
 
-form.addEventListener("submit", () => {
+const count = document.getElementById("count");
+const MAX_TRIES = 5;
+
+// Send one file; a busy server says when to try again.
+async function send(file, batch) {
+  const fields = new FormData(form);
+  fields.set("files", file);
+  for (let tries = 1; ; tries += 1) {
+    const address = batch ? `/files?batch=${encodeURIComponent(batch)}` : "/files";
+    const response = await fetch(address, { method: "POST", body: fields });
+    const answer = await response.json();
+    if (response.ok) return answer;
+    if (response.status !== 503 || tries === MAX_TRIES) throw new Error(answer.detail);
+    await new Promise((resolve) => { setTimeout(resolve, 1000 * Number(response.headers.get("Retry-After") || 1)); });
+  }
+}
+
+// A row for each file, and a line that screen readers hear.
+async function readAll(files) {
+  const [bar, rows] = ["bar", "rows"].map((id) => document.getElementById(id));
+  const progress = document.getElementById("progress");
+  progress.hidden = false;
+  progress.scrollIntoView({ block: "nearest" });
+  bar.max = files.length;
+  bar.value = 0;
+  rows.replaceChildren(...files.map((file) => {
+    const row = document.createElement("li");
+    row.textContent = `${file.name}: waiting`;
+    return row;
+  }));
+  let [batch, failed] = ["", false];
+  for (const [index, file] of files.entries()) {
+    const row = rows.children[index];
+    row.textContent = `${file.name}: reading…`;
+    count.textContent = `${index + 1} of ${files.length}: reading ${file.name}`;
+    try {
+      const answer = await send(file, batch);
+      batch = answer.batch;
+      row.textContent = `${file.name}: ${answer.results[0].text}`;
+    } catch (error) {
+      failed = true;
+      row.textContent = `${file.name}: not read, ${error.message}`;
+    }
+    bar.value = index + 1;
+  }
+  count.textContent = `${files.length} of ${files.length} read.`;
+  return !failed;
+}
+
+form.addEventListener("submit", async (event) => {
+  const files = Array.from(input.files);
   button.disabled = true;
   button.textContent = "Reading…";
+  count.textContent = `Reading ${files.length === 1 ? files[0].name : `${files.length} files`}`;
+  if (files.length < 2) return;
+  event.preventDefault();
+  const isComplete = await readAll(files);
+  button.disabled = false;
+  button.textContent = label;
+  if (isComplete) {
+    location.hash = "readings";
+    location.reload();
+  } else {
+    count.innerHTML = 'Not all files were read. <a href="/">Show the readings</a>';
+  }
 });
 // A page restored from the browser's cache is no longer reading.
 window.addEventListener("pageshow", () => {
   button.disabled = false;
   button.textContent = label;
+  count.textContent = "";
   describe();
 });
 if (location.hash === "#readings") document.getElementById("readings")?.focus();

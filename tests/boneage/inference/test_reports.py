@@ -18,7 +18,7 @@ from pydicom.uid import UID, ComprehensiveSRStorage, SecondaryCaptureImageStorag
 
 from boneage.cli.main import main
 from boneage.inference.comparison import compare_ages
-from boneage.inference.messages import explain_warning
+from boneage.inference.messages import WARNINGS, explain_warning
 from boneage.inference.predict import PredictionError, predict
 from boneage.inference.reports import ReportError
 from boneage.inference.reports.dicom import make_dicom_objects
@@ -224,6 +224,15 @@ def test_picture_tells_of_a_right_hand_and_of_warnings(hand_reader, write_hand):
     for changed in (warned, right, whole):
         drawn = draw_report(radiograph, changed, reader=hand_reader)
         assert drawn.shape == plain.shape and not np.array_equal(drawn, plain)
+
+
+def test_picture_cuts_off_no_text(hand_reader, write_hand):
+    radiograph = read_radiograph(write_hand())
+    reading = hand_reader.read(radiograph, path=write_hand(), sex="female", chronological_age_months=120)
+    for warnings in (("age_looks_wrong",), (*WARNINGS, *WARNINGS)):
+        drawn = draw_report(radiograph, dataclasses.replace(reading, warnings=warnings), reader=hand_reader)
+        assert not drawn[-12:, -536:].any() and drawn[-120:, -536:].any()
+    assert len(drawn) > 1024
 
 
 @pytest.mark.parametrize("number", [0, 1])

@@ -95,6 +95,9 @@ def test_reads_a_drawn_hand_a_dicom_file_a_wall_and_a_broken_file(
     page.focus("input[value=unknown]")
     for key in ("ArrowUp", "ArrowUp", "Tab", "1", "0", ".", "5", "Tab", "Enter"):
         page.keyboard.press(key)
+    page.wait_for_selector("#rows li")
+    assert re.match(r"\d of 4: reading ", page.text_content("#count"))
+    assert page.locator("#rows li").count() == 4
     page.wait_for_selector(".reading")
     assert page.locator(".reading h3").all_text_contents() == list(files)
     drawn, dicom, wall, broken = page.locator(".reading").all()
@@ -107,8 +110,8 @@ def test_reads_a_drawn_hand_a_dicom_file_a_wall_and_a_broken_file(
     assert not [identity for identity in ("Müller", "PATIENT-4711") if identity in page.content()]
 
     # The occlusion map is requested when it is opened.
-    drawn.locator("summary").click()
-    drawn.locator("details img").evaluate("(image) => image.decode()")
+    drawn.locator(".pictures summary").click()
+    drawn.locator(".pictures details img").evaluate("(image) => image.decode()")
     page.wait_for_load_state("networkidle")
     assert page.evaluate(
         "[...document.images].every((each) => each.closest('details:not([open])') || each.naturalWidth)"
@@ -117,6 +120,20 @@ def test_reads_a_drawn_hand_a_dicom_file_a_wall_and_a_broken_file(
 
     page.set_viewport_size({"width": 390, "height": 844})
     assert not is_wider_than(page, 390)
+    page.click("text=Viewer >> nth=0")
+    page.wait_for_selector("#controls:visible")
+    assert not is_wider_than(page, 390)
+    whole = page.get_attribute("#film", "viewBox")
+    page.click("text=Zoom in")
+    for key in ("ArrowLeft", "i", "o"):
+        page.keyboard.press(key)
+    assert page.get_attribute("#film", "viewBox") != whole
+    assert page.text_content("#zoomed") == "150%"
+    assert page.is_checked("[name=invert]") and page.is_hidden("#outline")
+    assert page.get_attribute("#grey feFuncR", "slope") == "-1"
+    page.keyboard.press("0")
+    assert page.get_attribute("#film", "viewBox") == whole
+    page.go_back()
     page.click("text=Printable report >> nth=0")
     page.wait_for_selector("#print:visible")
     assert page.pdf(prefer_css_page_size=True).count(b"/Type /Page\n") == 1
