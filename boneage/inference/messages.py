@@ -44,8 +44,8 @@ WARNINGS = {
     "it may be in years. State its unit.",
     "age_looks_wrong": "Bone age and chronological age are further apart than in 999 of 1,000 healthy children, the "
     "error of the model included. Check the age, and that the radiograph is of this child.",
-    "side_looks_wrong": "Header and image disagree about the side: the image may be mirrored, the palm may face the "
-    "tube, or the header may be wrong. Check the side.",
+    "side_looks_wrong": "Header, letter on the film and thumb disagree about the side: the image may be mirrored, the "
+    "palm may face the tube, or header or letter may be wrong. Check the side.",
     "sex_from_image": "The sex was not given; it was predicted from the image and may be wrong.",
     "sex_unknown": "The sex is unknown; the bone age is the mean of that of a girl and of a boy.",
 }

@@ -13,6 +13,7 @@ from boneage.configuration.build import build
 from boneage.evaluation.conformal import MAX_BONE_AGE_MONTHS, prediction_interval
 from boneage.inference.comparison import UNUSED_AGE, Comparison, compare_ages
 from boneage.inference.growth_reference import GrowthReference, load_growth_reference
+from boneage.inference.marker import find_marker
 from boneage.preprocessing.config import PreprocessingConfig, fingerprint
 from boneage.preprocessing.hand.find_hand import Hand
 from boneage.preprocessing.io.radiograph import Radiograph, UnreadableImageError
@@ -39,6 +40,7 @@ class Reading:
         predictions: Bone age in months by plausible sex: one if the sex was recorded, else two.
         comparison: The bone age beside the chronological age.
         laterality: The side by the header, `"left"`, `"right"` or None.
+        marker: `"left"` if a letter L is read on the film, else None.
         warnings: Keys of `boneage.inference.messages.WARNINGS`.
         hand: The detected hand; None for a network of whole frames.
         crop: The network input before resizing, shape `(size, size)`, uint8.
@@ -55,6 +57,7 @@ class Reading:
     predictions: Mapping[str, float]
     comparison: Comparison
     laterality: str | None
+    marker: str | None
     warnings: tuple[str, ...]
     hand: Hand | None
     crop: UInt8[np.ndarray, "size size"]
@@ -176,8 +179,10 @@ class Reader:
             warnings.append("age_unit_doubtful")
         elif comparison.is_far:
             warnings.append("age_looks_wrong")
-        pose = prepared.hand.pose if prepared.hand else None
-        if pose and radiograph.laterality and radiograph.laterality != pose.side:
+        hand = prepared.hand
+        marker = None if hand is None else find_marker(hand.pixels, hand.segmentation.mask)
+        sides = {radiograph.laterality, marker, hand.pose.side if hand and hand.pose else None}
+        if len(sides - {None}) > 1:
             warnings.append("side_looks_wrong")
         return Reading(
             bone_age_months=months,
@@ -188,8 +193,9 @@ class Reader:
             predictions=predictions,
             comparison=comparison,
             laterality=radiograph.laterality,
+            marker=marker,
             warnings=tuple(warnings),
-            hand=prepared.hand,
+            hand=hand,
             crop=prepared.image,
         )
 

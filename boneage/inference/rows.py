@@ -65,7 +65,7 @@ def reading_row(id: str, reading: Reading, *, file: str, detail: str = "", repor
         "centile": comparison.centile,
         "determination": comparison.determination,
         "score_missing": state_score(reading) if comparison.missing else "",
-        "side": state_side(reading.laterality, reading.side),
+        "side": state_side(reading.laterality, reading.side, reading.marker),
         **{f"as_{sex}_months": months for sex, months in by_sex.items()},
         "remarks": " ".join(map(explain_warning, reading.warnings)),
         **_describe_right_hand(reading.other),

@@ -35,7 +35,7 @@ def list_statements(reading: Reading, *, metadata: Mapping[str, Any], with_age: 
         statements.append(("By sex", state_by_sex(reading)))
     statements += [
         ("Sex in the image", state_sex_in_image(reading)),
-        ("Side", state_side(reading.laterality, reading.side)),
+        ("Side", state_side(reading.laterality, reading.side, reading.marker)),
     ]
     age = comparison.chronological_age_months
     if with_age and age is not None:
@@ -96,15 +96,17 @@ def state_sex_in_image(reading: Reading) -> str:
     return f"{sex}, probability {min(probability, 0.99):.0%}"
 
 
-def state_side(laterality: str | None, side: str | None) -> str:
-    """State the side by the header and by the image.
+def state_side(laterality: str | None, side: str | None, marker: str | None = None) -> str:
+    """State the side by the header, by the letter on the film and by the image.
 
     Args:
         laterality: The side by the header, `"left"`, `"right"` or None.
         side: The side by the pose of the hand, likewise.
+        marker: `"left"` if a letter L is read on the film, else None.
     """
     header = f"{laterality} by the header" if laterality else ""
-    return "; ".join(filter(None, [header, _THUMBS.get(side or "", "")])) or "unknown"
+    letter = "letter L on the film" if marker == "left" else ""
+    return "; ".join(filter(None, [header, letter, _THUMBS.get(side or "", "")])) or "unknown"
 
 
 def state_score(reading: Reading) -> str:

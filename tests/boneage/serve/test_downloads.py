@@ -60,7 +60,7 @@ def test_text_to_copy_says_what_the_page_does(serve, hand_reader, upload, study)
     assert re.match(r"Bone age: \d+ years? \d+ months? \(\d+ months\)\n", text)
     for name, value in re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page):
         assert f"{name}: {value}\n" in text
-    assert "Check: Header and image disagree about the side" in text
+    assert "Check: Header, letter on the film and thumb disagree about the side" in text
     assert text.endswith("Research use, not a medical device.") and text.isascii()
     assert not any(secret in text for secret in (*SECRETS, "secret-name"))
 
