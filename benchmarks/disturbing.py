@@ -11,7 +11,7 @@ from measure import BenchmarkError, Row, rounded
 
 from boneage.bundles.bundle import Bundle, load_bundle
 from boneage.evaluation.evaluate import compare
-from boneage.inference.reader import load_preprocessing
+from boneage.inference.loading import load_preprocessing
 from boneage.preprocessing.io.radiograph import Radiograph
 from boneage.preprocessing.io.read import read_radiograph
 from boneage.preprocessing.process import process

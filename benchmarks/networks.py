@@ -11,8 +11,8 @@ from measure import BenchmarkError, Row, clock, median_and_quartiles, ratios, ro
 
 from boneage.bundles.bundle import load_bundle
 from boneage.configuration.networks import NETWORKS
+from boneage.inference.loading import load_preprocessing
 from boneage.inference.predict import predict
-from boneage.inference.reader import load_preprocessing
 from boneage.models.build import build_model
 from boneage.preprocessing.io.read import read_radiograph
 from boneage.preprocessing.process import process

@@ -1,6 +1,7 @@
 from .bundles.join import ensemble
 from .evaluation.calibrate import calibrate
 from .evaluation.evaluate import evaluate
+from .inference.loading import load
 from .inference.predict import predict
 from .preprocessing.jobs.prepare import prepare
 from .preprocessing.jobs.segment import segment
@@ -22,6 +23,7 @@ __all__ = [
     "evaluate",
     "follow",
     "height",
+    "load",
     "predict",
     "prepare",
     "segment",

@@ -20,7 +20,7 @@ from ship import measure
 
 from boneage.bundles.bundle import load_bundle, read_metadata
 from boneage.bundles.save import copy_bundle
-from boneage.inference.reader import load_preprocessing
+from boneage.inference.loading import load_preprocessing
 from boneage.tfrecords.reader import read_info
 
 # Months, or error rate of sex classification: about 1% of the error of the networks.

@@ -69,7 +69,7 @@ def serve(
 ) -> None:
     """Serve a web page and a REST API that read bone age, on localhost by default."""
     _check_installed()
-    from boneage.inference.reader import load_reader
+    from boneage.inference.loading import load
     from boneage.serve.app import create_app
     from boneage.serve.uploads import UploadLimits
     from boneage.web.safety import check_access
@@ -80,7 +80,7 @@ def serve(
     max_bytes = max_upload_mb * 2**20
     with contextlib.ExitStack() as stack:
         _lock_folders(stack, {"--save-readings": save_readings, "--out": out}, watch=watch)
-        reader = load_reader(bundle, sex_bundle=sex_bundle, reference=reference)
+        reader = load(bundle, sex_bundle=sex_bundle, reference=reference)
         app = create_app(reader, token=token, save_readings=save_readings, limits=UploadLimits(max_bytes=max_bytes))
         listener = stack.enter_context(_open(host, port, title="boneage"))
         if watch is not None and out is not None:

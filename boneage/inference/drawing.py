@@ -42,6 +42,12 @@ def outline_hand(radiograph: Radiograph, hand: Hand | None, *, max_size_px: int)
     return picture
 
 
+def draw_outline_png(radiograph: Radiograph, hand: Hand | None, *, longest_px: int = 480) -> bytes:
+    """Draw a radiograph like `outline_hand`, as a PNG of at most `longest_px` pixels on its longest side."""
+    _, png = cv2.imencode(".png", outline_hand(radiograph, hand, max_size_px=longest_px))
+    return png.tobytes()
+
+
 def draw_plain(pixels: UInt8[np.ndarray, "height width"], *, longest_px: int = _LONGEST_PX) -> bytes:
     """Draw a contrast-normalised radiograph as JPEG, downscaled to at most `longest_px` if necessary."""
     return _encode(shrink(pixels, max_size_px=longest_px)[0])

@@ -16,18 +16,14 @@ from boneage.base.locks import lock_output, lock_path
 from boneage.base.sex import UnknownSexError, parse_sex
 from boneage.base.spreadsheets import format_frame
 from boneage.configuration.training import TTA_TRANSFORMS
+from boneage.inference.loading import load
 from boneage.inference.occlusion import write_occlusion_map
-from boneage.inference.reader import load_reader
 from boneage.inference.reports import ReportError
 from boneage.inference.reports.staging import Staging
 from boneage.inference.reports.writer import Reports
-from boneage.inference.rows import COLUMNS, reading_row, rejected_row
-from boneage.inference.two_hands import read_hands
-from boneage.preprocessing.decisions import describe_rejection
-from boneage.preprocessing.io.isolated import read_isolated, start_decoder
-from boneage.preprocessing.io.radiograph import UnreadableImageError, resolve_sex
+from boneage.inference.rows import COLUMNS, make_row, reading_row, rejected_row
+from boneage.preprocessing.io.isolated import start_decoder
 from boneage.preprocessing.jobs.resumable import resume_key, run_resumable
-from boneage.preprocessing.process import Prepared
 from boneage.preprocessing.sources.sources import Case, Rejection, find_cases
 from boneage.registry.resolve import resolve_bundle
 from boneage.tfrecords.schema import male_from_sex
@@ -168,7 +164,7 @@ def _predict(
     bundle = None if bundle is None else resolve_bundle(bundle)
     sex_bundle = None if sex_bundle is None else resolve_bundle(sex_bundle)
     request = _Request(bundle, sex_bundle, reference, **staging.folders, sex=sex, tta=tta)
-    _load.cache_clear()  # a bundle in the same folder may have been replaced
+    _load.cache_clear()  # `load` finds out whether a bundle in the same folder has been replaced
     digest = _load(request).reader.digest
     own = [path for path in (*reports.values(), *(() if out is None else _list_own_files(out))) if path is not None]
     cases, rejections = _leave_out(own, *find_cases(inputs, table=table, age_unit=age_unit), inputs=inputs)
@@ -240,7 +236,7 @@ class _Request:
 @functools.lru_cache(maxsize=1)
 def _load(request: _Request) -> Reports:
     """Load the bundles and the growth reference once per process."""
-    reader = load_reader(request.bundle, sex_bundle=request.sex_bundle, reference=request.reference)
+    reader = load(request.bundle, sex_bundle=request.sex_bundle, reference=request.reference)
     return Reports(reader, dicom=request.dicom, fhir=request.fhir)
 
 
@@ -268,25 +264,12 @@ def predict_case(
         OSError: If an occlusion map or a report cannot be written.
     """
     reader = reports.reader
-    try:
-        radiograph = read_isolated(case.path)
-        age_months = case.chronological_age_months
-        read = functools.partial(
-            reader.read,
-            path=case.path,
-            tta=tta,
-            chronological_age_months=radiograph.chronological_age_months if age_months is None else age_months,
-            is_age_unit_stated=case.is_age_unit_stated,
-        )
-        reading = read_hands(read, radiograph, sex=resolve_sex(radiograph, sex or case.sex, path=case.path))
-    except UnreadableImageError as error:
-        return rejected_row(case.id, file=case.name, reasons=error.reason, detail=str(error))
-    if isinstance(reading, Prepared):
-        detail = describe_rejection(case.path, reading.reasons)
-        return rejected_row(case.id, file=case.name, reasons=";".join(reading.reasons), detail=detail)
+    radiograph, reading = reader.read_case(case, sex=sex, tta=tta)
+    if radiograph is None or not reading.accepted:
+        return make_row(case.id, reading, file=case.name)
     if occlusion_maps is not None:
         male = male_from_sex(reading.sex) if reading.sex else 0.0
-        crops = [hand.crop for hand in reading.hands]
+        crops = [hand.crop for hand in reading.hands if hand.crop is not None]
         write_occlusion_map(reader.age_bundle, crops, occlusion_maps / _map_name(case), male=male)
     names, detail = reports.write(radiograph, reading, path=case.path)
     return reading_row(case.id, reading, file=case.name, detail=detail, reports=";".join(names))

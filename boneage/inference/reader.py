@@ -1,88 +1,53 @@
-"""Read one radiograph: the preprocessing of the bundle, then its networks, without TensorFlow."""
+"""A loaded model: the preprocessing of its bundle, then its networks, without TensorFlow."""
 
+import concurrent.futures
 import dataclasses
-from collections.abc import Mapping
+import functools
+import numbers
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import UInt8
+import pandas as pd
 
-from boneage.bundles.bundle import DEFAULT_BUNDLE, DEFAULT_SEX_BUNDLE, Bundle, BundleError, load_bundle, metadata_digest
-from boneage.configuration.build import build
+from boneage.base.errors import check_choice
+from boneage.base.limits import cpu_count
+from boneage.base.sex import UnknownSexError, parse_sex
+from boneage.bundles.bundle import Bundle, metadata_digest
+from boneage.configuration.training import TTA_TRANSFORMS
 from boneage.evaluation.conformal import MAX_BONE_AGE_MONTHS, prediction_interval
-from boneage.inference.comparison import UNUSED_AGE, Comparison, compare_ages
-from boneage.inference.growth_reference import GrowthReference, load_growth_reference
+from boneage.inference.comparison import UNUSED_AGE, compare_ages
+from boneage.inference.drawing import draw_outline_png
+from boneage.inference.growth_reference import GrowthReference
+from boneage.inference.images import Image, to_radiograph
 from boneage.inference.marker import find_marker
-from boneage.preprocessing.config import PreprocessingConfig, fingerprint
-from boneage.preprocessing.hand.find_hand import Hand
-from boneage.preprocessing.io.radiograph import Radiograph, UnreadableImageError
-from boneage.preprocessing.process import Prepared, process
-from boneage.registry.resolve import resolve_bundle
+from boneage.inference.reading import Reading
+from boneage.inference.rows import COLUMNS, list_table_cases, make_row, rejected_row
+from boneage.inference.statements import list_statements
+from boneage.inference.two_hands import read_hands
+from boneage.preprocessing.config import PreprocessingConfig
+from boneage.preprocessing.decisions import describe_rejection
+from boneage.preprocessing.io.radiograph import Radiograph, UnreadableImageError, resolve_sex
+from boneage.preprocessing.process import process
+from boneage.preprocessing.sources.listing import SourceNotFoundError
+from boneage.preprocessing.sources.rejections import Rejection
+from boneage.preprocessing.sources.sources import Case, find_cases
 from boneage.tfrecords.schema import SEXES, male_from_sex, sex_from_male
 
 # Minimum probability of the other sex before the recorded one is questioned.
 SEX_CONFIDENCE = 0.95
+# Name of an image without a file, in errors.
+_UNNAMED = Path("image")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Reading:
-    """The result of reading a radiograph.
-
-    Args:
-        bone_age_months: Bone age in months.
-        low_months: Lower end of the prediction interval in months, never below 0; NaN if the bundle has none. If no sex
-            was recorded, the interval covers those of both sexes.
-        high_months: Upper end of the prediction interval in months;
-            `boneage.evaluation.conformal.MAX_BONE_AGE_MONTHS` where it is open.
-        sex: The sex assumed, `"female"` or `"male"`; None if it is unknown.
-        male_probability: Predicted probability that the child is male, in [0, 1]; NaN without a sex bundle.
-        predictions: Bone age in months by plausible sex: one if the sex was recorded, else two.
-        comparison: The bone age beside the chronological age.
-        laterality: The side by the header, `"left"`, `"right"` or None.
-        marker: `"left"` if a letter L is read on the film, else None.
-        warnings: Keys of `boneage.inference.messages.WARNINGS`.
-        hand: The detected hand; None for a network of whole frames.
-        crop: The network input before resizing, shape `(size, size)`, uint8.
-        part: The part of a film of two hands that shows this one, with its side as `laterality`; None where the film
-            shows one hand. See `boneage.inference.two_hands`.
-        other: Of the left hand of such a film, the reading of the right one.
-    """
-
-    bone_age_months: float
-    low_months: float
-    high_months: float
-    sex: str | None
-    male_probability: float
-    predictions: Mapping[str, float]
-    comparison: Comparison
-    laterality: str | None
-    marker: str | None
-    warnings: tuple[str, ...]
-    hand: Hand | None
-    crop: UInt8[np.ndarray, "size size"]
-    part: Radiograph | None = None
-    other: "Reading | None" = None
-
-    @property
-    def hands(self) -> "tuple[Reading, ...]":
-        """The reading of each hand of the film, that of the left one first."""
-        return (self,) if self.other is None else (self, self.other)
-
-    @property
-    def side(self) -> str | None:
-        """The side by the pose of the hand, `"left"` or `"right"`; a right one is mirrored. None for whole frames."""
-        return self.hand.pose.side if self.hand and self.hand.pose else None
-
-    @property
-    def sds(self) -> float:
-        """Standard deviation score of the bone age; NaN if there is none."""
-        return self.comparison.sds
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Reader:
-    """A bone-age bundle and an optional sex bundle, ready to read radiographs.
+    """A loaded model: a bone-age bundle and an optional sex bundle, ready to read radiographs.
+
+    `boneage.load` makes it. Several threads may use it at the same time.
 
     Args:
         age_bundle: The bone-age bundle.
@@ -95,6 +60,12 @@ class Reader:
     sex_bundle: Bundle | None
     config: PreprocessingConfig
     reference: GrowthReference
+
+    def __repr__(self) -> str:
+        """Name, digest and error of the model."""
+        model = describe_model(self)
+        error = "" if model.error_months is None else f", mean absolute error {model.error_months:.1f} months"
+        return f"Reader({model.label}{error})"
 
     @property
     def digest(self) -> str:
@@ -116,8 +87,8 @@ class Reader:
         chronological_age_months: float | None = None,
         is_age_unit_stated: bool = True,
         male_probability: float | None = None,
-    ) -> Reading | Prepared:
-        """Read one radiograph.
+    ) -> Reading:
+        """Read one radiograph that is in memory.
 
         Args:
             radiograph: The radiograph.
@@ -131,14 +102,22 @@ class Reader:
                 predicted from this one).
 
         Returns:
-            The reading; a rejected hand as it was prepared, with its reasons.
+            The reading; that of a rejected hand has its reasons.
 
         Raises:
             UnreadableImageError: If the network's answer lies outside [0, 240] months (`impossible_answer`).
         """
         prepared = process(radiograph, self.config)
+        pose = prepared.hand.pose if prepared.hand else None
         if prepared.reasons or prepared.image is None:
-            return prepared
+            return Reading(
+                laterality=radiograph.laterality,
+                side=pose.side if pose else None,
+                reasons=prepared.reasons,
+                detail=describe_rejection(path, prepared.reasons),
+                hand=prepared.hand,
+                crop=prepared.image,
+            )
         warnings = []
         plausible = SEXES if sex is None else (sex,)
         if self.sex_bundle is not None:
@@ -179,10 +158,8 @@ class Reader:
             warnings.append("age_unit_doubtful")
         elif comparison.is_far:
             warnings.append("age_looks_wrong")
-        hand = prepared.hand
-        marker = None if hand is None else find_marker(hand.pixels, hand.segmentation.mask)
-        sides = {radiograph.laterality, marker, hand.pose.side if hand and hand.pose else None}
-        if len(sides - {None}) > 1:
+        marker = None if prepared.hand is None else find_marker(prepared.hand.pixels, prepared.hand.segmentation.mask)
+        if len({radiograph.laterality, marker, pose.side if pose else None} - {None}) > 1:
             warnings.append("side_looks_wrong")
         return Reading(
             bone_age_months=months,
@@ -194,64 +171,192 @@ class Reader:
             comparison=comparison,
             laterality=radiograph.laterality,
             marker=marker,
+            side=pose.side if pose else None,
             warnings=tuple(warnings),
-            hand=hand,
+            hand=prepared.hand,
             crop=prepared.image,
         )
 
+    def predict(
+        self,
+        x: Image | list[Image] | tuple[Image, ...] | pd.DataFrame,
+        *,
+        sex: str | Sequence[str | None] | None = None,
+        chronological_age_months: float | Sequence[float | None] | None = None,
+        tta: str | None = None,
+    ) -> Reading | list[Reading] | pd.DataFrame:
+        """Read one radiograph, a list of them, or a whole folder or table.
 
-def load_reader(
-    bundle: str | Path | None = None,
-    *,
-    sex_bundle: str | Path | None = None,
-    reference: str | Path | None = None,
-) -> Reader:
-    """Load a reader.
+        What is no radiograph, or shows no hand that can be read, gives a reading with `reasons`, not an error. Several
+        radiographs are read at the same time, one per CPU core.
 
-    Args:
-        bundle: Folder of the bone-age bundle (default: the packaged model).
-        sex_bundle: Folder of a bundle that classifies sex (default: the packaged one if `bundle` is not given, else
-            none).
-        reference: CSV with a growth reference, see `boneage.inference.growth_reference.load_growth_reference`
-            (default: Brush Foundation table).
+        Args:
+            x: One radiograph: the path of a file, the bytes of one, an array of shape `(height, width)` or
+                `(height, width, 3)`, uint8 or uint16, bright bone, a Pillow image, bright bone, or a pydicom data set.
+                Or a list or tuple of these. Or the path of a folder. Or a DataFrame with a column `file` (or `path`,
+                `image`, `id`) of paths and, as in the tables of `boneage.predict`, `sex` and
+                `chronological_age_months`.
+            sex: `"female"` or `"male"` (or F, M); for a list, also one for each. DICOM files and tables have their own;
+                if it is unknown, the interval spans those of both sexes.
+            chronological_age_months: Chronological age in months for the standard deviation score; for a list, also one
+                for each. Without it, that of the DICOM header or of the table is used.
+            tta: Test-time augmentation: `"none"`, `"mirrored"` or `"ten"` (default: as saved in the bundle).
+
+        Returns:
+            A `Reading` for one radiograph, a list of them for a list, and for a folder or a DataFrame a DataFrame with
+            the columns of `boneage.predict`: for a folder one row per file, for a DataFrame its rows and its index.
+
+        Raises:
+            ValueError: If `x`, `sex` or `tta` is not understood, or a list has another length than `x`.
+            BoneAgeError: If a file or folder does not exist, or a table lacks a column.
+        """
+        if tta is not None:
+            check_choice("tta", tta, tuple(TTA_TRANSFORMS))
+        images = list(x) if isinstance(x, list | tuple) else [x]
+        sexes = [_parse_sex(item) for item in _spread("sex", sex, len(images))]
+        ages = _spread("chronological_age_months", chronological_age_months, len(images))
+        if isinstance(x, list | tuple):
+            read = functools.partial(self._predict_image, tta=tta)
+            items = [*zip(images, sexes, ages, strict=True)]
+            return _map_threads(lambda item: read(item[0], sex=item[1], age_months=item[2]), items)
+        if isinstance(x, pd.DataFrame) or (isinstance(x, str | Path) and Path(x).is_dir()):
+            return self._predict_many(x, sex=sexes[0], age_months=ages[0], tta=tta)
+        return self._predict_image(x, sex=sexes[0], age_months=ages[0], tta=tta)
+
+    def read_case(
+        self, case: Case, *, sex: str | None = None, tta: str | None = None
+    ) -> tuple[Radiograph | None, Reading]:
+        """Read the file of a case, which may be unreadable.
+
+        Args:
+            case: The file, with the sex and the age that its source gives.
+            sex: The sex, instead of that of the source.
+            tta: As in `predict`.
+
+        Returns:
+            The radiograph, None if the file contains none, and its reading.
+        """
+        return self.read_image(
+            case.path,
+            sex=sex or case.sex,
+            age_months=case.chronological_age_months,
+            is_age_unit_stated=case.is_age_unit_stated,
+            tta=tta,
+        )
+
+    def read_image(
+        self,
+        image: Image,
+        *,
+        sex: str | None,
+        age_months: float | None = None,
+        is_age_unit_stated: bool = True,
+        tta: str | None = None,
+    ) -> tuple[Radiograph | None, Reading]:
+        """Read one radiograph, which may be unreadable.
+
+        Args:
+            image: One radiograph as in `predict`.
+            sex: `"female"`, `"male"`, or None if unknown; DICOM files have their own.
+            age_months: Chronological age in months, or None: that of a DICOM header is used then.
+            is_age_unit_stated: Whether its unit is certain.
+            tta: As in `predict`.
+
+        Returns:
+            The radiograph, None if there is none in the image, and its reading.
+
+        Raises:
+            ValueError: If the image is of an unknown type, shape or dtype.
+        """
+        path = Path(image) if isinstance(image, str | Path) else _UNNAMED
+        radiograph = None
+        try:
+            radiograph = to_radiograph(image, name=path)
+            read = functools.partial(
+                self.read,
+                path=path,
+                tta=tta,
+                chronological_age_months=radiograph.chronological_age_months if age_months is None else age_months,
+                is_age_unit_stated=is_age_unit_stated,
+            )
+            reading = read_hands(read, radiograph, sex=resolve_sex(radiograph, sex, path=path))
+        except UnreadableImageError as error:
+            reading = Reading(reasons=(error.reason,), detail=str(error))
+        return radiograph, reading
+
+    def _predict_image(self, image: Image, *, sex: str | None, age_months: float | None, tta: str | None) -> Reading:
+        if isinstance(image, str | Path) and not Path(image).is_file():
+            raise SourceNotFoundError(f"{image}: no such file; check the path.")
+        radiograph, reading = self.read_image(image, sex=sex, age_months=age_months, tta=tta)
+        return self._present(reading, radiograph)
+
+    def _present(self, reading: Reading, radiograph: Radiograph | None) -> Reading:
+        """Add picture and statements, and leave out what has the size of the radiograph: of many, it fills memory."""
+        return dataclasses.replace(
+            reading,
+            hand=None,
+            part=None,
+            other=reading.other and self._present(reading.other, radiograph),
+            picture=None if radiograph is None else draw_outline_png(reading.part or radiograph, reading.hand),
+            statements=tuple(list_statements(reading, metadata=self.age_bundle.metadata, with_age=True))
+            if reading.accepted
+            else (),
+        )
+
+    def _predict_many(
+        self, source: str | Path | pd.DataFrame, *, sex: str | None, age_months: float | None, tta: str | None
+    ) -> pd.DataFrame:
+        if isinstance(source, pd.DataFrame):
+            cases = list_table_cases(source, sex=sex)
+        else:
+            found, rejections = find_cases(source)
+            cases = [*found, *rejections]
+        given = None if isinstance(source, pd.DataFrame) else sex
+
+        def make(case: Case | Rejection) -> dict[str, object]:
+            if isinstance(case, Rejection):
+                return rejected_row(case.id, file=case.file, reasons=case.reason, detail=case.detail)
+            if case.chronological_age_months is None:
+                case = dataclasses.replace(case, chronological_age_months=age_months)
+            return make_row(case.id, self.read_case(case, sex=given, tta=tta)[1], file=case.name)
+
+        frame = pd.DataFrame(_map_threads(make, cases), columns=list(COLUMNS))
+        if isinstance(source, pd.DataFrame):
+            return frame.set_index(source.index)
+        return frame.sort_values(["id", "file"], kind="stable", ignore_index=True)
+
+
+def _map_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Call a function for each item, on all cores: the networks and the decoders run outside the interpreter's lock."""
+    with concurrent.futures.ThreadPoolExecutor(max(1, min(cpu_count(), len(items)))) as threads:
+        return list(threads.map(function, items))
+
+
+def _parse_sex(sex: Any) -> str | None:
+    """Parse the sex of one radiograph.
 
     Raises:
-        ReferenceTableError: If the reference table cannot be used.
-        BundleError: If a bundle is damaged, has the wrong task, or was trained with different preprocessing from the
-            other bundle or from this version of the package.
+        ValueError: If it is not understood.
     """
-    if bundle is None and sex_bundle is None:
-        sex_bundle = DEFAULT_SEX_BUNDLE
-    # One thread: several processes read radiographs in parallel.
-    age = load_bundle(DEFAULT_BUNDLE if bundle is None else resolve_bundle(bundle), num_threads=1)
-    if age.metadata["task"] != "age":
-        raise BundleError(f"{bundle}: classifies sex; pass it as --sex-bundle and give a bone-age bundle as --bundle.")
-    sex = None if sex_bundle is None else load_bundle(resolve_bundle(sex_bundle), num_threads=1)
-    if sex is not None and sex.metadata["task"] != "sex":
-        raise BundleError(f"{sex_bundle}: does not classify sex; train a bundle with task = 'sex'.")
-    if sex is not None and sex.metadata["fingerprint"] != age.metadata["fingerprint"]:
-        raise BundleError(
-            f"{sex_bundle}: was trained with different preprocessing from {age.folder}; train both on the same records."
-        )
-    return Reader(age, sex, load_preprocessing(age), load_growth_reference(reference))
+    if sex is None:
+        return None
+    try:
+        return parse_sex(str(sex))
+    except UnknownSexError as error:
+        raise ValueError(f"`sex`: {error}.") from error
 
 
-def load_preprocessing(bundle: Bundle) -> PreprocessingConfig:
-    """Return the preprocessing that a bundle was trained with.
+def _spread(name: str, value: Any, num_images: int) -> list[Any]:
+    """Return a value for each image: the same for all, or one of a list each.
 
     Raises:
-        BundleError: If this version of the package has different preprocessing.
+        ValueError: If the list has another length.
     """
-    config = build(
-        PreprocessingConfig, bundle.metadata.get("preprocessing", {}), where=f"{bundle.folder} preprocessing"
-    )
-    if fingerprint(config) != bundle.metadata["fingerprint"]:
-        version = bundle.metadata.get("boneage_version") or "of that time"
-        raise BundleError(
-            f"{bundle.folder}: was trained with different preprocessing ({bundle.metadata['fingerprint']}) from this "
-            f"version ({fingerprint(config)}); install boneage {version} or train again."
-        )
-    return config
+    if value is None or isinstance(value, str | numbers.Real):
+        return [value] * num_images
+    if len(value) != num_images:
+        raise ValueError(f"`{name}` must be one value, or one for each of {num_images} images. Received: {len(value)}.")
+    return list(value)
 
 
 @dataclasses.dataclass(frozen=True)

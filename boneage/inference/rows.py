@@ -1,9 +1,19 @@
-"""The rows of prediction tables: one per file, with the same columns everywhere."""
+"""The rows of prediction tables, with the same columns everywhere, and the rows of a DataFrame as files to read."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from boneage.base.errors import printable
 from boneage.inference.messages import explain_warning, format_interval
-from boneage.inference.reader import Reading
+from boneage.inference.reading import Reading
 from boneage.inference.statements import state_score, state_side
+from boneage.preprocessing.sources.names import to_id
+from boneage.preprocessing.sources.rejections import InvalidEntryError, Rejection, make_rejection
+from boneage.preprocessing.sources.sources import Case
+from boneage.preprocessing.sources.tables import Row, parse_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = (
     "id",
@@ -34,6 +44,13 @@ COLUMNS = (
     "right_high_months",
     "right_interval",
 )
+
+
+def make_row(id: str, reading: Reading, *, file: str) -> dict[str, object]:
+    """Return the row of a reading that may be rejected; see `reading_row`."""
+    if reading.accepted:
+        return reading_row(id, reading, file=file)
+    return rejected_row(id, file=file, reasons=";".join(reading.reasons), detail=reading.detail)
 
 
 def reading_row(id: str, reading: Reading, *, file: str, detail: str = "", reports: str = "") -> dict[str, object]:
@@ -116,3 +133,49 @@ def rejected_row(id: str, *, file: str, reasons: str = "", detail: str = "") -> 
         "right_high_months": nothing,
         "right_interval": "",
     }
+
+
+def list_table_cases(frame: "pd.DataFrame", *, sex: str | None = None) -> list[Case | Rejection]:
+    """List the radiographs that the rows of a DataFrame name by their paths, in the order of the rows.
+
+    Args:
+        frame: Columns as in the tables of `boneage.predict`; the first of `id`, `file`, `path` and so on that is the
+            path of a file counts.
+        sex: The sex where the table has none.
+
+    Returns:
+        One entry for each row; a rejection where the sex or an age is not understood, or no file is named.
+
+    Raises:
+        UnreadableTableError: If a column is missing, or the ages may be years.
+    """
+    absent = frame.isna().to_numpy()
+    lines = [
+        ["" if is_absent else _format_cell(value) for value, is_absent in zip(values, missing, strict=True)]
+        for values, missing in zip(frame.itertuples(index=False, name=None), absent, strict=True)
+    ]
+    rows = parse_rows([[str(name) for name in frame.columns], *lines], path=Path("table"))
+    return [_to_case(row, sex=sex) for row in rows]
+
+
+def _format_cell(value: object) -> str:
+    # pandas makes 1377.0 of a whole number where another row of the column is empty.
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+
+
+def _to_case(row: Row, *, sex: str | None) -> Case | Rejection:
+    name = next((text for text in row.files if Path(text).is_file()), row.files[0] if row.files else "")
+    id = to_id(Path(row.files[0]).name) if row.files else ""
+    try:
+        if not name:
+            raise InvalidEntryError(f"{row.location}: the file is blank; fill it in or remove the row.", reason="no_id")
+        return Case(
+            id,
+            Path(name),
+            name,
+            sex=row.sex() or sex,
+            chronological_age_months=row.months("chronological_age"),
+            is_age_unit_stated=row.is_age_unit_stated,
+        )
+    except InvalidEntryError as error:
+        return make_rejection(id, file=name, error=error)

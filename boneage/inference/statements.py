@@ -7,7 +7,7 @@ from typing import Any
 from boneage.evaluation.conformal import MAX_BONE_AGE_MONTHS
 from boneage.inference.comparison import NO_AGE, NO_SEX, OUTSIDE, UNUSED_AGE
 from boneage.inference.messages import format_age, format_difference
-from boneage.inference.reader import Reading
+from boneage.inference.reading import Reading
 
 MISSING_SCORES = {
     NO_AGE: "none: the chronological age is not known",

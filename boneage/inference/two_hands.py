@@ -7,10 +7,9 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Int
 
-from boneage.inference.reader import Reading
+from boneage.inference.reading import Reading
 from boneage.preprocessing.hand.find_hand import Hand
 from boneage.preprocessing.io.radiograph import Radiograph
-from boneage.preprocessing.process import Prepared
 
 # Both hands of one child in one exposure: the smaller mask has at least this share of the larger, with any length of
 # forearm, and the shorter hand, wrist to fingertip, this share of the longer. A parent's hand is longer than a child's.
@@ -20,13 +19,11 @@ _MIN_MASK_SHARE, _MIN_LENGTH_SHARE = 0.4, 0.8
 class Read(Protocol):
     """A function like `boneage.inference.reader.Reader.read`, with path and age given."""
 
-    def __call__(
-        self, radiograph: Radiograph, /, *, sex: str | None, male_probability: float | None = None
-    ) -> Reading | Prepared:
+    def __call__(self, radiograph: Radiograph, /, *, sex: str | None, male_probability: float | None = None) -> Reading:
         """Read one radiograph."""
 
 
-def read_hands(read: Read, radiograph: Radiograph, *, sex: str | None) -> Reading | Prepared:
+def read_hands(read: Read, radiograph: Radiograph, *, sex: str | None) -> Reading:
     """Read one radiograph, and both hands of a film that shows two.
 
     The film is divided in the middle of the gap between the hands, along a column or a row, and each part is read like
@@ -40,24 +37,23 @@ def read_hands(read: Read, radiograph: Radiograph, *, sex: str | None) -> Readin
 
     Returns:
         The reading; of two hands that of the left one, with that of the right one as `other` and the warning
-        `two_hands` in both. A rejected film as it was prepared, with its reasons.
+        `two_hands` in both. That of a rejected film has its reasons.
 
     Raises:
         UnreadableImageError: As in `read`.
     """
     whole = read(radiograph, sex=sex)
-    if not isinstance(whole, Prepared) or "several_hands" not in whole.reasons or whole.hand is None:
+    if "several_hands" not in whole.reasons or whole.hand is None:
         return whole
     parts = divide_film(radiograph, whole.hand)
-    readings = [reading for part in parts if isinstance(reading := read(part, sex=sex), Reading)]
+    readings = [reading for part in parts if (reading := read(part, sex=sex)).accepted]
     poses = [reading.hand.pose for reading in readings if reading.hand and reading.hand.pose]
     lengths, sides = [pose.length_px for pose in poses], [pose.side for pose in poses]
     if sorted(sides) != ["left", "right"] or min(lengths) < _MIN_LENGTH_SHARE * max(lengths):
         return whole
     if sex is None and not np.isnan(share := float(np.mean([reading.male_probability for reading in readings]))):
         # One child has one sex.
-        again = [read(part, sex=None, male_probability=share) for part in parts]
-        readings = [reading for reading in again if isinstance(reading, Reading)]
+        readings = [read(part, sex=None, male_probability=share) for part in parts]
     left, right = (
         dataclasses.replace(
             readings[index],

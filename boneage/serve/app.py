@@ -38,7 +38,7 @@ def create_app(
     """Make the web application.
 
     Args:
-        reader: The model; see `boneage.inference.reader.load_reader`.
+        reader: The model; see `boneage.inference.loading.load`.
         token: Secret required with every request except `/healthz`; None if the server is reachable locally only.
         save_readings: Folder for anonymous crops and readings (default: nothing is stored).
         limits: Limits of one request (default: 100 MB and 50 files).

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from boneage.inference.reader import Reader, Reading
+from boneage.inference.reader import Reader
+from boneage.inference.reading import Reading
 from boneage.inference.reports.fhir import make_observation
 from boneage.preprocessing.crop.contrast import stretch_contrast
 from boneage.preprocessing.crop.crop import shrink

@@ -20,14 +20,14 @@ from boneage.inference.messages import (
     format_interval,
     may_be_no_hand,
 )
-from boneage.inference.reader import Reader, Reading
+from boneage.inference.reader import Reader
+from boneage.inference.reading import Reading
 from boneage.inference.reports.wording import NOTICE, VERSION
 from boneage.inference.statements import list_statements, state_score, state_side
 from boneage.inference.two_hands import read_hands
 from boneage.preprocessing.hand.find_hand import Hand
 from boneage.preprocessing.io.isolated import decode_isolated
 from boneage.preprocessing.io.radiograph import Radiograph, UnreadableImageError, resolve_sex
-from boneage.preprocessing.process import Prepared
 from boneage.serve.kept import Film, KeptReading, keep_film, keep_reading
 
 _log = logging.getLogger("boneage.web")
@@ -207,7 +207,7 @@ def _read(reader: Reader, upload: Upload) -> Answer:
         reading = read_hands(read, radiograph, sex=sex)
     except UnreadableImageError as error:
         return _rejected_with_picture(upload, radiograph, reasons=(error.reason,), age_months=age_months, sex=sex)
-    if isinstance(reading, Prepared):
+    if not reading.accepted:
         return _rejected_with_picture(
             upload,
             radiograph,
@@ -215,7 +215,7 @@ def _read(reader: Reader, upload: Upload) -> Answer:
             age_months=age_months,
             sex=sex,
             hand=reading.hand,
-            crop=reading.image,
+            crop=reading.crop,
         )
     return _accept(reader, upload, radiograph, reading)
 

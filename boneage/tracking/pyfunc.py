@@ -19,10 +19,10 @@ import pandas as pd
 from boneage.base.files import write_json
 from boneage.base.sex import UnknownSexError, parse_sex
 from boneage.bundles.bundle import metadata_digest, read_metadata
-from boneage.inference.reader import Reader, load_reader
+from boneage.inference.loading import load
+from boneage.inference.reader import Reader
 from boneage.preprocessing.io.isolated import decode_isolated, read_isolated
 from boneage.preprocessing.io.radiograph import Radiograph, UnreadableImageError, resolve_sex
-from boneage.preprocessing.process import Prepared
 from boneage.preprocessing.synthetic import draw_radiograph
 from boneage.registry.fetch import find_bundle_in
 from boneage.registry.settings import METADATA_FILE
@@ -68,7 +68,7 @@ class BoneAgeModel:
             return nothing, nothing, nothing, False, "sex_unknown"
         except UnreadableImageError as error:
             return nothing, nothing, nothing, False, error.reason
-        if isinstance(reading, Prepared):
+        if not reading.accepted:
             return nothing, nothing, nothing, False, ";".join(reading.reasons)
         return reading.bone_age_months, reading.low_months, reading.high_months, True, ""
 
@@ -86,7 +86,7 @@ def _read_image(image: str | bytes) -> Radiograph:
 
 def _load_pyfunc(data_path: str) -> BoneAgeModel:
     """Load a bundle for MLflow, which calls a function of this name."""
-    return BoneAgeModel(load_reader(data_path))
+    return BoneAgeModel(load(data_path))
 
 
 def write_model(folder: Path, bundle: Path, *, run_id: str | None = None, model_id: str | None = None) -> Path:

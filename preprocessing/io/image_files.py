@@ -60,6 +60,33 @@ def decode_image(data: bytes, *, file_format: str, path: Path, max_pixels: int) 
             ) from error
 
 
+def convert_image(image: Image.Image, *, path: Path, max_pixels: int) -> GreyImage:
+    """Convert a Pillow image to grey pixels, bright = bone, that are square, as `decode_image` does with its file.
+
+    Args:
+        image: The image, which is not changed.
+        path: Name used in error messages.
+        max_pixels: The most pixels to convert.
+
+    Raises:
+        UnreadableImageError: If it is no radiograph; `reason` is the code.
+    """
+    check_size(path, height=image.height, width=image.width, max_pixels=max_pixels)
+    with DECODER_LOCK:
+        try:
+            image = image.copy()
+            orientation, aspect = image.getexif().get(_EXIF_ORIENTATION, 1), _aspect(image)
+            grey = _to_grey(image, b"", bits=8, directory=None, path=path)
+        except (UnreadableImageError, MemoryError):
+            raise
+        except Exception as error:  # Pillow documents no closed set of errors for damaged files.
+            raise UnreadableImageError(
+                f"{path} is a damaged or incomplete image; open it again from its source.", reason="damaged_image"
+            ) from error
+    aspect = 1 / aspect if orientation >= _EXCHANGED else aspect
+    return resample_to_square(grey, aspect=aspect, path=path, max_pixels=max_pixels)
+
+
 def _decode(data: bytes, *, file_format: str, path: Path, max_pixels: int) -> GreyImage:
     if file_format == "JPEG 2000":
         return _decode_jpeg_2000(data, path=path, max_pixels=max_pixels)

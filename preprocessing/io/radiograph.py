@@ -15,6 +15,8 @@ from boneage.base.errors import BoneAgeError
 
 # Warnings are silenced process-wide while decoding, so decoding is serialised by this lock.
 DECODER_LOCK = threading.RLock()
+# The most pixels of a radiograph that is read by default.
+MAX_PIXELS = 100_000_000
 
 
 class UnreadableImageError(BoneAgeError):

@@ -11,6 +11,7 @@ from boneage.preprocessing.io.dicom.dataset import is_dicom
 from boneage.preprocessing.io.dicom.read import read_dicom
 from boneage.preprocessing.io.image_files import decode_image
 from boneage.preprocessing.io.radiograph import (
+    MAX_PIXELS,
     Radiograph,
     UnreadableImageError,
     hash_pixels,
@@ -44,7 +45,7 @@ _SIGNATURES = {
 _BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
 
 
-def read_radiograph(path: str | Path, *, max_pixels: int = 100_000_000) -> Radiograph:
+def read_radiograph(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Radiograph:
     """Read a radiograph; bone is bright for every convention of the file.
 
     Transparent parts become black, palettes are looked up, the orientation that an EXIF tag asks for is applied, and
@@ -83,7 +84,7 @@ def read_radiograph(path: str | Path, *, max_pixels: int = 100_000_000) -> Radio
     return _read(data, file_format=file_format, path=path, max_pixels=max_pixels)
 
 
-def decode_radiograph(data: bytes, *, path: str | Path, max_pixels: int = 100_000_000) -> Radiograph:
+def decode_radiograph(data: bytes, *, path: str | Path, max_pixels: int = MAX_PIXELS) -> Radiograph:
     """Read a radiograph from the bytes of a file, as `read_radiograph` does.
 
     Args:

@@ -146,9 +146,26 @@ def read_table(path: Path, *, required: Iterable[str] = (), age_unit: str | None
         UnreadableTableError: If the file cannot be read, a column is missing, or the unit of an age is not known.
         ValueError: If `age_unit` is unknown.
     """
+    return parse_rows(read_cells(path), path=path, required=required, age_unit=age_unit)
+
+
+def parse_rows(
+    lines: Sequence[Sequence[str]], *, path: Path, required: Iterable[str] = (), age_unit: str | None = None
+) -> list[Row]:
+    """Make rows of the cells of a table, as `read_table` does.
+
+    Args:
+        lines: Text of the cells of each line, the header first.
+        path: Path of the table, named in errors.
+        required: As in `read_table`.
+        age_unit: As in `read_table`.
+
+    Raises:
+        UnreadableTableError: If a column is missing, or the unit of an age is not known.
+        ValueError: If `age_unit` is unknown.
+    """
     if age_unit is not None:
         check_choice("age_unit", age_unit, AGE_UNITS)
-    lines = read_cells(path)
     header = lines[0] if lines else []
     columns = _find_columns(header)
     missing = [field for field in required if field not in columns]
@@ -231,7 +248,7 @@ def _find_units(
             seen = f"{min(values):g} to {max(values):g}" if len(values) > 1 else f"{values[0]:g}"
             raise UnreadableTableError(
                 f"{path}: column {heading!r} contains {seen}, which may be years or months; say which with "
-                "--age-unit years or --age-unit months."
+                "--age-unit years or --age-unit months, or by the name of the column."
             )
         elif (by_name is None and age_unit in _MONTHS_PER_UNIT) or may_be_years:
             units[field] = ("years" if age_unit == "auto" else age_unit) or "months"

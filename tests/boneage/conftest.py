@@ -18,7 +18,7 @@ from PIL import Image
 from boneage.base.files import write_json
 from boneage.bundles.bundle import BUNDLE_VERSION, metadata_digest
 from boneage.cli.serving import _listen
-from boneage.inference.reader import load_reader
+from boneage.inference.loading import load
 from boneage.preprocessing.config import PreprocessingConfig, fingerprint
 from boneage.preprocessing.jobs.prepare import PreparationResult, prepare
 from boneage.preprocessing.synthetic import draw_radiograph, write_dataset
@@ -104,13 +104,13 @@ def write_bundle():
 @pytest.fixture(scope="session")
 def reader(tmp_path_factory, write_bundle):
     """Reads whole frames: 100 x mean grey, 10 more for boys."""
-    return load_reader(write_bundle(tmp_path_factory.mktemp("known") / "frames"))
+    return load(write_bundle(tmp_path_factory.mktemp("known") / "frames"))
 
 
 @pytest.fixture(scope="session")
 def hand_reader(tmp_path_factory, write_bundle):
     """Finds the hand first, as the packaged model does."""
-    return load_reader(write_bundle(tmp_path_factory.mktemp("known") / "hands", segmenter="hand_sam", scale=500.0))
+    return load(write_bundle(tmp_path_factory.mktemp("known") / "hands", segmenter="hand_sam", scale=500.0))
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ FUNCTIONS = [
     "evaluate",
     "follow",
     "height",
+    "load",
     "predict",
     "prepare",
     "segment",

@@ -30,7 +30,8 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
-from boneage.inference.reader import Reader, Reading, describe_model
+from boneage.inference.reader import Reader, describe_model
+from boneage.inference.reading import Reading
 from boneage.inference.reports import ReportError
 from boneage.inference.reports.fhir import BONE_AGE_LOINC
 from boneage.inference.reports.picture import draw_report

@@ -6,7 +6,8 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from boneage.inference.reader import Reader, Reading, describe_model
+from boneage.inference.reader import Reader, describe_model
+from boneage.inference.reading import Reading
 from boneage.inference.reports.wording import (
     VERSION,
     format_hand,

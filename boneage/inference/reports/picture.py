@@ -7,7 +7,8 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from boneage.inference.drawing import outline_hand
 from boneage.inference.messages import format_age
-from boneage.inference.reader import Reader, Reading, describe_model
+from boneage.inference.reader import Reader, describe_model
+from boneage.inference.reading import Reading
 from boneage.inference.reports.wording import NOTICE, VERSION, format_hand, format_interval, list_lines, list_warnings
 from boneage.preprocessing.io.radiograph import Radiograph
 
@@ -49,8 +50,9 @@ def draw_report(radiograph: Radiograph, reading: Reading, *, reader: Reader) -> 
     height_px = max(_HEIGHT_PX, crop_px + text_px + 3 * _GAP_PX)
     canvas = Image.new("RGB", (left + _CROP_PX + _GAP_PX, height_px))
     canvas.paste(outlined, (0, (_HEIGHT_PX - outlined.height) // 2))
-    crop = Image.fromarray(reading.crop).resize((crop_px, crop_px), Image.Resampling.BICUBIC)
-    canvas.paste(crop.convert("RGB"), (left, _GAP_PX))
+    if reading.crop is not None:
+        crop = Image.fromarray(reading.crop).resize((crop_px, crop_px), Image.Resampling.BICUBIC)
+        canvas.paste(crop.convert("RGB"), (left, _GAP_PX))
     pen = ImageDraw.Draw(canvas)
     top = crop_px + 2 * _GAP_PX
     for parts, size_px, colour in written:

@@ -10,7 +10,7 @@ from highdicom.sr import (
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from boneage.inference.reader import Reading
+from boneage.inference.reading import Reading
 from boneage.inference.reports.wording import has_interval, is_open
 
 MONTHS = Code("mo", "UCUM", "month")

@@ -5,7 +5,8 @@ from importlib.metadata import version
 
 from boneage.evaluation.conformal import MAX_BONE_AGE_MONTHS
 from boneage.inference import messages
-from boneage.inference.reader import Reader, Reading
+from boneage.inference.reader import Reader
+from boneage.inference.reading import Reading
 from boneage.inference.statements import list_statements
 
 NOTICE = "Research use, not a medical device"

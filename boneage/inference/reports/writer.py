@@ -6,7 +6,8 @@ import uuid
 from pathlib import Path
 
 from boneage.base.files import make_private_folder, write_bytes, write_json
-from boneage.inference.reader import Reader, Reading
+from boneage.inference.reader import Reader
+from boneage.inference.reading import Reading
 from boneage.inference.reports import ReportError
 from boneage.inference.reports.fhir import make_observation
 from boneage.preprocessing.io.radiograph import Radiograph

@@ -101,7 +101,7 @@ def test_a_killed_run_goes_on_unless_another_bundle_answers(bundle, radiographs,
         read.append(path.name)
         return read_radiograph(path)
 
-    monkeypatch.setattr("boneage.inference.predict.read_isolated", read_two)
+    monkeypatch.setattr("boneage.inference.images.read_isolated", read_two)
     with pytest.raises(KeyboardInterrupt):
         predict(radiographs, bundle=bundle, sex="male", out=out, workers=1)
     assert not out.exists()
@@ -114,7 +114,7 @@ def test_a_killed_run_goes_on_unless_another_bundle_answers(bundle, radiographs,
     notes.write_text(left)
     read[:] = []
     monkeypatch.setattr(
-        "boneage.inference.predict.read_isolated", lambda path: read.append(path.name) or read_radiograph(path)
+        "boneage.inference.images.read_isolated", lambda path: read.append(path.name) or read_radiograph(path)
     )
     other = copy_bundle(tmp_path / "other", bundle, tta="mirrored")
     predict(radiographs, bundle=other, sex="male", out=out, workers=1)

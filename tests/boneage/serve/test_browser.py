@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageOps
 from rich.console import Console
 
-from boneage.inference.reader import load_reader
+from boneage.inference.loading import load
 from boneage.preprocessing.config import PreprocessingConfig
 from boneage.preprocessing.jobs.prepare import prepare
 from boneage.preprocessing.sources.review_csv import read_reviews
@@ -61,7 +61,7 @@ def pictures(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(live):
     """The page with the packaged model."""
-    return live(create_app(load_reader()))
+    return live(create_app(load()))
 
 
 def save(path, *shots, most_px=1280):

@@ -33,10 +33,10 @@ def test_reads_without_tensorflow_or_torch(reader, half, tmp_path):
     script = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from boneage.inference.reader import load_reader\n"
+        "from boneage.inference.loading import load\n"
         "from boneage.serve.app import create_app\n"
         "from boneage.serve.readings import Upload, read_upload\n"
-        "reader = load_reader(sys.argv[1])\n"
+        "reader = load(sys.argv[1])\n"
         "create_app(reader)\n"
         "answer = read_upload(reader, Upload('1.png', Path(sys.argv[2]).read_bytes(), 'male'))\n"
         "print(answer.accepted, *{'tensorflow', 'keras', 'torch', 'mlflow'} & set(sys.modules))\n"

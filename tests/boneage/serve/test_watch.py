@@ -130,7 +130,7 @@ def test_a_kill_at_any_moment_loses_and_repeats_nothing(watch, write_hand, tmp_p
 KILLER = """
 import os, signal, sys, threading
 from boneage.inference.predict import predict_case as predict_here
-from boneage.inference.reader import load_reader
+from boneage.inference.loading import load
 from boneage.serve import watch
 
 def predict_case(case, reports):
@@ -140,7 +140,7 @@ def predict_case(case, reports):
 
 def run(bundle, folder, out):
     watch.predict_case = predict_case
-    watching = watch.Watch(folder, out=out, reader=load_reader(bundle), max_bytes=2**22)
+    watching = watch.Watch(folder, out=out, reader=load(bundle), max_bytes=2**22)
     watching.scan(), watching.scan()
 """
 

@@ -244,7 +244,7 @@ def test_ages_that_may_be_years_are_asked_about(tmp_path, column):
         find_with_table(tmp_path, f"id,{column}\n1,10\n2,15.5\n", images="12", age_unit=None)
     assert str(caught.value) == (
         f"{tmp_path / 'labels.csv'}: column {column!r} contains 10 to 15.5, which may be years or months; say which "
-        "with --age-unit years or --age-unit months."
+        "with --age-unit years or --age-unit months, or by the name of the column."
     )
 
 
