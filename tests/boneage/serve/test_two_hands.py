@@ -32,7 +32,7 @@ def test_page_shows_each_hand_with_its_own_picture(serve, hand_reader, film, upl
     client = serve(hand_reader, save_readings=tmp_path)
     page = upload(client, [("both.png", film)], sex="female")
     assert re.findall(r"<h3>(.*)</h3>", page) == ["both.png, left hand", "both.png, right hand"]
-    assert page.count("Check:</strong> Left and right are told by the thumbs") == 2
+    assert len(re.findall(r'class="warning">.*Left and right are told by the thumbs', page)) == 2
     radiographs = [client.get(path).content for path in re.findall(r'src="([^"]+radiograph.jpg)"', page)]
     widths = [cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape[1] for data in radiographs]
     assert radiographs[0] != radiographs[1]
