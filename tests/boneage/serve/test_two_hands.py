@@ -37,7 +37,7 @@ def test_page_shows_each_hand_with_its_own_picture(serve, hand_reader, film, upl
     widths = [cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape[1] for data in radiographs]
     assert radiographs[0] != radiographs[1]
     assert sum(widths) == both_hands.shape[1]
-    reports = [client.get(path).text for path in re.findall(r'href="(/readings/[^"]+)"', page)]
+    reports = [client.get(path).text for path in re.findall(r'href="(/readings/[^"/]+)"', page)]
     assert ["right hand" in report for report in reports if "hand" in report] == [False, True]
     rows = list(csv.DictReader(io.StringIO(client.get("/readings.csv").text)))
     assert sorted((row["file"], row["hand"]) for row in rows) == [("both.png", "left"), ("both.png", "right")]
