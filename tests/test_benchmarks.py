@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from boneage.bundles.bundle import DEFAULT_BUNDLE
 from boneage.bundles.save import save_bundle
 from boneage.configuration.experiment import Experiment
 from boneage.configuration.training import TrainConfig
@@ -371,6 +372,30 @@ def test_repeating(load, drawn, bundle, tmp_path, monkeypatch):
     # The same pixels give the same answer, and no spread within a hand.
     assert same["largest"] == within["SD within the hand, months"] == 0
     assert sharpened["largest"] > 0
+
+
+def test_pairing(load, tmp_path):
+    for module in ("hands", "disturbing"):
+        load(module)
+    module = load("pairing")
+    radiographs, pictures = tmp_path / "rsna" / "boneage-training-dataset", tmp_path / "pictures"
+    radiographs.mkdir(parents=True)
+    pictures.mkdir()
+    for number in (1, 2):
+        drawn = draw_radiograph(120, sex="female", seed=4 + number, size_px=(400, 320), angle_degrees=0.0)
+        Image.fromarray(drawn.pixels).save(radiographs / f"{number}.png")
+    (tmp_path / "rsna" / "boneage-training-dataset.csv").write_text("id,boneage,male\n1,120,False\n2,118,False\n")
+    (tmp_path / "split.csv").write_text("id,split\n1,validation\n2,validation\n")
+    Image.fromarray(np.tile(np.linspace(0, 255, 320).astype(np.uint8), (400, 1))).save(pictures / "no_hand.png")
+    inputs = {"source": tmp_path / "rsna", "split": tmp_path / "split.csv"}
+    rows = module.pairing(DEFAULT_BUNDLE, **inputs, files=pictures, num_films=1)
+    assert [row["both read"] for row in rows] == [1, 1, 0, 0, 0, 0, 0, 0]
+    assert rows[0]["largest"] < 20
+    assert {row["film"]: row["read as one hand"] for row in rows}["one hand"] == 1
+    assert rows[-1]["rejected"] == 1
+    (tmp_path / "split.csv").write_text("id,split\n1,validation\n")
+    with pytest.raises(module.BenchmarkError, match="no two radiographs"):
+        module.pairing(DEFAULT_BUNDLE, **inputs)
 
 
 @pytest.mark.parametrize("name", ["SAVED", "PROCESSED"])
