@@ -22,6 +22,7 @@ from boneage.inference.drawing import draw_outline_png
 from boneage.inference.growth_reference import GrowthReference
 from boneage.inference.images import Image, to_radiograph
 from boneage.inference.marker import find_marker
+from boneage.inference.model_info import ModelInfo, describe_model
 from boneage.inference.reading import Reading
 from boneage.inference.rows import COLUMNS, list_table_cases, make_row, rejected_row
 from boneage.inference.statements import list_statements
@@ -63,9 +64,13 @@ class Reader:
 
     def __repr__(self) -> str:
         """Name, digest and error of the model."""
-        model = describe_model(self)
-        error = "" if model.error_months is None else f", mean absolute error {model.error_months:.1f} months"
-        return f"Reader({model.label}{error})"
+        error = "" if self.info.error_months is None else f", mean absolute error {self.info.error_months:.1f} months"
+        return f"Reader({self.info.label}{error})"
+
+    @property
+    def info(self) -> ModelInfo:
+        """Name, digest and measured errors of the model."""
+        return describe_model(self.age_bundle, has_sex_network=self.sex_bundle is not None)
 
     @property
     def digest(self) -> str:
@@ -357,41 +362,3 @@ def _spread(name: str, value: Any, num_images: int) -> list[Any]:
     if len(value) != num_images:
         raise ValueError(f"`{name}` must be one value, or one for each of {num_images} images. Received: {len(value)}.")
     return list(value)
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelInfo:
-    """Description of the model of a reader.
-
-    Args:
-        name: Folder name of the bundle and name of its network.
-        digest: First 12 digits of the SHA-256 of the network.
-        error_months: Mean absolute error on the validation split, in months; None if the bundle does not record it.
-        coverage_share: Measured coverage of the prediction interval on validation, in [0, 1]; None without interval.
-        has_sex_network: Whether the sex is predicted from the image.
-    """
-
-    name: str
-    digest: str
-    error_months: float | None
-    coverage_share: float | None
-    has_sex_network: bool
-
-    @property
-    def label(self) -> str:
-        """Name and digest."""
-        return f"{self.name} {self.digest}"
-
-
-def describe_model(reader: Reader) -> ModelInfo:
-    """Describe the model of a reader."""
-    metadata: dict[str, Any] = reader.age_bundle.metadata
-    interval = metadata.get("interval") or {}
-    network = metadata.get("network")
-    return ModelInfo(
-        name=f"{reader.age_bundle.folder.resolve().name}{f' ({network})' if network else ''}",
-        digest=metadata["sha256"]["model.onnx"][:12],
-        error_months=metadata.get("validation_error"),
-        coverage_share=interval.get("measured_coverage_share"),
-        has_sex_network=reader.sex_bundle is not None,
-    )

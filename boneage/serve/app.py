@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from boneage.inference.reader import Reader, describe_model
+from boneage.inference.reader import Reader
 from boneage.serve import api, pages
 from boneage.serve.history import History
 from boneage.serve.metrics import Metrics
@@ -58,7 +58,7 @@ def create_app(
         limits=limits or UploadLimits(max_bytes=100 * 2**20),
         history=history,
         metrics=metrics,
-        store=None if save_readings is None else Store(save_readings, model=describe_model(reader).label),
+        store=None if save_readings is None else Store(save_readings, model=reader.info.label),
     )
     access = Access(token, history)
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from boneage.base.errors import BoneAgeError, describe_error
 from boneage.inference.drawing import draw_crop, draw_occlusion_png
 from boneage.inference.messages import TIMED_OUT
-from boneage.inference.reader import Reader, describe_model
+from boneage.inference.reader import Reader
 from boneage.inference.reports import ReportError
 from boneage.preprocessing.io.radiograph import Radiograph
 from boneage.serve.history import History
@@ -54,7 +54,7 @@ class Service:
     ):
         self.reader, self.pool, self.limits = reader, pool, limits
         self.history, self.metrics, self.store = history, metrics, store
-        self.model = describe_model(reader)
+        self.model = reader.info
         self._memory_budget = MemoryBudget(_FULL_REQUESTS * limits.max_bytes)
         self.is_ready = False
 

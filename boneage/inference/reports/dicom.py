@@ -30,7 +30,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
-from boneage.inference.reader import Reader, describe_model
+from boneage.inference.reader import Reader
 from boneage.inference.reading import Reading
 from boneage.inference.reports import ReportError
 from boneage.inference.reports.fhir import BONE_AGE_LOINC
@@ -121,7 +121,7 @@ def _refer(study: Dataset, *, path: Path) -> Dataset:
 
 def _report(source: Dataset, radiograph: Radiograph, reading: Reading, reader: Reader) -> Dataset:
     """Make the measurement report (PS3.16 TID 1500)."""
-    model, metadata = describe_model(reader), reader.age_bundle.metadata
+    model, metadata = reader.info, reader.age_bundle.metadata
     months = max(reading.bone_age_months, 0.0)
     algorithm = AlgorithmIdentification(
         name="boneage",

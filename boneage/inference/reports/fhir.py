@@ -6,7 +6,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from boneage.inference.reader import Reader, describe_model
+from boneage.inference.reader import Reader
 from boneage.inference.reading import Reading
 from boneage.inference.reports.wording import (
     VERSION,
@@ -117,7 +117,7 @@ def _device(reader: Reader) -> dict[str, Any]:
         "id": "boneage",
         "deviceName": [
             {"name": "boneage", "type": "user-friendly-name"},
-            {"name": describe_model(reader).name, "type": "model-name"},
+            {"name": reader.info.name, "type": "model-name"},
         ],
         "version": [{"type": {"text": name}, "value": value} for name, value in versions.items()],
     }

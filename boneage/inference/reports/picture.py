@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from boneage.inference.drawing import outline_hand
 from boneage.inference.messages import format_age
-from boneage.inference.reader import Reader, describe_model
+from boneage.inference.reader import Reader
 from boneage.inference.reading import Reading
 from boneage.inference.reports.wording import NOTICE, VERSION, format_hand, format_interval, list_lines, list_warnings
 from boneage.preprocessing.io.radiograph import Radiograph
@@ -41,7 +41,7 @@ def draw_report(radiograph: Radiograph, reading: Reading, *, reader: Reader) -> 
         *((line, 16, _WHITE) for line in list_lines(reading, reader=reader, with_age=True)),
         *((warning, 18, _AMBER) for warning in list_warnings(reading)),
         (NOTICE, 22, _AMBER),
-        (f"boneage {VERSION}, model {describe_model(reader).label}", 16, _GREY),
+        (f"boneage {VERSION}, model {reader.info.label}", 16, _GREY),
     ]
     written = [(_wrap(text, size_px), size_px, colour) for text, size_px, colour in lines]
     text_px = sum(len(parts) * _step(size_px) for parts, size_px, _ in written)

@@ -218,8 +218,7 @@ def test_picture_tells_of_a_right_hand_and_of_warnings(hand_reader, write_hand):
     reading = hand_reader.read(radiograph, path=write_hand(), sex="female")
     plain = draw_report(radiograph, reading, reader=hand_reader)
     warned = dataclasses.replace(reading, warnings=("sex_looks_wrong",))
-    pose = dataclasses.replace(reading.hand.pose, side="right")
-    right = dataclasses.replace(reading, hand=dataclasses.replace(reading.hand, pose=pose))
+    right = dataclasses.replace(reading, side="right")
     whole = dataclasses.replace(reading, hand=None, low_months=float("nan"), high_months=float("nan"), sex=None)
     for changed in (warned, right, whole):
         drawn = draw_report(radiograph, changed, reader=hand_reader)
