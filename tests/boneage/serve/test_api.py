@@ -160,7 +160,7 @@ class Stub:
     """A reader that does as a test wants."""
 
     def __init__(self, reader, read):
-        self.age_bundle, self.sex_bundle, self.read = reader.age_bundle, reader.sex_bundle, read
+        self.age_bundle, self.sex_bundle, self.info, self.read = reader.age_bundle, reader.sex_bundle, reader.info, read
 
 
 def test_what_nobody_expected_fails_one_file_without_a_trace(serve, reader, half, caplog):
