@@ -163,8 +163,10 @@ class Reader:
             warnings.append("age_unit_doubtful")
         elif comparison.is_far:
             warnings.append("age_looks_wrong")
-        marker = None if prepared.hand is None else find_marker(prepared.hand.pixels, prepared.hand.segmentation.mask)
-        if len({radiograph.laterality, marker, pose.side if pose else None} - {None}) > 1:
+        sides, marker = {radiograph.laterality, pose.side if pose else None} - {None}, None
+        if prepared.hand is not None and "right" in sides:  # an L can contradict nothing else
+            marker = find_marker(prepared.hand.pixels, prepared.hand.segmentation.mask)
+        if len(sides | {marker} - {None}) > 1:
             warnings.append("side_looks_wrong")
         return Reading(
             bone_age_months=months,

@@ -42,7 +42,7 @@ class Reading:
         predictions: Bone age in months by plausible sex: one if the sex was recorded, else two.
         comparison: The bone age beside the chronological age.
         laterality: The side by the header, `"left"`, `"right"` or None.
-        marker: `"left"` if a letter L is read on the film, else None.
+        marker: `"left"` if a letter L is read on the film, else None. Looked for where header or image say right.
         side: The side by the pose of the hand, `"left"` or `"right"`; a right one is mirrored. None for whole frames.
         warnings: Keys of `boneage.inference.messages.WARNINGS`.
         part: The part of a film of two hands that shows this one, with its side as `laterality`, only from
