@@ -11,11 +11,11 @@ import numpy as np
 from disturbing import choose_validation_cases
 from measure import BenchmarkError, Row, rounded
 
-from boneage.inference.reader import Reader, Reading, load_reader
+from boneage.inference.loading import load
+from boneage.inference.reader import Reader
 from boneage.inference.two_hands import read_hands
 from boneage.preprocessing.io.radiograph import Radiograph, UnreadableImageError
 from boneage.preprocessing.io.read import read_radiograph
-from boneage.preprocessing.process import Prepared
 from boneage.preprocessing.sources.sources import Case
 
 _MAX_DIFFERENCE_MONTHS = 6.0
@@ -64,7 +64,7 @@ def pairing(
     Raises:
         BenchmarkError: If the source has no labelled radiograph of that split, or no two that make a pair.
     """
-    reader, rng = load_reader(bundle), np.random.default_rng(seed)
+    reader, rng = load(bundle), np.random.default_rng(seed)
     cases = choose_validation_cases(source, split, num_files=5 * num_films, seed=seed)
     pairs = list(itertools.islice(_find_pairs(reader, cases), num_films))
     if not pairs:
@@ -99,7 +99,7 @@ def _find_pairs(reader: Reader, cases: Sequence[Case]) -> Iterator[tuple[_Hand, 
     for case in cases:
         pixels = read_radiograph(case.path).pixels
         reading = reader.read(_film(pixels), path=case.path, sex=case.sex)
-        if isinstance(reading, Prepared) or reading.hand is None or reading.hand.pose is None:
+        if not reading.accepted or reading.hand is None or reading.hand.pose is None:
             continue
         pose = reading.hand.pose
         if pose.side == "right" or abs(pose.angle_degrees) > _MAX_ANGLE_DEGREES:
@@ -164,7 +164,7 @@ def _measure(reader: Reader, kind: str, films: Sequence[np.ndarray], pairs: Sequ
     for film, pair in itertools.zip_longest(films, pairs):
         read = functools.partial(reader.read, path=Path("film"))
         reading = read_hands(read, _film(film), sex=pair[0].sex if pair else "female")
-        if not isinstance(reading, Reading):
+        if not reading.accepted:
             continue
         num_single += reading.other is None
         if reading.other is not None:
