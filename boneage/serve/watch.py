@@ -206,8 +206,14 @@ class Watch:
             return
         remove_partial_line(self._readings_path)  # its file is read again
         text = self._readings_path.read_text(encoding="utf-8", errors="surrogateescape")
+        rows = csv.DictReader(io.StringIO(text, newline=""))
         try:
-            for row in csv.DictReader(io.StringIO(text, newline="")):
+            if tuple(rows.fieldnames or _READINGS_COLUMNS) != _READINGS_COLUMNS:
+                raise WatchError(
+                    f"{self._readings_path}: its columns are not those of this version; choose another folder with "
+                    "--out."
+                )
+            for row in rows:
                 self._done.add((printable(unescape_cell(row["file"])), int(row["size_bytes"]), int(row["modified_ns"])))
                 self._pending_reports.update(row["reports"].split(";"))
         except (AttributeError, KeyError, TypeError, ValueError, csv.Error) as error:

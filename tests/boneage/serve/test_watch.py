@@ -19,6 +19,7 @@ from pynetdicom import AE
 from boneage.base.files import write_json
 from boneage.base.json_files import DamagedFileError
 from boneage.cli.main import main
+from boneage.inference.rows import COLUMNS
 from boneage.serve.receive import ReceiveError, receive
 from boneage.serve.watch import READINGS_FILE, Watch, WatchError
 
@@ -268,6 +269,9 @@ def test_refuses_folders_that_feed_each_other_and_a_table_of_others(watch, tmp_p
             watch(out=out)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / READINGS_FILE).write_text("id,boneage\n1,2\n")
+    with pytest.raises(WatchError, match="columns are not those of this version; choose another folder with --out"):
+        watch()
+    (tmp_path / "out" / READINGS_FILE).write_text(",".join((*COLUMNS, "size_bytes", "modified_ns")) + "\n1,2\n")
     with pytest.raises(DamagedFileError, match="damaged; repair its rows"):
         watch()
 
