@@ -209,9 +209,9 @@ class Watch:
         rows = csv.DictReader(io.StringIO(text, newline=""))
         try:
             if tuple(rows.fieldnames or _READINGS_COLUMNS) != _READINGS_COLUMNS:
-                raise WatchError(
-                    f"{self._readings_path}: its columns are not those of this version; choose another folder with "
-                    "--out."
+                raise DamagedFileError(
+                    f"{self._readings_path}: damaged or of another version, for it has other columns; choose another "
+                    "folder with --out."
                 )
             for row in rows:
                 self._done.add((printable(unescape_cell(row["file"])), int(row["size_bytes"]), int(row["modified_ns"])))

@@ -269,7 +269,7 @@ def test_refuses_folders_that_feed_each_other_and_a_table_of_others(watch, tmp_p
             watch(out=out)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / READINGS_FILE).write_text("id,boneage\n1,2\n")
-    with pytest.raises(WatchError, match="columns are not those of this version; choose another folder with --out"):
+    with pytest.raises(DamagedFileError, match="of another version, for it has other columns; choose another folder"):
         watch()
     (tmp_path / "out" / READINGS_FILE).write_text(",".join((*COLUMNS, "size_bytes", "modified_ns")) + "\n1,2\n")
     with pytest.raises(DamagedFileError, match="damaged; repair its rows"):
