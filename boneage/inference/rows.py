@@ -15,35 +15,38 @@ from boneage.preprocessing.sources.tables import Row, parse_rows
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = (
-    "id",
-    "bone_age_months",
-    "low_months",
-    "high_months",
-    "sex",
-    "accepted",
-    "reasons",
-    "warnings",
-    "male_probability",
-    "sds",
-    "file",
-    "detail",
-    "reports",
-    "interval",
-    "reference",
-    "centile",
-    "determination",
-    "score_missing",
-    "side",
-    "as_female_months",
-    "as_male_months",
-    "remarks",
-    "hand",
-    "right_bone_age_months",
-    "right_low_months",
-    "right_high_months",
-    "right_interval",
-)
+_NOTHING = float("nan")
+# What a rejected file has in each column.
+_BLANK: dict[str, object] = {
+    "id": "",
+    "bone_age_months": _NOTHING,
+    "low_months": _NOTHING,
+    "high_months": _NOTHING,
+    "sex": "",
+    "accepted": False,
+    "reasons": "",
+    "warnings": "",
+    "male_probability": _NOTHING,
+    "sds": _NOTHING,
+    "file": "",
+    "detail": "",
+    "reports": "",
+    "interval": "",
+    "reference": "",
+    "centile": _NOTHING,
+    "determination": "",
+    "score_missing": "",
+    "side": "",
+    "as_female_months": _NOTHING,
+    "as_male_months": _NOTHING,
+    "remarks": "",
+    "hand": "",
+    "right_bone_age_months": _NOTHING,
+    "right_low_months": _NOTHING,
+    "right_high_months": _NOTHING,
+    "right_interval": "",
+}
+COLUMNS = tuple(_BLANK)
 
 
 def make_row(id: str, reading: Reading, *, file: str) -> dict[str, object]:
@@ -103,36 +106,8 @@ def _describe_right_hand(other: Reading | None) -> dict[str, object]:
 
 def rejected_row(id: str, *, file: str, reasons: str = "", detail: str = "") -> dict[str, object]:
     """Return the row of a rejected file, as in `predict`."""
-    nothing = float("nan")
-    return {
-        "id": printable(id),
-        "bone_age_months": nothing,
-        "low_months": nothing,
-        "high_months": nothing,
-        "sex": "",
-        "accepted": False,
-        "reasons": reasons,
-        "warnings": "",
-        "male_probability": nothing,
-        "sds": nothing,
-        "file": printable(file),
-        "detail": printable(detail),
-        "reports": "",
-        "interval": "",
-        "reference": "",
-        "centile": nothing,
-        "determination": "",
-        "score_missing": "",
-        "side": "",
-        "as_female_months": nothing,
-        "as_male_months": nothing,
-        "remarks": "",
-        "hand": "",
-        "right_bone_age_months": nothing,
-        "right_low_months": nothing,
-        "right_high_months": nothing,
-        "right_interval": "",
-    }
+    told = {"id": printable(id), "file": printable(file), "reasons": reasons, "detail": printable(detail)}
+    return {**_BLANK, **told}
 
 
 def list_table_cases(frame: "pd.DataFrame", *, sex: str | None = None) -> list[Case | Rejection]:
