@@ -14,6 +14,7 @@ from boneage.preprocessing.sources.tables import (
     read_cells,
     simplify_heading,
 )
+from boneage.studies.columns import ID
 
 MODEL = "model"
 """The name of a model among the readers."""
@@ -21,7 +22,7 @@ COLUMNS = ("id", "reader", "session", "months")
 """The columns of a table of readings; all others are factors."""
 
 _COLUMNS = {
-    "id": ("id", "imageid", "caseid", "file", "radiograph"),
+    "id": ID.names,
     "reader": ("reader", "rater", "observer"),
     "months": ("months", "boneagemonths", "boneage", "reading"),
     "years": ("years", "boneageyears"),
