@@ -67,8 +67,9 @@ def pack(
     described = info["splits"]["train"]
     for path in experiments:
         loaded = load_experiment(path, overrides=("precision=float32",))
-        for name in ("blur_px", "clip_share", "local_contrast_share"):
-            if getattr(loaded.augment, name):
+        settings = {**dataclasses.asdict(loaded.augment), "outer_weight": loaded.train.outer_weight}
+        for name in ("blur_px", "clip_share", "local_contrast_share", "outer_weight"):
+            if settings[name]:
                 raise SystemExit(f"{path}: `{name}` is not supported on the GPU; set it to 0.")
         model = build_for_training(
             loaded.train, mean_months=described["mean_months"], std_months=described["std_months"]
