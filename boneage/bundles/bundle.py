@@ -27,13 +27,13 @@ from boneage.base.training_weights import find_training_weights, require_trainin
 from boneage.bundles.metadata import find_fault
 from boneage.bundles.test_time_augmentation import turn_and_mirror
 from boneage.configuration.training import TTA_TRANSFORMS
-from boneage.registry.settings import METADATA_FILE
+from boneage.registry.settings import METADATA_FILE, PACKAGED_BUNDLE
 from boneage.tfrecords.info import read_info
 from boneage.tfrecords.schema import sex_from_male
 
 BUNDLE_VERSION = 3
 # The packaged models for bone age and for the sex, with their model cards.
-DEFAULT_BUNDLE = Path(__file__).parent / "default"
+DEFAULT_BUNDLE = PACKAGED_BUNDLE
 DEFAULT_SEX_BUNDLE = Path(__file__).parent / "default_sex"
 ONNX_FILE = "model.onnx"
 KERAS_FILE = "model.keras"

@@ -34,7 +34,7 @@ class Overlap:
     Attributes:
         use: A key of `USES`.
         num_images: Their number.
-        split: Their split in the records at hand.
+        split: Their split in the records at hand; empty for files.
     """
 
     use: str
@@ -42,7 +42,8 @@ class Overlap:
     split: str
 
     def __str__(self) -> str:
-        return f"{self.num_images:,} radiographs of the split {self.split!r} {USES[self.use]}"
+        of_split = f" of the split {self.split!r}" if self.split else ""
+        return f"{self.num_images:,} radiographs{of_split} {USES[self.use]}"
 
 
 def hash_radiographs(pixel_sha256: Iterable[str]) -> Hashes:

@@ -1,6 +1,7 @@
 """Shared by the commands: options, settings, progress, JSON."""
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +27,8 @@ TrackingUri = Annotated[
     typer.Option(help="MLflow tracking URI (default: $MLFLOW_TRACKING_URI, else sqlite:///mlruns/mlflow.db)."),
 ]
 Segmenter = Annotated[
-    str, typer.Option(help="Hand segmentation: hand_sam, unet, sam (needs torch), or none (use the whole frame).")
+    str | None,
+    typer.Option(help="Hand segmentation: hand_sam (default), unet, sam (needs torch), or none (use the whole frame)."),
 ]
 SamModel = Annotated[
     str | None, typer.Option(help="Segment Anything model for --segmenter sam: vit_b (default), vit_l or vit_h.")
@@ -69,20 +71,56 @@ Table = Annotated[Path | None, typer.Option(help="CSV or spreadsheet with labels
 
 
 def read_preprocessing(
-    segmenter: str, sam_model: str | None, sam_checkpoint: Path | None, settings: list[str] | None, *, where: str
+    segmenter: str | None,
+    sam_model: str | None,
+    sam_checkpoint: Path | None,
+    settings: list[str] | None,
+    *,
+    where: str,
+    like: str | None = None,
 ) -> "PreprocessingConfig":
-    """Build the preprocessing from options and settings."""
+    """Build the preprocessing from options and settings, or take that of the bundle `like`.
+
+    Raises:
+        ValueError: If they are no preprocessing, or contradict that of the bundle.
+    """
     from boneage.configuration.build import build
     from boneage.preprocessing.config import PreprocessingConfig
 
     sam = {"sam_model": sam_model, "sam_checkpoint": sam_checkpoint and str(sam_checkpoint)}
     given = {name: value for name, value in sam.items() if value}
-    config = build(PreprocessingConfig, {"segmenter": segmenter, **given, **read_settings(settings)}, where=where)
+    options = {**({"segmenter": segmenter} if segmenter else {}), **given, **read_settings(settings)}
+    if like is not None:
+        from boneage.inference.loading import read_preprocessing as read_like
+
+        config = read_like(like)
+        _check_like(config, options, like=like, where=where)
+        return config
+    config = build(PreprocessingConfig, options, where=where)
     if given and config.segmenter != "sam":
         raise ValueError(
             f"--{next(iter(given)).replace('_', '-')} needs --segmenter sam. Received: {config.segmenter}."
         )
     return config
+
+
+def _check_like(config: "PreprocessingConfig", options: dict[str, Any], *, like: str, where: str) -> None:
+    """Check that options say nothing but what the preprocessing of a bundle says.
+
+    Raises:
+        ValueError: If one does.
+    """
+    from boneage.configuration.build import build
+    from boneage.preprocessing.config import PreprocessingConfig
+
+    own = dataclasses.asdict(config)
+    merged = {**own, **options, "gate": {**own["gate"], **options.get("gate", {})}}
+    wanted = dataclasses.asdict(build(PreprocessingConfig, merged, where=where))
+    for key, value in {**{f"gate.{name}": value for name, value in wanted.pop("gate").items()}, **wanted}.items():
+        table, _, name = key.rpartition(".")
+        has = (own[table] if table else own)[name]
+        if value != has:
+            raise ValueError(f"--like {like} has {key}={has}. Received: {key}={value}; leave one of them out.")
 
 
 def read_settings(settings: list[str] | None) -> dict[str, Any]:

@@ -32,7 +32,14 @@ def prepare(
         typer.Option(help="Split: 'given' (from the source), 'random', a fold such as '2/5', or a CSV with id,split."),
     ] = "given",
     seed: Annotated[int, typer.Option(help="Seed of the random split and of the record order.")] = 0,
-    segmenter: Segmenter = "hand_sam",
+    like: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BUNDLE",
+            help="Prepare records for this bundle ('default': the packaged model), with its preprocessing.",
+        ),
+    ] = None,
+    segmenter: Segmenter = None,
     sam_model: SamModel = None,
     sam_checkpoint: SamCheckpoint = None,
     decisions: Annotated[
@@ -54,7 +61,7 @@ def prepare(
     """Prepare radiographs as a record folder of upright hand crops, with contact sheets; resumes if interrupted."""
     from boneage.preprocessing.jobs.prepare import prepare as run
 
-    config = read_preprocessing(segmenter, sam_model, sam_checkpoint, settings, where="prepare")
+    config = read_preprocessing(segmenter, sam_model, sam_checkpoint, settings, where="prepare", like=like)
     with show_progress("Preparing", quiet=as_json) as report:
         made = run(
             source,
@@ -127,7 +134,7 @@ def segment(
         list[Path], typer.Argument(metavar="FILE_OR_FOLDER...", help="Radiographs: PNG, JPEG, TIFF, DICOM.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the masks and segments.csv.", show_default=False)],
-    segmenter: Segmenter = "hand_sam",
+    segmenter: Segmenter = None,
     sam_model: SamModel = None,
     sam_checkpoint: SamCheckpoint = None,
     workers: Workers = None,

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import threading
 from pathlib import Path
+from typing import Any
 
 from boneage.bundles.bundle import (
     DEFAULT_BUNDLE,
@@ -52,8 +53,8 @@ def load(
 
     Args:
         bundle: Folder of the bone-age bundle, or `models:/NAME@ALIAS` or `models:/NAME/VERSION` of an MLflow registry
-            (default: the packaged model).
-        sex_bundle: Folder of a bundle that classifies sex (default: the packaged one if `bundle` is not given, else
+            (default, and by the name `"default"`: the packaged model).
+        sex_bundle: Folder of a bundle that classifies sex (default: for the packaged model the packaged one, else
             none).
         reference: CSV with a growth reference, see `boneage.inference.growth_reference.load_growth_reference`
             (default: Brush Foundation table).
@@ -72,9 +73,10 @@ def load(
         >>> model.predict("hand.png", sex="female")
         Reading(128.4 months, interval 112.2 to 145.0 months, female)
     """
-    if bundle is None and sex_bundle is None:
+    folder = DEFAULT_BUNDLE if bundle is None else resolve_bundle(bundle)
+    if folder == DEFAULT_BUNDLE and sex_bundle is None:
         sex_bundle = DEFAULT_SEX_BUNDLE
-    age = _find_source(DEFAULT_BUNDLE if bundle is None else resolve_bundle(bundle))
+    age = _find_source(folder)
     sex = None if sex_bundle is None else _find_source(resolve_bundle(sex_bundle))
     with _LOADING:  # another thread may be loading the same
         age_bundle, loaded_sex_bundle, config = _load_bundles(age, sex)
@@ -109,13 +111,28 @@ def load_preprocessing(bundle: Bundle) -> PreprocessingConfig:
     Raises:
         BundleError: If this version of the package has different preprocessing.
     """
-    config = build(
-        PreprocessingConfig, bundle.metadata.get("preprocessing", {}), where=f"{bundle.folder} preprocessing"
-    )
-    if fingerprint(config) != bundle.metadata["fingerprint"]:
-        version = bundle.metadata.get("boneage_version") or "of that time"
+    return _build_preprocessing(bundle.folder, bundle.metadata)
+
+
+def read_preprocessing(bundle: str | Path) -> PreprocessingConfig:
+    """Return the preprocessing of a bundle without loading its network: records made with it are records for it.
+
+    Args:
+        bundle: As in `load`.
+
+    Raises:
+        BundleError: If the bundle is damaged, or this version of the package has different preprocessing.
+    """
+    folder = resolve_bundle(bundle)
+    return _build_preprocessing(folder, read_metadata(folder))
+
+
+def _build_preprocessing(folder: Path, metadata: dict[str, Any]) -> PreprocessingConfig:
+    config = build(PreprocessingConfig, metadata.get("preprocessing", {}), where=f"{folder} preprocessing")
+    if fingerprint(config) != metadata["fingerprint"]:
+        version = metadata.get("boneage_version") or "of that time"
         raise BundleError(
-            f"{bundle.folder}: was trained with different preprocessing ({bundle.metadata['fingerprint']}) from this "
+            f"{folder}: was trained with different preprocessing ({metadata['fingerprint']}) from this "
             f"version ({fingerprint(config)}); install boneage {version} or train again."
         )
     return config
