@@ -1,6 +1,6 @@
 from .bundles.join import ensemble
+from .cohorts.evaluate import evaluate
 from .evaluation.calibrate import calibrate
-from .evaluation.evaluate import evaluate
 from .inference.loading import load
 from .inference.predict import predict
 from .preprocessing.jobs.prepare import prepare

@@ -13,7 +13,7 @@ from boneage.base.errors import BoneAgeError
 from boneage.configuration.augmentation import AugmentConfig
 from boneage.configuration.experiment import Experiment
 from boneage.configuration.training import TrainConfig
-from boneage.evaluation.evaluate import evaluate
+from boneage.evaluation.evaluate import evaluate_records
 from boneage.inference.predict import predict
 from boneage.preprocessing.config import PreprocessingConfig
 from boneage.preprocessing.jobs.prepare import prepare
@@ -84,7 +84,7 @@ def demo(out: str | Path) -> None:
     step(
         "Evaluate on the test split",
         out / "evaluation",
-        functools.partial(evaluate, run.bundle, data=prepared.folder, split="test", out=out / "evaluation"),
+        functools.partial(evaluate_records, run.bundle, data=prepared.folder, split="test", out=out / "evaluation"),
         lambda found: f"{found.headline} on synthetic data",
     )
     write_dataset(unseen, num_images=NUM_UNSEEN, seed=2, size_px=SIZE_PX)

@@ -1,6 +1,8 @@
 """The command line: each command is the function of the same name."""
 
+import dataclasses
 import io
+import json
 import math
 import os
 import sys
@@ -12,15 +14,16 @@ import typer
 
 import boneage
 from boneage.base.errors import BoneAgeError, printable
+from boneage.cli.evaluation import describe_group, evaluate
 from boneage.cli.growth import dose, follow, height
 from boneage.cli.options import (
     AgeUnit,
     BundleOption,
-    Data,
     Json,
     Reference,
     SexBundle,
     Tta,
+    print_json,
     show_progress,
 )
 from boneage.cli.preparation import prepare, records, segment
@@ -78,36 +81,6 @@ def options(
     """Bone age in months from radiographs of the hand. Research use: not a medical device."""
 
 
-def evaluate(
-    bundle: Annotated[Path, typer.Argument(help="Bundle of a training run.")],
-    data: Data,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "validation",
-    tta: Tta = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for predictions.csv, evaluation.json and evaluation.png.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Evaluate a bundle on one split: MAE, bias, share within 6/12/24 months, by sex and age, with 95% intervals."""
-    import rich
-
-    from boneage.evaluation.evaluate import evaluate as run
-    from boneage.evaluation.evaluate import evaluation_table, list_remarks, to_json
-    from boneage.evaluation.sex_classification import SexEvaluation, sex_evaluation_table
-
-    evaluation = run(bundle, data=data, split=split, tta=tta, out=out)
-    if as_json:
-        typer.echo(to_json(evaluation), nl=False)
-        return
-    rich.print(
-        sex_evaluation_table(evaluation) if isinstance(evaluation, SexEvaluation) else evaluation_table(evaluation)
-    )
-    for remark in list_remarks(evaluation):
-        typer.echo(remark)
-    if out is not None:
-        typer.echo(f"written: {out}")
-
-
 def predict(
     inputs: Annotated[
         list[Path], typer.Argument(metavar="FILE_OR_FOLDER...", help="Radiographs: PNG, JPEG, TIFF, DICOM.")
@@ -118,7 +91,10 @@ def predict(
         str | None,
         typer.Option(help="female or male (or F, M), for all files without a sex of their own (DICOM files have one)."),
     ] = None,
-    table: Annotated[Path | None, typer.Option(help="CSV or spreadsheet with id,male or id,sex.")] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(help="CSV or spreadsheet with id,male or id,sex; with bone ages too, the error is printed."),
+    ] = None,
     age_unit: AgeUnit = None,
     tta: Tta = None,
     reference: Reference = None,
@@ -141,6 +117,7 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict bone age from radiograph files; every file gets a prediction or a rejection reason."""
+    from boneage.cohorts.predictions import measure_predictions
     from boneage.inference.predict import predict as run
 
     with show_progress("Predicting", quiet=as_json) as report:
@@ -160,8 +137,13 @@ def predict(
             workers=workers,
             progress=report,
         )
+    measured = None if table is None else measure_predictions(frame, inputs, table=table, age_unit=age_unit)
     if as_json:
-        typer.echo(frame.to_json(orient="records", indent=2, double_precision=2))
+        rows = frame.to_json(orient="records", indent=2, double_precision=2)
+        if measured is None:
+            typer.echo(rows)
+        else:
+            print_json({"predictions": json.loads(rows), "labelled": dataclasses.asdict(measured)})
         _exit_unanswered(frame["accepted"])
         return
     for row in frame.to_dict("records"):
@@ -174,6 +156,8 @@ def predict(
             typer.echo(f"{dicom}: no DICOM report for {count:,} predictions: their files are not DICOM")
     if out is not None:
         typer.echo(f"written: {out}")
+    if measured is not None:
+        typer.echo(describe_group(measured))
     _exit_unanswered(frame["accepted"])
 
 

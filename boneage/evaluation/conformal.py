@@ -133,7 +133,8 @@ def format_coverage(interval: Mapping[str, Any] | None) -> str:
     """
     if not interval:
         return f"no prediction interval: it needs radiographs of at least {least_groups()} patients"
-    promised = f"{interval.get('coverage_share', COVERAGE_SHARE):.0%} interval"
+    share = interval.get("coverage_share", COVERAGE_SHARE)
+    promised = "interval" if share is None else f"{share:.0%} interval"
     if interval.get("measured_coverage_share") is None:
         return f"{promised}: coverage not measured"
     lines = [f"{promised}, measured coverage: {interval['measured_coverage_share']:.1%}"]

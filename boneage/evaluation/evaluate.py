@@ -37,12 +37,13 @@ __all__ = [
     "Comparison",
     "EvaluationError",
     "compare",
-    "evaluate",
     "evaluate_predictions",
+    "evaluate_records",
     "evaluation_table",
     "find_seen_records",
     "join_labels",
     "list_remarks",
+    "make_folder",
     "summarise",
     "to_json",
     "write_evaluation",
@@ -177,7 +178,7 @@ def list_remarks(evaluation: Evaluation | SexEvaluation) -> list[str]:
     return remarks
 
 
-def evaluate(
+def evaluate_records(
     bundle: Path | str,
     *,
     data: Path | str,
@@ -203,7 +204,7 @@ def evaluate(
         OutputInUseError: If another process writes the folder `out`.
     """
     # Locked and checked first, because prediction can take minutes.
-    with contextlib.nullcontext() if out is None else lock_folder(_make_folder(out)):
+    with contextlib.nullcontext() if out is None else lock_folder(make_folder(out)):
         loaded = load_bundle(resolve_bundle(bundle))
         frame = loaded.predict_records(data, split=split, tta=tta)
         return evaluate_predictions(
@@ -286,21 +287,27 @@ def write_evaluation(folder: Path | str, frame: pd.DataFrame, evaluation: Evalua
 
     Args:
         folder: Output folder, created if missing. Existing files of these names are replaced.
-        frame: The predictions that `evaluation` summarises.
+        frame: The predictions that `evaluation` summarises, and possibly radiographs without one (NaN), which come
+            last and are not in the figure.
         evaluation: Their evaluation.
 
     Raises:
         EvaluationError: If `folder` cannot be created.
     """
-    folder = _make_folder(folder)
+    folder = make_folder(folder)
     error = frame["predicted_months"] - frame["bone_age_months"]
     worst_first = np.argsort(-error.abs().to_numpy(), kind="stable")
     write_text(folder / "predictions.csv", format_frame(frame.assign(error_months=error).iloc[worst_first]))
-    plot_evaluation(frame, evaluation, folder / "evaluation.png")
+    plot_evaluation(frame[error.notna()], evaluation, folder / "evaluation.png")
     write_text(folder / "evaluation.json", to_json(evaluation))
 
 
-def _make_folder(folder: Path | str) -> Path:
+def make_folder(folder: Path | str) -> Path:
+    """Create an output folder if it is missing.
+
+    Raises:
+        EvaluationError: If it cannot be created.
+    """
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -84,6 +84,7 @@ class Case:
         patient: Hash that is equal for radiographs of one patient. For grouping only; it must not be written out.
         study: Hash that is equal for radiographs of one DICOM study; like `patient`.
         split: `"train"`, `"validation"` or `"test"`.
+        columns: Text of the further columns of the table that were asked for, in their order.
     """
 
     id: str
@@ -96,6 +97,7 @@ class Case:
     patient: str | None = None
     study: str | None = None
     split: str | None = None
+    columns: tuple[str, ...] = ()
 
 
 def find_cases(
@@ -104,6 +106,7 @@ def find_cases(
     table: str | Path | None = None,
     age_unit: str | None = None,
     required: Sequence[str] = (),
+    columns: Sequence[str] = (),
 ) -> tuple[list[Case], list[Rejection]]:
     """List the cases of a source, and the files and rows that are not cases, with reasons.
 
@@ -112,6 +115,7 @@ def find_cases(
         table: CSV or Excel file with labels (default: the tables of the RSNA challenge, if present).
         age_unit: Unit of the ages in `table`, see `boneage.preprocessing.sources.tables.read_table`.
         required: Fields that `table` must have.
+        columns: Headings of further columns that `table` must have, to be kept as `Case.columns`.
 
     Returns:
         The cases in the order of their files, and the rejections. Only a rejected row whose file has another row, such
@@ -139,9 +143,9 @@ def find_cases(
         )
     tables = [path for path, name in paths if _is_rsna_table(name)] if table is None else [Path(table)]
     if table is None:
-        rows = [row for path in tables for row in _read_rsna_rows(path)]
+        rows = [row for path in tables for row in _read_rsna_rows(path, columns=columns)]
     else:
-        rows = read_table(Path(table), required=required, age_unit=age_unit)
+        rows = read_table(Path(table), required=required, age_unit=age_unit, columns=columns)
     files, more = find_radiographs([(path, name) for path, name in paths if not _is_among(path, tables)])
     rejections += more
     if not tables:
@@ -168,11 +172,11 @@ def _is_among(path: Path, tables: Sequence[Path]) -> bool:
     return any(path.name == table.name and path.samefile(table) for table in tables)
 
 
-def _read_rsna_rows(table: Path) -> list[Row]:
+def _read_rsna_rows(table: Path, *, columns: Sequence[str]) -> list[Row]:
     """Read a table of the challenge, whose ages are months, with the split that its name defines."""
     name = table.stem.lower()
     required = ("sex",) if name == _RSNA_UNLABELLED else ("bone_age", "sex")
-    rows = read_table(table, required=required, age_unit="months")
+    rows = read_table(table, required=required, age_unit="months", columns=columns)
     return [replace(row, labels={"split": RSNA_TABLES[name], **row.labels}) for row in rows]
 
 
@@ -244,7 +248,10 @@ def _resolve_case(file: RadiographFile, rows: Sequence[Row]) -> tuple[Case | Non
         return None, [rejected(f"{file.name}: no row in the table; add one or remove the file.", "no_row")]
     fullest = max(rows, key=lambda row: sum(map(bool, row.labels.values())))
     others = [row for row in rows if row is not fullest]
-    if any(cell and cell != fullest.labels.get(field) for row in others for field, cell in row.labels.items()):
+    contradicts = any(
+        cell and cell != fullest.labels.get(field) for row in others for field, cell in row.labels.items()
+    )
+    if contradicts or any(row.columns != fullest.columns for row in others):
         fix = f"{len(rows)} rows disagree about {file.name}; keep the correct one."
         return None, [rejected(f"{row.location}: {fix}", "conflicting_rows") for row in rows]
     spare = [rejected(f"{row.location}: duplicates {fullest.location}; remove it.", "duplicate_row") for row in others]
@@ -277,4 +284,5 @@ def _to_case(file: RadiographFile, row: Row | None) -> Case:
         is_age_unit_stated=age is None or row.is_age_unit_stated,
         patient=(hash_patient(patient) if patient else None) or case.patient,
         split=row.split(),
+        columns=row.columns,
     )

@@ -56,6 +56,7 @@ class Row:
         is_age_unit_stated: Whether the unit of the chronological age is certain: stated by its column or by the user.
         sex_heading: Heading of the column of the sex, which may say what its codes mean.
         is_too_long: Whether the row has more cells than the header, so that cells may be in the wrong columns.
+        columns: Text of the further columns that were asked for, in their order; `""` if blank.
     """
 
     table: Path
@@ -67,6 +68,7 @@ class Row:
     is_age_unit_stated: bool = True
     sex_heading: str = "sex"
     is_too_long: bool = False
+    columns: tuple[str, ...] = ()
 
     @property
     def location(self) -> str:
@@ -123,7 +125,9 @@ class Row:
         return cell
 
 
-def read_table(path: Path, *, required: Iterable[str] = (), age_unit: str | None = None) -> list[Row]:
+def read_table(
+    path: Path, *, required: Iterable[str] = (), age_unit: str | None = None, columns: Sequence[str] = ()
+) -> list[Row]:
     """Read a table of labels.
 
     CSV may be separated by commas, semicolons or tabs, with or without byte-order mark or Excel's `sep=` line, with any
@@ -138,6 +142,7 @@ def read_table(path: Path, *, required: Iterable[str] = (), age_unit: str | None
         required: Fields of `COLUMN_ALIASES` that the table must have, besides `file` or `sop_instance_uid`.
         age_unit: Unit of ages whose column does not state it, one of `AGE_UNITS`: `"auto"` takes years where all values
             of a column lie below `YEARS_BELOW`, else months (default: refuse what may be years).
+        columns: Headings of further columns to keep, such as `device`.
 
     Returns:
         The rows that are not blank, in their order.
@@ -146,11 +151,16 @@ def read_table(path: Path, *, required: Iterable[str] = (), age_unit: str | None
         UnreadableTableError: If the file cannot be read, a column is missing, or the unit of an age is not known.
         ValueError: If `age_unit` is unknown.
     """
-    return parse_rows(read_cells(path), path=path, required=required, age_unit=age_unit)
+    return parse_rows(read_cells(path), path=path, required=required, age_unit=age_unit, further=columns)
 
 
 def parse_rows(
-    lines: Sequence[Sequence[str]], *, path: Path, required: Iterable[str] = (), age_unit: str | None = None
+    lines: Sequence[Sequence[str]],
+    *,
+    path: Path,
+    required: Iterable[str] = (),
+    age_unit: str | None = None,
+    further: Sequence[str] = (),
 ) -> list[Row]:
     """Make rows of the cells of a table, as `read_table` does.
 
@@ -159,6 +169,7 @@ def parse_rows(
         path: Path of the table, named in errors.
         required: As in `read_table`.
         age_unit: As in `read_table`.
+        further: The `columns` of `read_table`.
 
     Raises:
         UnreadableTableError: If a column is missing, or the unit of an age is not known.
@@ -177,6 +188,7 @@ def parse_rows(
             f"{path}: a column is missing. Received: {', '.join(header) or 'none'}. Expected: {wanted}."
         )
     units, is_stated = _find_units(lines, columns, path=path, age_unit=age_unit)
+    places = [_find_heading(header, name, path=path) for name in further]
     rows = []
     for number, cells in enumerate(lines[1:], start=2):
         if not cells:
@@ -197,6 +209,7 @@ def parse_rows(
                 is_age_unit_stated=is_stated,
                 sex_heading=header[columns["sex"][0]] if "sex" in columns else "sex",
                 is_too_long=len(cells) > len(header),
+                columns=tuple(cells[place] if place < len(cells) else "" for place in places),
             )
         )
     return rows
@@ -210,6 +223,20 @@ def _find_columns(header: Sequence[str]) -> dict[str, list[int]]:
         if indices := [names.index(alias) for alias in aliases if alias in names]:
             columns[field] = indices if field == "file" else indices[:1]
     return columns
+
+
+def _find_heading(header: Sequence[str], name: str, *, path: Path) -> int:
+    """Index of the first column of a name, whose case, blanks and punctuation do not matter.
+
+    Raises:
+        UnreadableTableError: If there is none.
+    """
+    headings = [simplify_heading(heading) for heading in header]
+    if simplify_heading(name) not in headings:
+        raise UnreadableTableError(
+            f"{path}: has no column {name!r}. Received: {', '.join(header) or 'none'}.{suggest_closest(name, header)}"
+        )
+    return headings.index(simplify_heading(name))
 
 
 def _column_name(heading: str) -> str:

@@ -11,7 +11,7 @@ from boneage.bundles.bundle import load_bundle
 from boneage.bundles.save import copy_bundle, save_bundle
 from boneage.bundles.seen import hash_radiographs
 from boneage.evaluation.calibrate import CalibrationError, calibrate, cross_fit, fit_lines
-from boneage.evaluation.evaluate import evaluate
+from boneage.evaluation.evaluate import evaluate_records
 from boneage.preprocessing.config import PreprocessingConfig, fingerprint
 from boneage.preprocessing.jobs.prepare import prepare
 from boneage.tfrecords.identities import read_identities
@@ -103,9 +103,9 @@ def test_calibrate_refuses_the_records_that_set_the_calibration(bundle, prepared
     with pytest.raises(CalibrationError, match="set its calibration"):
         calibrate(made.bundle, data=other.folder, out=tmp_path / "again")
     assert not (tmp_path / "again").exists()
-    overlap = evaluate(made.bundle, data=prepared.folder, split="train", num_resamples=5).overlap
+    overlap = evaluate_records(made.bundle, data=prepared.folder, split="train", num_resamples=5).overlap
     assert [(seen.use, seen.num_images) for seen in overlap] == [("calibration", 32)]
-    assert evaluate(made.bundle, data=prepared.folder, split="test", num_resamples=5).overlap == []
+    assert evaluate_records(made.bundle, data=prepared.folder, split="test", num_resamples=5).overlap == []
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from boneage.evaluation.bootstrap import Estimate, bootstrap
 from boneage.evaluation.evaluate import (
     EvaluationError,
     compare,
-    evaluate,
+    evaluate_records,
     evaluation_table,
     join_labels,
     summarise,
@@ -319,7 +319,7 @@ def bundle(monkeypatch, frame):
 
 def test_evaluate_predicts_the_split_and_writes_nothing_unasked(tmp_path, frame, bundle, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    evaluation = evaluate("model", data="records", split="test", tta="ten", num_resamples=20, seed=3)
+    evaluation = evaluate_records("model", data="records", split="test", tta="ten", num_resamples=20, seed=3)
     assert bundle == SimpleNamespace(bundle=Path("model"), data="records", split="test", tta="ten")
     dataset = "test split of records 0123abcd"
     assert evaluation == summarise(frame, dataset=dataset, num_resamples=20, seed=3)
@@ -327,7 +327,7 @@ def test_evaluate_predicts_the_split_and_writes_nothing_unasked(tmp_path, frame,
 
 
 def test_evaluate_writes_into_out(tmp_path, bundle):
-    evaluation = evaluate("model", data="records", out=tmp_path / "out", num_resamples=20)
+    evaluation = evaluate_records("model", data="records", out=tmp_path / "out", num_resamples=20)
     assert (tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8") == to_json(evaluation)
     assert "validation split" in evaluation.dataset
 
@@ -335,7 +335,7 @@ def test_evaluate_writes_into_out(tmp_path, bundle):
 def test_evaluate_refuses_an_out_that_is_a_file_before_it_predicts(tmp_path, bundle):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(EvaluationError, match="out: cannot be created"):
-        evaluate("model", data="records", out=tmp_path / "out")
+        evaluate_records("model", data="records", out=tmp_path / "out")
     assert bundle.data is None
     assert (tmp_path / "out").read_text() == "mine"
 

@@ -1,0 +1,202 @@
+"""The commands that measure a model on labelled radiographs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from boneage.cli.options import AgeUnit, Json, Tta, Workers, show_progress
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from boneage.cohorts.cohort import Beside, Cohort, Group
+    from boneage.evaluation.bootstrap import Estimate
+    from boneage.evaluation.evaluate import Comparison
+
+Files = Annotated[Path | None, typer.Option(help="Folder of radiographs as they come: PNG, JPEG, TIFF, DICOM.")]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        help="CSV or spreadsheet with id, bone_age_months, sex, and optionally patient (default: the tables of the "
+        "RSNA download)."
+    ),
+]
+
+
+def evaluate(
+    bundle: Annotated[
+        str, typer.Argument(help="Bundle, 'default' for the packaged model, or a CSV with the predictions of a system.")
+    ],
+    data: Annotated[
+        Path | None, typer.Option(help="Record folder written by `boneage prepare`, instead of --files and --table.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split of the records: train, validation or test.")] = "validation",
+    files: Files = None,
+    table: Labels = None,
+    age_unit: AgeUnit = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Also by this column of the table; can be given several times."),
+    ] = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SYSTEM",
+            help="Another bundle, or a CSV with the predictions of any system, on the same radiographs; can be given "
+            "several times.",
+        ),
+    ] = None,
+    tta: Tta = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for predictions.csv, evaluation.json and evaluation.png; an interrupted run on files resumes "
+            "from it."
+        ),
+    ] = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Evaluate a model on records, or on files and a table: MAE, RMSE, bias, coverage, with 95% intervals."""
+    import rich
+
+    from boneage.cohorts.cohort import Cohort
+    from boneage.cohorts.evaluate import evaluate as run
+    from boneage.cohorts.evaluate import to_json as cohort_to_json
+    from boneage.evaluation.evaluate import evaluation_table, list_remarks, to_json
+    from boneage.evaluation.sex_classification import SexEvaluation, sex_evaluation_table
+
+    with show_progress("Reading", quiet=as_json) as report:
+        evaluation = run(
+            bundle,
+            data=data,
+            split=split,
+            files=files,
+            table=table,
+            age_unit=age_unit,
+            by=by or (),
+            beside=beside or (),
+            tta=tta,
+            out=out,
+            workers=workers,
+            progress=report,
+        )
+    if as_json:
+        typer.echo(cohort_to_json(evaluation) if isinstance(evaluation, Cohort) else to_json(evaluation), nl=False)
+        return
+    if isinstance(evaluation, Cohort):
+        _print_cohort(evaluation)
+    else:
+        rich.print(
+            sex_evaluation_table(evaluation) if isinstance(evaluation, SexEvaluation) else evaluation_table(evaluation)
+        )
+        for remark in list_remarks(evaluation):
+            typer.echo(remark)
+    if out is not None:
+        typer.echo(f"written: {out}")
+
+
+def describe_group(group: "Group") -> str:
+    """Describe the error of labelled radiographs in one line, with how many were refused."""
+    from boneage.cohorts.labelled import format_counts
+
+    reasons = f" ({format_counts(group.reasons)})" if group.reasons else ""
+    answered = f"answered {group.num_images - group.num_refused:,} of {group.num_images:,} labelled radiographs"
+    mae = "" if group.answered is None else f", MAE {_format(group.answered.mae_months)} months"
+    return (
+        f"{answered}{mae}; refused {group.num_refused:,}{reasons}; within 12 months, of all "
+        f"{_format_share(group.share_within_12_months)}"
+    )
+
+
+def _print_cohort(cohort: "Cohort") -> None:
+    import rich
+
+    from boneage.cohorts.labelled import format_counts
+    from boneage.evaluation.evaluate import evaluation_table, list_remarks
+
+    rich.print(evaluation_table(cohort.evaluation))
+    typer.echo(describe_group(cohort.overall))
+    if cohort.left_out:
+        typer.echo(f"left out, as they are no labelled radiographs: {format_counts(cohort.left_out)}")
+    for remark in list_remarks(cohort.evaluation):
+        typer.echo(remark)
+    for column, groups in cohort.by.items():
+        rich.print(_group_table(f"By {column}", groups))
+    if cohort.beside:
+        rich.print(_beside_table(cohort.system, cohort.overall, cohort.beside))
+    for column in cohort.by if cohort.beside else ():
+        rich.print(_paired_table(column, cohort.beside))
+    for note in cohort.notes:
+        typer.echo(f"note: {note}")
+
+
+def _group_table(title: str, groups: "Mapping[str, Group]") -> "Table":
+    table = _make_table(title, "Group", "Refused", "MAE", "RMSE", "Bias", "% of all\nwithin 12")
+    for name, group in groups.items():
+        table.add_row(name, *_list_cells(group))
+    return table
+
+
+def _list_cells(group: "Group") -> list[str]:
+    answered = group.answered
+    errors = ["-", "-", "-"]
+    if answered is not None:
+        errors = [
+            _format(answered.mae_months),
+            f"{answered.rmse_months.value:.2f}",
+            _format(answered.bias_months, form="+.1f"),
+        ]
+    refused = f"{group.num_refused:,} of {group.num_images:,}"
+    return [refused, *errors, _format_share(group.share_within_12_months)]
+
+
+def _beside_table(system: str, overall: "Group", beside: "Mapping[str, Beside]") -> "Table":
+    table = _make_table(
+        "Beside each other", "System", "Refused", "MAE", "RMSE", "Bias", "% of all\nwithin 12", "Difference", "n"
+    )
+    table.caption = (
+        f"Difference: MAE of {system} minus that of the other, of the n radiographs that both answered; negative is "
+        "better."
+    )
+    table.add_row(system, *_list_cells(overall), "", "")
+    for name, other in beside.items():
+        table.add_row(name, *_list_cells(other.overall), *_list_difference(other.paired))
+    return table
+
+
+def _paired_table(column: str, beside: "Mapping[str, Beside]") -> "Table":
+    table = _make_table(f"Difference by {column}", "Group", "System", "MAE", "Difference", "n")
+    for name, other in beside.items():
+        for level, comparison in other.paired_by[column].items():
+            answered = other.by[column][level].answered
+            mae = "-" if answered is None else _format(answered.mae_months)
+            table.add_row(level, name, mae, *_list_difference(comparison))
+    return table
+
+
+def _list_difference(comparison: "Comparison | None") -> list[str]:
+    if comparison is None:
+        return ["-", "0"]
+    return [_format(comparison.difference_months, form="+.2f"), f"{comparison.num_images:,}"]
+
+
+def _make_table(title: str, *headings: str) -> "Table":
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, title_justify="left", padding=0, pad_edge=False)
+    for number, heading in enumerate(headings):
+        # Names may be long; a number that is cut off is another number.
+        table.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=number > 0)
+    return table
+
+
+def _format(estimate: "Estimate", *, form: str = ".2f") -> str:
+    return f"{estimate.value:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"
+
+
+def _format_share(share: "Estimate") -> str:
+    return f"{100 * share.value:.0f}% [{100 * share.low:.0f}, {100 * share.high:.0f}]"

@@ -1,0 +1,1 @@
+"""Measure a model on labelled radiographs as they come: by group, beside other systems, and under stress."""
