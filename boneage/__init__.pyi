@@ -1,5 +1,6 @@
 from .bundles.join import ensemble
 from .cohorts.evaluate import evaluate
+from .configuration.networks import register_backbone
 from .evaluation.calibrate import calibrate
 from .inference.loading import load
 from .inference.predict import predict
@@ -26,6 +27,7 @@ __all__ = [
     "load",
     "predict",
     "prepare",
+    "register_backbone",
     "segment",
     "sync",
     "train",

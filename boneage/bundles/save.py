@@ -1,9 +1,11 @@
 """Save bundles, and load the Keras network of a bundle."""
 
+import contextlib
 import hashlib
 import importlib.metadata
+import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +140,22 @@ def load_network(folder: str | Path) -> keras.Model:
             f"{folder}: contains no {KERAS_FILE}, which training needs; use the `bundle` folder of a training run."
         )
     path = check_model(folder, metadata, KERAS_FILE)
+    try:
+        return load_keras_model(path)
+    except TypeError as error:
+        # Keras's message is a page with the whole configuration of the layer.
+        raise BundleError(
+            f"{path}: contains layers that are unknown here; register those of a backbone of your own first, by "
+            "keras.saving.register_keras_serializable."
+        ) from error
+
+
+def load_keras_model(path: Path) -> keras.Model:
+    """Load a saved network; no code in the file is executed.
+
+    Raises:
+        TypeError: If it contains layers of a class that is unknown here.
+    """
     return keras.saving.load_model(path, custom_objects={"gelu": gelu}, compile=False, safe_mode=True)
 
 
@@ -191,9 +209,22 @@ def export_onnx(model: keras.Model, path: Path) -> float:
         BundleError: If the difference is above 0.1.
     """
     probes, expected = probe(model)  # Keras can only export a model that was called
-    model.export(path, format="onnx", verbose=False)
+    with _silence("tf2onnx"):
+        model.export(path, format="onnx", verbose=False)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return check_difference(session.run(None, probes)[0], expected, path=path)
+
+
+@contextlib.contextmanager
+def _silence(logger: str) -> Iterator[None]:
+    """Log nothing: tf2onnx logs tracebacks of optimisations that it skips, and what it cannot convert fails anyway."""
+    log = logging.getLogger(logger)
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def probe(model: keras.Model) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -3,7 +3,7 @@
 import dataclasses
 
 from boneage.base.errors import check_choice, check_positive
-from boneage.configuration.networks import NETWORKS, SEX_UNITS, TASKS
+from boneage.configuration.networks import SEX_UNITS, TASKS, get_network, layer_of_network
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 LOSSES = ("mae", "mse", "huber", "log_cosh")
@@ -25,7 +25,9 @@ class TrainConfig:
 
     Args:
         task: `"age"` for bone age in months, or `"sex"` for sex classification.
-        network: `"efficientnet_lite0"`, `"efficientnetb4"`, `"inceptionv3"` or `"resnet50"`.
+        network: `"efficientnet_lite0"`, `"efficientnetb4"`, `"inceptionv3"` or `"resnet50"`; any model of
+            `keras.applications`, for example `"keras:ConvNeXtTiny"`; or the name of a backbone of your own, see
+            `boneage.register_backbone`.
         input_size: Height and width of the network's input, in pixels.
         init: Initial weights: `"imagenet"`, `"none"` (random), `"default"` (the packaged bundle), the folder of a
             bundle, or the path of a weights file. A bundle initialises the backbone, and the head if its layers are the
@@ -96,7 +98,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Check every value."""
         check_choice("task", self.task, TASKS)
-        check_choice("network", self.network, NETWORKS)
+        get_network(self.network)
         check_choice("loss", self.loss, LOSSES)
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("tta", self.tta, tuple(TTA_TRANSFORMS))
@@ -134,7 +136,12 @@ class TrainConfig:
         """Units of the hidden dense layers of the head, either set here or the network's default."""
         if self.head_units == (0,):
             return ()
-        return self.head_units or NETWORKS[self.network].head_units
+        return self.head_units or get_network(self.network).head_units
+
+    @property
+    def backbone(self) -> str:
+        """Name of the backbone's layer in the network."""
+        return layer_of_network(self.network)
 
     @property
     def metric(self) -> str:

@@ -1,13 +1,16 @@
 """Build a network: image backbone, optional sex input, and a dense head for bone age or sex."""
 
+import inspect
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
 from boneage.base.errors import check_choice
-from boneage.configuration.networks import NETWORKS, SEX_UNITS, TASKS
+from boneage.configuration.networks import SEX_UNITS, TASKS, Application, Network, get_network, layer_of_network
 from boneage.configuration.training import ACTIVATIONS, POOLINGS, SEX_JOINS, TrainConfig
 from boneage.models.efficientnet_lite0 import efficientnet_lite0
+from boneage.models.exportable import make_exportable
 from boneage.models.head import add_bone_age_output, add_hidden_layers, add_pooling
 
 
@@ -31,12 +34,12 @@ def build_model(
     The head predicts the standardised bone age; the last layer rescales it to months with the given mean and standard
     deviation, so that labels, losses and predictions are all in months.
 
-    The backbone is a nested model with the name of the network, from the image to a feature map; all other layers are
+    The backbone is a nested model named by `layer_of_network`, from the image to a feature map; all other layers are
     the head. The feature map itself is `model.get_layer("pool").input`.
 
     Args:
-        name: A key of `boneage.configuration.networks.NETWORKS`: `"efficientnet_lite0"`, `"efficientnetb4"`,
-            `"inceptionv3"` or `"resnet50"`.
+        name: `"efficientnet_lite0"`, `"efficientnetb4"`, `"inceptionv3"` or `"resnet50"`, a model of
+            `keras.applications` such as `"keras:ConvNeXtTiny"`, or a name given to `boneage.register_backbone`.
         input_size: Height and width of the image, in pixels.
         task: `"age"`, or `"sex"` for a network that predicts the probability that the child is male, for which the last
             two arguments have no effect.
@@ -69,12 +72,11 @@ def build_model(
         >>> model({"image": np.zeros((1, 128, 128, 1)), "male": np.ones((1, 1))}).shape
         TensorShape([1, 1])
     """
-    check_choice("name", name, tuple(NETWORKS))
+    network = get_network(name, argument="name")
     check_choice("task", task, TASKS)
     check_choice("pooling", pooling, POOLINGS)
     check_choice("activation", activation, ACTIVATIONS)
     check_choice("sex_joins", sex_joins, SEX_JOINS)
-    network = NETWORKS[name]
     if input_size < network.min_input_size:
         raise ValueError(
             f"`input_size` must be at least {network.min_input_size} for {name}. Received: input_size={input_size}."
@@ -82,7 +84,8 @@ def build_model(
     if target_std_months <= 0:
         raise ValueError(f"`target_std_months` must be positive. Received: target_std_months={target_std_months}.")
 
-    backbone = _build_backbone(name, input_size=input_size)
+    layer = layer_of_network(name)
+    backbone = _build_backbone(network, input_size=input_size, layer=layer)
     image = keras.Input((input_size, input_size, 1), name="image", dtype="float32")
     inputs = {"image": image}
     pooled = add_pooling(backbone(image), pooling)
@@ -101,7 +104,7 @@ def build_model(
         x = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name="male_probability")(x)
     else:
         x = add_bone_age_output(x, mean_months=target_mean_months, std_months=target_std_months)
-    return keras.Model(inputs, x, name=f"{'sex' if task == 'sex' else 'bone_age'}_{name}")
+    return keras.Model(inputs, x, name=f"{'sex' if task == 'sex' else 'bone_age'}_{layer}")
 
 
 def build_network(
@@ -130,16 +133,35 @@ def build_network(
     )
 
 
-def _build_backbone(name: str, *, input_size: int) -> keras.Model:
+def _build_backbone(network: Network, *, input_size: int, layer: str) -> keras.Model:
     """Build the random network from a grey image in [0, 1] to its feature map."""
-    network = NETWORKS[name]
     image = keras.Input((input_size, input_size, 1), name="image", dtype="float32")
     # float32 also under mixed precision: bfloat16 would round the grey values to 8 bits.
     x = keras.layers.Concatenate(dtype="float32", name="grey_to_rgb")([image, image, image])
     x = keras.layers.Rescaling(network.scale, network.offset, dtype="float32", name="rescale")(x)
-    if network.application is None:
+    if network.function is not None:
+        features = network.function(x)
+        if len(features.shape) != 4:
+            raise ValueError(
+                f"the function of the backbone {layer!r} must return a feature map (batch, height, width, channels). "
+                f"Received: shape {tuple(features.shape)}."
+            )
+    elif network.application is None:
         features = efficientnet_lite0(x)
     else:
-        constructor = getattr(keras.applications, network.application.constructor)
-        features = constructor(include_top=False, weights=None, input_tensor=x).output
-    return keras.Model(image, features, name=name)
+        features = build_application(network.application, weights=None, input_tensor=x).output
+    return make_exportable(keras.Model(image, features, name=layer))
+
+
+def build_application(application: Application, **arguments: Any) -> keras.Model:
+    """Build a model of `keras.applications` without its classifier and, where it can be left out, its own rescaling.
+
+    Args:
+        application: The model.
+        **arguments: Further arguments of its function.
+    """
+    constructor = getattr(keras.applications, application.constructor)
+    if "include_preprocessing" in inspect.signature(constructor).parameters:
+        arguments["include_preprocessing"] = False
+    model: keras.Model = constructor(include_top=False, **arguments)
+    return model

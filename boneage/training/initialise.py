@@ -1,6 +1,7 @@
 """Initialise a network with pretrained weights: from ImageNet, a bundle or a weights file."""
 
 import os
+import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -14,7 +15,8 @@ from boneage.base.files import restore_folder
 from boneage.base.training_weights import require_training_weights
 from boneage.bundles.bundle import DEFAULT_BUNDLE, read_metadata
 from boneage.bundles.save import load_network
-from boneage.configuration.networks import NETWORKS, Application
+from boneage.configuration.networks import Application, get_network, layer_of_network, network_of_layer
+from boneage.models.build import build_application
 from boneage.models.fused_batch_norm import assign_weights
 from boneage.registry.resolve import resolve_bundle
 
@@ -32,10 +34,10 @@ def initialise(model: keras.Model, init: str | Path) -> keras.Model:
     Args:
         model: A model of `boneage.models.build.build_model`.
         init: `"imagenet"`: ImageNet weights for the backbone, packaged for `"efficientnet_lite0"` and downloaded once
-            for the other networks. `"none"`: random weights. The path of a `.weights.h5` or `.keras` file of the same
-            network: all weights. The folder of a bundle of the same network, or `"default"` for the packaged bundle:
-            the weights of the backbone and, if its layers are the same, of the head, which then keeps the bundle's
-            target mean and standard deviation.
+            for the other networks, also those of `keras.applications`. `"none"`: random weights. The path of a
+            `.weights.h5` or `.keras` file of the same network: all weights. The folder of a bundle of the same network,
+            or `"default"` for the packaged bundle: the weights of the backbone and, if its layers are the same, of the
+            head, which then keeps the bundle's target mean and standard deviation.
 
     Returns:
         The same model.
@@ -72,17 +74,25 @@ def load_imagenet_weights(backbone: keras.Model) -> None:
     """Load ImageNet weights into a backbone; they are packaged, or downloaded on first use.
 
     Args:
-        backbone: The backbone of `build_model`, which has the name of its network.
+        backbone: The backbone of `build_model`, whose name tells its network.
 
     Raises:
         WeightsUnavailableError: If the download fails; the message contains the URL and the target folder.
         TrainingWeightsError: If it is `"efficientnet_lite0"` and its weights are not installed.
+        ValueError: If it is a backbone of `boneage.register_backbone`.
     """
-    application = NETWORKS[backbone.name].application
-    if application is None:
+    network = get_network(network_of_layer(backbone.name))
+    if network.function is not None:
+        raise ValueError(
+            f"`init` must not be 'imagenet' for the registered backbone {backbone.name!r}: its function can load "
+            "weights of its own, which init='none' leaves as they are. Received: init='imagenet'."
+        )
+    if network.application is None:
         _assign_arrays(backbone, path=require_training_weights(LITE0_WEIGHTS))
+    elif network.application.weights_url:
+        backbone.load_weights(_download(network.application))
     else:
-        backbone.load_weights(_download(application))
+        _copy_weights(backbone, _load_application(network.application))
 
 
 def load_weights_file(model: keras.Model, *, path: Path) -> None:
@@ -130,8 +140,8 @@ def load_bundle_weights(model: keras.Model, *, backbone: str, folder: Path) -> N
     """
     metadata = read_metadata(folder)
     network = metadata.get("members", (metadata,))[0]["network"]
-    if network != backbone:
-        raise ValueError(f"`init` {folder} is a bundle of {network}. Received: network={backbone!r}.")
+    if layer_of_network(network) != backbone:
+        raise ValueError(f"`init` {folder} is a bundle of {network}. Received: network={network_of_layer(backbone)!r}.")
     theirs = load_network(folder)
     if "members" in metadata:
         theirs = theirs.get_layer("member_1")
@@ -176,8 +186,7 @@ def _assign_arrays(backbone: keras.Model, *, path: Path) -> None:
 
 def _download(application: Application) -> str:
     """Return the path of the weights file, which is downloaded if it does not exist."""
-    url, md5 = application.weights_url, application.weights_md5
-    folder = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")).resolve() / "models"
+    url, md5, folder = application.weights_url, application.weights_md5, _keras_folder()
     try:
         return str(keras.utils.get_file(origin=url, cache_subdir=str(folder), file_hash=md5))
     except Exception as error:
@@ -188,3 +197,33 @@ def _download(application: Application) -> str:
             f"ImageNet weights of {application.constructor} are unavailable ({error}). "
             f"Download {url} (MD5 {md5}) to {folder}, or set init='none'."
         ) from error
+
+
+def _load_application(application: Application) -> keras.Model:
+    """Build a model of `keras.applications` with its ImageNet weights, which it downloads if they do not exist."""
+    try:
+        with warnings.catch_warnings():
+            # MobileNets have weights of several input sizes; those of the default size suit any.
+            warnings.filterwarnings("ignore", message="`input_shape` is undefined")
+            return build_application(application, weights="imagenet")
+    except Exception as error:
+        url = re.search(r"URL fetch failure on (\S+):", str(error))
+        if not isinstance(error, OSError) and not url:
+            raise
+        what = f"Download {url[1]} to {_keras_folder()}" if url else f"Check the folder {_keras_folder()}"
+        # The only files that Keras stores by another name than that of their URL.
+        if url and "NASNet" in url[1]:
+            what += f" as {Path(url[1]).stem.lower().replace('-', '_')}.h5"
+        raise WeightsUnavailableError(
+            f"ImageNet weights of {application.constructor} are unavailable ({error}). {what}, or set init='none'."
+        ) from error
+
+
+def _copy_weights(backbone: keras.Model, source: keras.Model) -> None:
+    """Copy weights in their order; those of a replaced depthwise convolution have another shape."""
+    pairs = zip(source.get_weights(), backbone.weights, strict=True)
+    assign_weights(backbone, [value.reshape(weight.shape) for value, weight in pairs])
+
+
+def _keras_folder() -> Path:
+    return Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")).resolve() / "models"

@@ -55,7 +55,7 @@ def prepare_phases(
 
 def _prepare_phase(model: keras.Model, config: TrainConfig, *, trainable: str | int, epochs: range, steps: int) -> None:
     """Set the trainable layers of these epochs, and compile the model with their optimizer."""
-    set_trainable(model, backbone=config.network, trainable=trainable)
+    set_trainable(model, backbone=config.backbone, trainable=trainable)
     warmup_epochs = config.warmup_epochs if epochs.stop == config.epochs else 0
     optimizer = build_optimizer(
         config.learning_rate,
@@ -63,7 +63,7 @@ def _prepare_phase(model: keras.Model, config: TrainConfig, *, trainable: str | 
         steps=len(epochs) * steps,
         warmup_steps=round(warmup_epochs * steps),
         weight_decay=config.weight_decay,
-        factors=learning_rate_factors(model, backbone=config.network, layer_decay=config.layer_decay),
+        factors=learning_rate_factors(model, backbone=config.backbone, layer_decay=config.layer_decay),
     )
     if config.precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)

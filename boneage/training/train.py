@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from boneage.base.locks import lock_folder
 from boneage.bundles.bundle import load_bundle, read_metadata
+from boneage.bundles.export_check import check_exportable
 from boneage.bundles.save import copy_bundle, save_bundle
 from boneage.configuration.experiment import Experiment, load_experiment, to_json
 from boneage.evaluation.conformal import Interval, fit_conformal_intervals
@@ -115,6 +116,7 @@ def train(
     folder = Path(run or Path("runs") / experiment.name)
     strategy = build_strategy(distribution)
     check_divisible(strategy, experiment.train)
+    check_exportable(experiment.train)
     chief = is_chief(strategy)
     with contextlib.ExitStack() as stack:
         stack.enter_context(explain_disk_errors(folder))

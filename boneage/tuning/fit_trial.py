@@ -70,7 +70,7 @@ def build_backbone(experiment: Experiment) -> keras.Model:
     config = experiment.train
     keras.utils.set_random_seed(config.seed)
     model = initialise(build_network(config), config.init)
-    return model.get_layer(config.network)
+    return model.get_layer(config.backbone)
 
 
 def hash_weights(backbone: keras.Model) -> str:
@@ -118,7 +118,7 @@ def train_head(
     config = dataclasses.replace(resolve_precision(config, strategy), init="none")
     described = {"mean_months": float(ages.mean()), "std_months": float(ages.std())}
     model = build_for_training(config, **described)
-    assign_weights(model.get_layer(config.network), backbone)
+    assign_weights(model.get_layer(config.backbone), backbone)
     trained = fuse_batch_norm(model)
     experiment = dataclasses.replace(experiment, train=config)
     batches = training_batches(data, experiment, steps=steps, ids=labels.ids[train_rows])

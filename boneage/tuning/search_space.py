@@ -7,7 +7,7 @@ import keras_tuner
 
 from boneage.configuration.build import ConfigError
 from boneage.configuration.experiment import Experiment
-from boneage.configuration.networks import NETWORKS, SEX_UNITS
+from boneage.configuration.networks import NETWORKS, SEX_UNITS, get_network
 from boneage.configuration.training import TrainConfig
 
 # The first trials of every search, with the numbers 1 and 2.
@@ -119,6 +119,6 @@ def check_sizes(experiment: Experiment) -> None:
         ConfigError: If an input size is too small.
     """
     network = experiment.train.network
-    smallest = NETWORKS[network].min_input_size
+    smallest = get_network(network).min_input_size
     if small := [size for size in experiment.tune.input_sizes if size < smallest]:
         raise ConfigError(f"`input_sizes` must be at least {smallest} for {network}. Received: {small[0]}.")

@@ -20,6 +20,7 @@ FUNCTIONS = [
     "load",
     "predict",
     "prepare",
+    "register_backbone",
     "segment",
     "sync",
     "train",

@@ -1,7 +1,9 @@
 import dataclasses
+import re
 import runpy
 import subprocess
 import sys
+import urllib.error
 from pathlib import Path
 
 import h5py
@@ -13,7 +15,7 @@ from boneage.bundles.save import _build_from_weights, average_networks, write_we
 from boneage.configuration.networks import NETWORKS
 from boneage.configuration.training import TrainConfig
 from boneage.models.build import build_model
-from boneage.training.initialise import LITE0_WEIGHTS, WeightsUnavailableError, initialise
+from boneage.training.initialise import LITE0_WEIGHTS, WeightsUnavailableError, initialise, load_imagenet_weights
 
 LITE0 = "efficientnet_lite0"
 ALL_NETWORKS = [name if name == LITE0 else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
@@ -232,6 +234,24 @@ def test_offline_message_says_what_to_fetch_and_where_to_put_it(tmp_path, monkey
     assert "\n" not in message
     assert f"Download {application.weights_url} (MD5 {application.weights_md5})" in message
     assert f"to {tmp_path / 'models'}" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "file"), [("VGG16", "vgg16_weights_.*_notop.h5"), ("NASNetMobile", "NASNet-mobile-no-top.h5")]
+)
+def test_offline_message_names_the_file_that_keras_downloads(name, file, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise urllib.error.URLError("Name or service not known")
+
+    monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", refuse)
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    with pytest.raises(WeightsUnavailableError) as raised:
+        load_imagenet_weights(keras.Sequential(name=f"keras_{name}"))
+    message = str(raised.value)
+    assert "\n" not in message
+    assert re.search(f"Download https://\\S+{file} to {tmp_path / 'models'}", message)
+    assert ("as nasnet_mobile_no_top.h5, or" in message) == (name == "NASNetMobile")
 
 
 def test_other_failures_of_the_download_are_not_disguised(monkeypatch):
