@@ -10,6 +10,7 @@ from .studies.agree import agree
 from .studies.dose import dose
 from .studies.follow import follow
 from .studies.height import height
+from .studies.reference import reference_fit
 from .tracking.registry import best
 from .tracking.sync import sync
 from .training.train import train
@@ -27,6 +28,7 @@ __all__ = [
     "load",
     "predict",
     "prepare",
+    "reference_fit",
     "register_backbone",
     "segment",
     "sync",

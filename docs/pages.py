@@ -72,10 +72,19 @@ def list_commands() -> str:
 
     group = typer.main.get_command(app)
     parts = [_tabulate(("Option", "Meaning"), [_describe_parameter(option) for option in group.params])]
-    for name, command in group.commands.items():
+    for name, command in flatten_commands(group).items():
         rows = [_describe_parameter(parameter) for parameter in command.params]
         parts += [f"## {name}", command.help, _tabulate(("Argument or option", "Meaning"), rows)]
     return "\n\n".join(parts)
+
+
+def flatten_commands(group: Any) -> dict[str, Any]:
+    """Return the commands of a group by name; those of a group within it by both names, such as `reference fit`."""
+    commands = {}
+    for name, command in group.commands.items():
+        inner = flatten_commands(command) if hasattr(command, "commands") else {"": command}
+        commands |= {f"{name} {own}".strip(): found for own, found in inner.items()}
+    return commands
 
 
 def _describe_parameter(parameter: Any) -> tuple[str, str]:

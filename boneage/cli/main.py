@@ -27,6 +27,7 @@ from boneage.cli.options import (
     show_progress,
 )
 from boneage.cli.preparation import prepare, records, segment
+from boneage.cli.reference import app as reference
 from boneage.cli.serving import SERVE_MODULES, review, serve
 from boneage.cli.studies import agree
 from boneage.cli.tracking import best, sync, ui
@@ -199,6 +200,7 @@ for command in (
     serve,
 ):
     app.command()(command)
+app.add_typer(reference)
 
 
 def _describe(row: dict[Any, Any]) -> str:

@@ -47,8 +47,8 @@ Tta = Annotated[
 Reference = Annotated[
     Path | None,
     typer.Option(
-        help="CSV with the columns sex, chronological_age_months, mean_months, sd_months for standard deviation scores "
-        "(default: Brush Foundation table)."
+        help="CSV for standard deviation scores with the columns sex, chronological_age_months, and mean_months, "
+        "sd_months or L, M, S, such as `boneage reference fit` writes (default: Brush Foundation table)."
     ),
 ]
 BundleOption = Annotated[Path | None, typer.Option(help="Bundle folder (default: the packaged model).")]

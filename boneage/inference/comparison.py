@@ -35,7 +35,7 @@ class Comparison:
         determination: `delayed`, `normal` or `advanced`: more than two standard deviations below the mean, within, or
             more than two above. `indeterminate` if there is no score, or if the sex is not known and the determination
             depends on it. Empty without a chronological age.
-        normal_months: Two standard deviations below and above the mean at that age, in months; None without a score.
+        normal_months: The bone ages of the scores -2 and +2 at that age, in months; None without a score.
         is_far: Whether the two ages are too far apart for healthy children, the error of the model included.
     """
 
@@ -93,20 +93,21 @@ def compare_ages(
     if math.isnan(sds):
         missing = NO_SEX if sex is None else OUTSIDE
         return dataclasses.replace(nothing, missing=missing, determination="indeterminate", is_far=is_far)
-    mean, deviation = reference.at(age, sex=sex or "")
-    determinations = {_determine(score) for score in scores if not math.isnan(score)}
+    healthy = reference.at(age, sex=sex or "")
+    determinations = {determine(score) for score in scores if not math.isnan(score)}
     return Comparison(
         reference=reference.label,
         chronological_age_months=age,
         sds=sds,
         missing="",
-        determination=_determine(sds) if len(determinations) == 1 else "indeterminate",
-        normal_months=(mean - NORMAL_SDS * deviation, mean + NORMAL_SDS * deviation),
+        determination=determine(sds) if len(determinations) == 1 else "indeterminate",
+        normal_months=(healthy.value(-NORMAL_SDS), healthy.value(NORMAL_SDS)),
         is_far=is_far,
     )
 
 
-def _determine(sds: float) -> str:
+def determine(sds: float) -> str:
+    """Return the determination of a standard deviation score: `delayed`, `normal` or `advanced`."""
     if round(abs(sds), 6) <= NORMAL_SDS:
         return "normal"
     return "delayed" if sds < 0 else "advanced"
@@ -120,8 +121,11 @@ def _is_far(
     if rows is None:
         return False
     # Beyond the ages of the table, its first or last row: a grown-up's hand is that of the oldest.
-    mean, deviation = reference.at(float(np.clip(age_months, rows[0, 0], rows[-1, 0])), sex=sex)
+    healthy = reference.at(float(np.clip(age_months, rows[0, 0], rows[-1, 0])), sex=sex)
     low, high = interval_months
-    reach = months - low if months > mean else high - months
+    is_above = months > healthy.median_months
+    reach = months - low if is_above else high - months
     error = 0.0 if math.isnan(reach) else max(reach, 0.0) / _INTERVAL_SDS
-    return abs(months - mean) > _MAX_PLAUSIBLE_SCORE * math.hypot(deviation, error)
+    # The standard deviation on that side; a skewed distribution has two.
+    limit = healthy.value(_MAX_PLAUSIBLE_SCORE if is_above else -_MAX_PLAUSIBLE_SCORE) - healthy.median_months
+    return abs(months - healthy.median_months) > math.hypot(limit, _MAX_PLAUSIBLE_SCORE * error)

@@ -74,17 +74,16 @@ def _draw_ages(axes: Axes, course: Course, reference: GrowthReference) -> None:
     missing = max(0.0, _MIN_YEARS - (years[-1] - years[0]) - 2 * _MARGIN_YEARS) / 2
     low, high = max(0.0, years[0] - _MARGIN_YEARS - missing), years[-1] + _MARGIN_YEARS + missing
     handles: list[Artist] = []
-    if course.sex in reference.rows:
-        table_ages, means, deviations = reference.rows[course.sex].T
-        shown = np.linspace(max(low, table_ages[0] / 12), min(high, table_ages[-1] / 12), 100)
+    if course.sex is not None and course.sex in reference.rows:
+        first, last = reference.rows[course.sex][[0, -1], 0] / 12
+        shown = np.linspace(max(low, first), min(high, last), 100)
         if shown[0] < shown[-1]:
-            mean, deviation = (np.interp(shown * 12, table_ages, values) / 12 for values in (means, deviations))
+            healthy = [reference.at(age, sex=course.sex) for age in 12 * shown]
             for number, colour in _BANDS:
-                axes.fill_between(
-                    shown, mean - number * deviation, mean + number * deviation, color=colour, linewidth=0
-                )
-                handles.append(Patch(color=colour, label=f"reference: mean ± {number} SD"))
-            axes.plot(shown, mean, color=GREY, linewidth=1)
+                ends = np.array([(of_age.value(-number), of_age.value(number)) for of_age in healthy]) / 12
+                axes.fill_between(shown, *ends.T, color=colour, linewidth=0)
+                handles.append(Patch(color=colour, label=f"reference: ± {number} SD"))
+            axes.plot(shown, [of_age.median_months / 12 for of_age in healthy], color=GREY, linewidth=1)
     handles += axes.plot(
         (low, high), (low, high), color=GREY, linewidth=0.9, linestyle=":", label="bone age = chronological age"
     )

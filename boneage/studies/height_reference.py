@@ -1,7 +1,6 @@
 """Height for age by tables of L, M and S: those of the CDC and of the WHO, in the form in which they are downloaded.
 
-The standard deviation score of a height x is `((x / M)**L - 1) / (L * S)`, for L = 0 `ln(x / M) / S` (Cole and Green
-1992, doi:10.1002/sim.4780111005). L, M and S are interpolated linearly between the ages of the table.
+L, M and S are interpolated linearly between the ages of the table; `boneage.inference.lms` has the score.
 """
 
 import math
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from boneage.inference.lms import find_lms_score
 from boneage.preprocessing.sources.tables import read_cells, simplify_heading
 from boneage.studies.adult_height import HeightTableError
 from boneage.tfrecords.schema import SEXES
@@ -55,7 +55,7 @@ class HeightReference:
         power, median, deviation = (
             float(np.interp(chronological_age_months, rows[:, 0], rows[:, column])) for column in (1, 2, 3)
         )
-        return find_lms_score(height_cm, power=power, median=median, deviation=deviation)
+        return float(find_lms_score(height_cm, power=power, median=median, deviation=deviation))
 
     def describe_limits(self, *, sex: str) -> str:
         """Say from which to which age the table of a sex reaches."""
@@ -64,24 +64,6 @@ class HeightReference:
             return f"the {self.name} table has no {children}"
         first, last = self.rows[sex][[0, -1], 0]
         return f"the {self.name} table for {children} has ages from {first:g} to {last:g} months"
-
-
-def find_lms_score(value: float, *, power: float, median: float, deviation: float) -> float:
-    """Return the standard deviation score of a measurement by L, M and S.
-
-    Args:
-        value: The measurement, above 0.
-        power: L, no unit.
-        median: M, in the unit of the measurement.
-        deviation: S, the coefficient of variation, no unit.
-
-    Example:
-        >>> find_lms_score(9.7, power=-0.1600954, median=9.476500305, deviation=0.11218624)  # CDC's, 9.7 kg
-        0.20699...
-    """
-    if power == 0:
-        return math.log(value / median) / deviation
-    return float(((value / median) ** power - 1) / (power * deviation))
 
 
 def load_height_reference(paths: Sequence[str | Path], *, name: str) -> HeightReference:

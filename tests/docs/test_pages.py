@@ -38,6 +38,7 @@ CARDS = [
 RECIPES = sorted((ROOT / "experiments").rglob("*.toml"))
 COMMAND = typer.main.get_command(app)
 PAGES = runpy.run_path(str(ROOT / "docs" / "pages.py"))
+COMMANDS_BY_NAME = PAGES["flatten_commands"](COMMAND)
 # What the shell itself, and programs of others, are asked on the pages.
 OTHER_WORDS = {"cd", "curl", "done", "export", "for", "git", "mlflow", "pre-commit", "wait"}
 
@@ -89,7 +90,11 @@ def test_every_command_line_is_valid(page, words):
     if words[0].startswith("-"):
         assert any(words[0] in option.opts for option in COMMAND.params)
         return
-    given = COMMAND.commands[words[0]].make_context(words[0], list(words[1:])).params
+    command = COMMAND.commands[words[0]]
+    while hasattr(command, "commands"):
+        words = words[1:]
+        command = command.commands[words[0]]
+    given = command.make_context(words[0], list(words[1:])).params
     if "experiment" in given:
         load_experiment(given["experiment"], overrides=given["settings"] or ())
     elif "segmenter" in given:
@@ -147,18 +152,18 @@ def test_every_python_block_runs(page, block, folder, monkeypatch):
         assert names["answers"]["bone_age_months"].between(0, 240).all()
 
 
-@pytest.mark.parametrize("name", sorted(COMMAND.commands))
+@pytest.mark.parametrize("name", sorted(COMMANDS_BY_NAME))
 def test_every_command_and_option_is_documented(name):
     guide = "\n".join(text for page, text in TEXTS.items() if page not in ("README.md", "docs/commands.md"))
     assert re.search(rf"(boneage|make) {name}\b", guide), f"no page shows `boneage {name}`"
-    for option in COMMAND.commands[name].params:
+    for option in COMMANDS_BY_NAME[name].params:
         if option.param_type_name == "option":
             assert any(re.search(rf"{word}\b", guide) for word in option.opts), f"no page tells of {name} {option.opts}"
 
 
 def test_the_page_of_commands_lists_all_of_them():
     filled = PAGES["fill_in"](TEXTS["docs/commands.md"])
-    for name, command in COMMAND.commands.items():
+    for name, command in COMMANDS_BY_NAME.items():
         section = filled.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
         assert command.help in section
         for parameter in command.params:

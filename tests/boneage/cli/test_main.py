@@ -1,3 +1,4 @@
+import functools
 import json
 import shlex
 import subprocess
@@ -35,13 +36,23 @@ def modules_after(code: str) -> set[str]:
     )
 
 
-@pytest.mark.parametrize("name", sorted(COMMAND.commands))
-def test_every_command_explains_itself(name):
-    result = CliRunner().invoke(app, [name, "--help"])
+def list_commands(group, *names):
+    """List the names of all commands, those of groups after the name of the group."""
+    found = []
+    for name, command in group.commands.items():
+        found.append((*names, name))
+        found += list_commands(command, *names, name) if hasattr(command, "commands") else []
+    return found
+
+
+@pytest.mark.parametrize("names", list_commands(COMMAND), ids="-".join)
+def test_every_command_explains_itself(names):
+    command = functools.reduce(lambda group, name: group.commands[name], names, COMMAND)
+    result = CliRunner().invoke(app, [*names, "--help"])
     assert result.exit_code == 0
-    assert (COMMAND.commands[name].help or "").endswith(".")
-    for option in COMMAND.commands[name].params:
-        assert getattr(option, "help", None), f"{name}: {option.name} has no help"
+    assert (command.help or "").endswith(".")
+    for option in command.params:
+        assert getattr(option, "help", None), f"{names}: {option.name} has no help"
 
 
 def test_a_mistake_is_one_line_and_status_1(monkeypatch, capsys, tmp_path):

@@ -2,7 +2,7 @@ import openpyxl
 import pytest
 
 from boneage.studies.adult_height import HeightTableError
-from boneage.studies.height_reference import find_lms_score, load_height_reference
+from boneage.studies.height_reference import load_height_reference
 
 # Rows of the CDC's statage.csv; some of its tables have their header twice.
 CDC = """Sex,Agemos,L,M,S,P3,P50,P97
@@ -28,16 +28,6 @@ def write_who(path, *rows):
         book.active.append(cells)
     book.save(path)
     return path
-
-
-def test_find_lms_score_gives_the_example_of_the_cdc():
-    score = find_lms_score(9.7, power=-0.1600954, median=9.476500305, deviation=0.11218624)
-    assert round(score, 3) == 0.207
-
-
-def test_find_lms_score_is_a_logarithm_where_l_is_zero():
-    assert find_lms_score(110, power=0, median=100, deviation=0.1) == pytest.approx(0.953102)
-    assert find_lms_score(110, power=1e-9, median=100, deviation=0.1) == pytest.approx(0.953102)
 
 
 @pytest.mark.parametrize(
