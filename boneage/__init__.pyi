@@ -11,6 +11,7 @@ from .studies.dose import dose
 from .studies.follow import follow
 from .studies.height import height
 from .studies.reference import reference_fit
+from .studies.reference_compare import reference_compare
 from .tracking.registry import best
 from .tracking.sync import sync
 from .training.train import train
@@ -28,6 +29,7 @@ __all__ = [
     "load",
     "predict",
     "prepare",
+    "reference_compare",
     "reference_fit",
     "register_backbone",
     "segment",

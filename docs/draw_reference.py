@@ -1,6 +1,6 @@
-"""Draw a growth reference of simulated children for the documentation.
+"""Draw a growth reference of simulated children, and its comparison with the packaged one, for the documentation.
 
-python docs/draw_reference.py docs/images/reference.png
+python docs/draw_reference.py docs/images/reference.png docs/images/comparison.png
 """
 
 import argparse
@@ -20,7 +20,8 @@ def main() -> None:
     """Read the arguments, simulate the children, and draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("out", type=Path, metavar="OUT", help="the PNG file to write")
-    path = parser.parse_args().out
+    parser.add_argument("comparison", type=Path, metavar="COMPARISON", help="the PNG file of the comparison")
+    paths = parser.parse_args()
     rng = np.random.default_rng(0)
     rows = []
     for sex, ends in AGES_MONTHS.items():
@@ -31,7 +32,9 @@ def main() -> None:
         folder = Path(name)
         (folder / "children.csv").write_text("".join(["sex,chronological_age_months,bone_age_months\n", *rows]))
         boneage.reference_fit(folder / "children.csv", out=folder / "ours.csv")
-        shutil.copyfile(folder / "ours.png", path)
+        boneage.reference_compare("brush_foundation", folder / "ours.csv", out=folder)
+        shutil.copyfile(folder / "ours.png", paths.out)
+        shutil.copyfile(folder / "comparison.png", paths.comparison)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from boneage.cli.options import Json, Reference, print_json
+from boneage.cli.options import Json, Reference, make_table, print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -172,7 +172,7 @@ def dose(
 def _make_table(follow_up: "FollowUp") -> "Table":
     from rich.text import Text
 
-    table = _make_empty_table(
+    table = make_table(
         "From the first to the last radiograph of each child",
         ("Child", "Years", "n", "Months a year, 95%", "Change", "Real from", "Pace"),
     )
@@ -250,7 +250,7 @@ def _describe_heights(record: dict[str, Any]) -> list[str]:
 def _make_height_table(records: list[dict[str, Any]]) -> "Table":
     from rich.text import Text
 
-    table = _make_empty_table(
+    table = make_table(
         "Heights, cm", ("Child", "Height", "Maturation", "Adult", "by the interval", "Target", "CDC", "WHO")
     )
     for record in records:
@@ -276,7 +276,7 @@ def _format_number(value: float | None, *, form: str = ".1f") -> str:
 def _make_dose_table(found: "Dose", quantity: str, words: str) -> "Table":
     from rich.text import Text
 
-    table = _make_empty_table(words, ("By", "Level", "n", "Missing", "Median", "Quartiles"))
+    table = make_table(words, ("By", "Level", "n", "Missing", "Median", "Quartiles"))
     for row in found.groups[found.groups["quantity"] == quantity].to_dict("records"):
         cells = ("", "") if not row["num"] else (f"{row['median']:.3g}", f"{row['lower']:.3g} to {row['upper']:.3g}")
         counts = (f"{row['num']:,}", f"{row['num_missing']:,}")
@@ -298,15 +298,3 @@ def _describe_dose(found: "Dose") -> str:
     if found.num_rejected:
         texts.append(f"not read: {', '.join(f'{number:,} {reason}' for reason, number in found.num_rejected.items())}")
     return "; ".join(texts)
-
-
-def _make_empty_table(title: str, headings: tuple[str, ...]) -> "Table":
-    """Make a table whose words are to the left and whose numbers are to the right."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, title_justify="left", padding=0, pad_edge=False)
-    for heading in headings:
-        is_word = heading in ("Child", "Pace", "Maturation", "By", "Level")
-        table.add_column(heading, justify="left" if is_word else "right", no_wrap=True)
-    return table

@@ -3,13 +3,15 @@
 import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
     from boneage.preprocessing.config import PreprocessingConfig
 
 Data = Annotated[Path, typer.Option(help="Record folder written by `boneage prepare`.", show_default=False)]
@@ -68,6 +70,9 @@ AgeUnit = Annotated[
     ),
 ]
 Table = Annotated[Path | None, typer.Option(help="CSV or spreadsheet with labels or sex, one row per radiograph.")]
+
+# Columns of words in tables for the terminal.
+_WORDS = frozenset({"By", "Child", "First", "Level", "Maturation", "Method", "Pace", "Second", "Sex"})
 
 
 def read_preprocessing(
@@ -135,6 +140,17 @@ def read_settings(settings: list[str] | None) -> dict[str, Any]:
             target = target.setdefault(table, {})
         target[name] = value
     return values
+
+
+def make_table(title: str, headings: Sequence[str]) -> "RichTable":
+    """Make a table for the terminal whose words are to the left and whose numbers are to the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, title_justify="left", padding=0, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in _WORDS else "right", no_wrap=True)
+    return table
 
 
 def print_json(value: Any) -> None:

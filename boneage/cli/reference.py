@@ -5,10 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from boneage.cli.options import Json, print_json
+from boneage.cli.options import Json, make_table, print_json
 
 if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
     from boneage.studies.reference import ReferenceFit
+    from boneage.studies.reference_compare import ReferenceComparison
 
 app = typer.Typer(name="reference", no_args_is_help=True)
 
@@ -48,6 +52,70 @@ def fit(
     for line in _describe_fit(found):
         typer.echo(line)
     typer.echo(f"written: {out}")
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="CSV with a growth reference, or brush_foundation.")],
+    second: Annotated[Path, typer.Argument(help="Another, or brush_foundation.")],
+    out: Annotated[Path, typer.Option(help="Folder for the tables, the figure and the JSON file.", show_default=False)],
+    cohort: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table with sex, chronological_age_months and bone_age_months: how many of these children change "
+            "class (default: not counted)."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two growth references: shift of the score by age and sex, and children who change their class."""
+    import rich
+
+    from boneage.studies.reference_compare import reference_compare, to_report
+
+    comparison = reference_compare(first, second, out=out, cohort=cohort)
+    if as_json:
+        print_json(to_report(comparison))
+        return
+    typer.echo(f"Score by {comparison.second} less score by {comparison.first}, by the latter and the age in years")
+    rich.print(_make_shift_table(comparison))
+    if comparison.classes is not None:
+        typer.echo()
+        rich.print(_make_class_table(comparison.classes))
+        typer.echo()
+        typer.echo(_describe_classes(comparison))
+    typer.echo(f"written: {out}")
+
+
+def _make_shift_table(comparison: "ReferenceComparison") -> "Table":
+    from rich.text import Text
+
+    table = make_table("", ("Sex", "Age", "at -2", "at 0", "at +2"))
+    # The file has all ages.
+    for row in comparison.shifts.to_dict("records"):
+        if row["chronological_age_months"] % 12 == 0:
+            shifts = (f"{row[f'shift_at_{name}']:+.2f}" for name in ("minus_2", "median", "plus_2"))
+            table.add_row(Text(row["sex"]), f"{row['chronological_age_months'] // 12}", *shifts)
+    return table
+
+
+def _make_class_table(classes: "pd.DataFrame") -> "Table":
+    table = make_table("Radiographs by class", ("Sex", "First", "Second", "n"))
+    for row in classes.to_dict("records"):
+        if row["num_radiographs"]:
+            table.add_row(row["sex"], row["first"], row["second"], f"{row['num_radiographs']:,}")
+    return table
+
+
+def _describe_classes(comparison: "ReferenceComparison") -> str:
+    texts = [f"{comparison.num_changed:,} of {comparison.num_children:,} children change their class"]
+    for number, words in (
+        (comparison.num_outside, "radiographs outside the ages of one of the references"),
+        (comparison.num_incomplete, "radiographs without sex, age or bone age"),
+    ):
+        if number:
+            texts.append(f"{number:,} {words}")
+    return "; ".join(texts)
 
 
 def _describe_fit(found: "ReferenceFit") -> list[str]:

@@ -125,7 +125,7 @@ def reference_fit(
     for name, number in (("num_resamples", num_resamples), ("min_children", min_children)):
         if number < 2:
             raise ValueError(f"`{name}` must be at least 2. Received: {number}.")
-    children, num_incomplete = _read_children(cohort)
+    children, num_incomplete = read_children(cohort)
     tables, by_sex, refused, worms = [], {}, {}, {}
     used, num_failed = [], 0
     for sex in SEXES:
@@ -180,8 +180,19 @@ def to_report(fit: ReferenceFit) -> dict[str, object]:
     return {**fields, "by_sex": by_sex, "table": fit.table.to_dict("records")}
 
 
-def _read_children(path: str | Path) -> tuple[pd.DataFrame, int]:
-    """Read the radiographs with all that is needed, and count the others."""
+def read_children(path: str | Path) -> tuple[pd.DataFrame, int]:
+    """Read a cohort for a growth reference.
+
+    Args:
+        path: Table as `reference_fit` takes it.
+
+    Returns:
+        The radiographs with all that is needed: `child` (`row 3` where unknown), `sex`, `chronological_age_months`,
+        `bone_age_months` and `sampling_weight`, float64 above 0; and the number of the others.
+
+    Raises:
+        BoneAgeError: If the table cannot be used, or a child has two sexes.
+    """
     frame = read_columns(path, _COLUMNS)
     require(frame, *_NEEDED, path=path)
     frame["sex"] = parse_sexes(frame["sex"], path=path)
