@@ -9,7 +9,8 @@ PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 LOSSES = ("mae", "mse", "huber", "log_cosh")
 SEX_JOINS = ("before", "after")
 ACTIVATIONS = ("relu", "gelu", "swish")
-POOLINGS = ("average", "max", "both")
+POOLINGS = ("average", "max", "both", "gem")
+HEADS = ("regression", "distribution")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 TTA_TRANSFORMS = {
     "none": ((0.0, False),),
@@ -39,14 +40,18 @@ class TrainConfig:
         layer_decay: Factor in (0, 1] of the learning rate from each of the backbone's layers with weights to the layer
             below, starting below the head.
         use_sex: Whether the sex is an input of the network.
+        head: `"regression"`, the output layer predicts the bone age; or `"distribution"`, it predicts the probability
+            of each month from 0 to 240, whose expectation is the bone age, see `boneage.training.losses`.
         head_units: Units of the hidden dense layers of the head; empty for the network's default, `[0]` for no hidden
             layer.
         dropout: Dropout rate before the head.
-        pooling: Global pooling of the feature map: `"average"`, `"max"`, or `"both"` concatenated.
+        pooling: Global pooling of the feature map: `"average"`, `"max"`, `"both"` concatenated, or `"gem"`, the
+            generalised mean with a learnt exponent.
         activation: Activation of the hidden layers: `"relu"`, `"gelu"` or `"swish"`.
         sex_units: Units of the dense layer on the sex.
         sex_joins: Where that layer is concatenated with the features: `"before"` or `"after"` the hidden layers.
-        standardize_target: Whether the last layer rescales by the mean and standard deviation of the training ages.
+        standardize_target: Whether the last layer rescales by the mean and standard deviation of the training ages; the
+            head `"distribution"` has no such layer.
         epochs: Number of passes over the training split.
         batch_size: Number of radiographs in a batch, over all replicas.
         learning_rate: Peak learning rate, reached after the warm-up and followed by cosine decay to zero.
@@ -75,6 +80,7 @@ class TrainConfig:
     head_epochs: int = 0
     layer_decay: float = 1.0
     use_sex: bool = True
+    head: str = "regression"
     head_units: tuple[int, ...] = ()
     dropout: float = 0.0
     pooling: str = "average"
@@ -102,6 +108,7 @@ class TrainConfig:
         check_choice("loss", self.loss, LOSSES)
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("tta", self.tta, tuple(TTA_TRANSFORMS))
+        check_choice("head", self.head, HEADS)
         check_choice("pooling", self.pooling, POOLINGS)
         check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("sex_joins", self.sex_joins, SEX_JOINS)
@@ -112,6 +119,8 @@ class TrainConfig:
                 raise ValueError(f"`{name}` must not be negative. Received: {getattr(self, name)}.")
         if self.task == "sex" and self.use_sex:
             raise ValueError("`use_sex` must be false for the task 'sex'. Received: true.")
+        if self.task == "sex" and self.head != "regression":
+            raise ValueError(f"`head` must be 'regression' for the task 'sex'. Received: {self.head!r}.")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"`dropout` must lie in [0, 1). Received: {self.dropout}.")
         if not self.init:

@@ -3,7 +3,7 @@
 import dataclasses
 
 from boneage.base.errors import check_choice, check_positive
-from boneage.configuration.training import ACTIVATIONS, LOSSES, OPTIMIZERS, POOLINGS, SEX_JOINS, check_trainable
+from boneage.configuration.training import ACTIVATIONS, HEADS, LOSSES, OPTIMIZERS, POOLINGS, SEX_JOINS, check_trainable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -11,13 +11,14 @@ class TuneConfig:
     """The search space of `boneage tune`, and how trials are evaluated.
 
     Args:
+        heads: Output layers: `"regression"` or `"distribution"`, see the table `[train]`.
         num_layers: Numbers of hidden dense layers; 0 connects the output directly to the features.
         units: Units of a hidden layer, the same for all layers of a head.
         sex_widths: Units of the dense layer on the sex.
         sex_places: Where that layer is concatenated with the features: `"before"` or `"after"` the hidden layers.
         dropouts: Dropout rates in [0, 1) before the hidden layers.
         activations: Activations of the hidden layers: `"relu"`, `"gelu"`, `"swish"`.
-        poolings: Global poolings of the feature map: `"average"`, `"max"`, or `"both"` concatenated.
+        poolings: Global poolings of the feature map: `"average"`, `"max"`, `"both"` concatenated, or `"gem"`.
         losses: Losses: `"mae"`, `"mse"`, `"huber"` or `"log_cosh"`, in months.
         optimizers: Optimizers: `"adamw"`, `"adam"` (without weight decay) or `"sgd"` (with momentum).
         learning_rates: Lowest and highest peak learning rate, followed by cosine decay to zero.
@@ -29,6 +30,7 @@ class TuneConfig:
         best_k: Number of heads in the report.
     """
 
+    heads: tuple[str, ...] = ("regression",)
     num_layers: tuple[int, ...] = (1, 2, 3)
     units: tuple[int, ...] = (64, 128, 256, 512, 1000)
     sex_widths: tuple[int, ...] = (8, 32, 128)
@@ -49,6 +51,7 @@ class TuneConfig:
     def __post_init__(self) -> None:
         """Check every value."""
         known = {
+            "heads": HEADS,
             "sex_places": SEX_JOINS,
             "activations": ACTIVATIONS,
             "poolings": POOLINGS,

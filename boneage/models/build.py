@@ -7,11 +7,11 @@ from typing import Any
 import keras
 
 from boneage.base.errors import check_choice
-from boneage.configuration.networks import SEX_UNITS, TASKS, Application, Network, get_network, layer_of_network
-from boneage.configuration.training import ACTIVATIONS, POOLINGS, SEX_JOINS, TrainConfig
+from boneage.configuration.networks import SEX_UNITS, TASKS, Application, get_network, layer_of_network
+from boneage.configuration.training import ACTIVATIONS, HEADS, POOLINGS, SEX_JOINS, TrainConfig
 from boneage.models.efficientnet_lite0 import efficientnet_lite0
 from boneage.models.exportable import make_exportable
-from boneage.models.head import add_bone_age_output, add_hidden_layers, add_pooling
+from boneage.models.head import add_bone_age_output, add_distribution_output, add_hidden_layers, add_pooling
 
 
 def build_model(
@@ -20,6 +20,7 @@ def build_model(
     input_size: int,
     task: str = "age",
     use_sex: bool = True,
+    head: str = "regression",
     head_units: Sequence[int] | None = None,
     dropout: float = 0.0,
     pooling: str = "average",
@@ -32,7 +33,8 @@ def build_model(
     """Build a network that predicts bone age in months from a grey image and the sex.
 
     The head predicts the standardised bone age; the last layer rescales it to months with the given mean and standard
-    deviation, so that labels, losses and predictions are all in months.
+    deviation, so that labels, losses and predictions are all in months. The head `"distribution"` predicts the
+    probability of each month instead; its last layer returns the expectation.
 
     The backbone is a nested model named by `layer_of_network`, from the image to a feature map; all other layers are
     the head. The feature map itself is `model.get_layer("pool").input`.
@@ -42,11 +44,13 @@ def build_model(
             `keras.applications` such as `"keras:ConvNeXtTiny"`, or a name given to `boneage.register_backbone`.
         input_size: Height and width of the image, in pixels.
         task: `"age"`, or `"sex"` for a network that predicts the probability that the child is male, for which the last
-            two arguments have no effect.
+            two arguments and `head` have no effect.
         use_sex: Whether the sex is an input.
+        head: `"regression"` or `"distribution"`, for which the last two arguments have no effect.
         head_units: Units of the hidden dense layers, for example `(256,)` (default: those of the network).
         dropout: Dropout rate in [0, 1) before the head.
-        pooling: Global pooling of the feature map: `"average"`, `"max"`, or `"both"` concatenated.
+        pooling: Global pooling of the feature map: `"average"`, `"max"`, `"both"` concatenated, or `"gem"`, see
+            `boneage.models.head.GeneralizedMeanPooling`.
         activation: Activation of the hidden layers: `"relu"`, `"gelu"` or `"swish"`.
         sex_units: Units of the dense layer on the sex.
         sex_joins: Where that layer is concatenated with the features: `"before"` or `"after"` the hidden layers.
@@ -74,6 +78,7 @@ def build_model(
     """
     network = get_network(name, argument="name")
     check_choice("task", task, TASKS)
+    check_choice("head", head, HEADS)
     check_choice("pooling", pooling, POOLINGS)
     check_choice("activation", activation, ACTIVATIONS)
     check_choice("sex_joins", sex_joins, SEX_JOINS)
@@ -84,8 +89,7 @@ def build_model(
     if target_std_months <= 0:
         raise ValueError(f"`target_std_months` must be positive. Received: target_std_months={target_std_months}.")
 
-    layer = layer_of_network(name)
-    backbone = _build_backbone(network, input_size=input_size, layer=layer)
+    backbone = _build_backbone(name, input_size=input_size)
     image = keras.Input((input_size, input_size, 1), name="image", dtype="float32")
     inputs = {"image": image}
     pooled = add_pooling(backbone(image), pooling)
@@ -102,9 +106,11 @@ def build_model(
     )
     if task == "sex":
         x = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name="male_probability")(x)
+    elif head == "distribution":
+        x = add_distribution_output(x)
     else:
         x = add_bone_age_output(x, mean_months=target_mean_months, std_months=target_std_months)
-    return keras.Model(inputs, x, name=f"{'sex' if task == 'sex' else 'bone_age'}_{layer}")
+    return keras.Model(inputs, x, name=f"{'sex' if task == 'sex' else 'bone_age'}_{layer_of_network(name)}")
 
 
 def build_network(
@@ -122,6 +128,7 @@ def build_network(
         input_size=config.input_size,
         task=config.task,
         use_sex=config.use_sex,
+        head=config.head,
         head_units=config.hidden_units,
         dropout=config.dropout,
         pooling=config.pooling,
@@ -133,8 +140,9 @@ def build_network(
     )
 
 
-def _build_backbone(network: Network, *, input_size: int, layer: str) -> keras.Model:
+def _build_backbone(name: str, *, input_size: int) -> keras.Model:
     """Build the random network from a grey image in [0, 1] to its feature map."""
+    network, layer = get_network(name), layer_of_network(name)
     image = keras.Input((input_size, input_size, 1), name="image", dtype="float32")
     # float32 also under mixed precision: bfloat16 would round the grey values to 8 bits.
     x = keras.layers.Concatenate(dtype="float32", name="grey_to_rgb")([image, image, image])

@@ -1,11 +1,19 @@
 """The head of a network: from the feature map and the sex to bone age."""
 
+import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 
-_POOLED_BY = {"average": ("average",), "max": ("max",), "both": ("average", "max")}
+_POOLED_BY = {"average": ("average",), "max": ("max",), "both": ("average", "max"), "gem": ("gem",)}
+
+NUM_MONTHS = 241
+"""Number of classes of the head `"distribution"`: the months from 0 to 240, the range of the answers of a bundle."""
+
+LOGITS_LAYER = "bone_age_logits"
+"""Name of the layer of the head `"distribution"` that returns a logit for each month."""
 
 
 @keras.saving.register_keras_serializable(package="boneage")
@@ -17,6 +25,52 @@ def gelu(x: Any) -> Any:
     return 0.5 * x * (1 + keras.ops.erf(x / 2**0.5))
 
 
+@keras.saving.register_keras_serializable(package="boneage")
+class GeneralizedMeanPooling(keras.layers.Layer):
+    """Generalised mean of each channel, with an exponent that is learnt (Radenovic et al. 2018, arXiv:1711.02512).
+
+    The mean of `x ** p`, to the power of `1 / p`: near the average for `p` near 1, near the maximum for a large `p`.
+    All channels share one exponent, 3 at first as in the paper. It is learnt as the logarithm of `p - 1`, so that it
+    stays above 1. Negative values count as 0, and 1e-6 is added. Create it with `dtype="float32"`: powers exceed the
+    range of float16.
+
+    Input shape:
+        `(batch, height, width, channels)`.
+
+    Output shape:
+        `(batch, channels)`.
+    """
+
+    def build(self, input_shape: Any) -> None:
+        """Create the exponent."""
+        initial = keras.initializers.Constant(math.log(3 - 1))
+        self.log_excess = self.add_weight(shape=(1,), initializer=initial, name="log_excess")
+
+    def call(self, inputs: Any) -> Any:
+        """Pool over height and width."""
+        exponent = 1 + keras.ops.exp(self.log_excess)
+        # Not the maximum with 1e-6, which LiteRT fails to compute for batches of any size.
+        powers = keras.ops.power(keras.ops.relu(inputs) + 1e-6, exponent)
+        return keras.ops.power(keras.ops.mean(powers, axis=(1, 2)), 1 / exponent)
+
+
+@keras.saving.register_keras_serializable(package="boneage")
+class Expectation(keras.layers.Layer):
+    """Expectation of a distribution over months, `0, 1, ..., classes - 1`.
+
+    Input shape:
+        Probabilities `(batch, classes)`.
+
+    Output shape:
+        Months `(batch, 1)`.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        """Return the mean month, weighted by the probabilities."""
+        months = keras.ops.arange(inputs.shape[-1], dtype=inputs.dtype)
+        return keras.ops.sum(inputs * months, axis=-1, keepdims=True)
+
+
 def add_pooling(feature_map: Any, pooling: str) -> list[Any]:
     """Pool a feature map.
 
@@ -24,12 +78,16 @@ def add_pooling(feature_map: Any, pooling: str) -> list[Any]:
 
     Args:
         feature_map: Keras tensor `(batch, height, width, channels)`.
-        pooling: `"average"`, `"max"` or `"both"`.
+        pooling: `"average"`, `"max"`, `"both"` or `"gem"`.
 
     Returns:
         One or two Keras tensors `(batch, channels)`.
     """
-    kinds = {"average": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
+    kinds = {
+        "average": keras.layers.GlobalAveragePooling2D,
+        "max": keras.layers.GlobalMaxPooling2D,
+        "gem": functools.partial(GeneralizedMeanPooling, dtype="float32"),
+    }
     names = ("pool", "pool_max")
     return [kinds[kind](name=name)(feature_map) for kind, name in zip(_POOLED_BY[pooling], names, strict=False)]
 
@@ -90,3 +148,17 @@ def add_bone_age_output(x: Any, *, mean_months: float, std_months: float) -> Any
     """
     x = keras.layers.Dense(1, dtype="float32", name="standardized_bone_age")(x)
     return keras.layers.Rescaling(std_months, mean_months, dtype="float32", name="bone_age_months")(x)
+
+
+def add_distribution_output(x: Any) -> Any:
+    """Add the output layers: a probability for each month from 0 to 240, and their expectation; float32.
+
+    Args:
+        x: Keras tensor `(batch, units)`.
+
+    Returns:
+        Keras tensor `(batch, 1)`, in months.
+    """
+    x = keras.layers.Dense(NUM_MONTHS, dtype="float32", name=LOGITS_LAYER)(x)
+    x = keras.layers.Softmax(dtype="float32", name="bone_age_probabilities")(x)
+    return Expectation(dtype="float32", name="bone_age_months")(x)

@@ -12,14 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from boneage.configuration.training import TrainConfig
+from boneage.models.head import LOGITS_LAYER
 from boneage.training.distribution import is_chief
-
-KERAS_LOSSES = {
-    "mae": keras.losses.mean_absolute_error,
-    "mse": keras.losses.mean_squared_error,
-    "huber": keras.losses.huber,
-    "log_cosh": keras.losses.log_cosh,
-}
+from boneage.training.losses import compute_losses, weigh_losses
 
 # Number of steps between two readings of the sums, for which the host waits for the device.
 READ_STEPS = 10
@@ -128,10 +123,11 @@ def _build_training_step(
     spec: Any,
 ) -> Step:
     optimizer, variables = model.optimizer, model.trainable_variables
+    forward = _build_forward(model, config=config)
 
     def train(inputs: dict[str, tf.Tensor], truth: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
-            losses, sums = _measure(model(inputs, training=True), truth, config=config)
+            losses, sums = _measure(*forward(inputs, training=True), truth, config=config)
             # The optimizer sums the gradients of the replicas: divide by the global batch size to get the mean.
             loss = optimizer.scale_loss(tf.reduce_sum(weigh(losses, truth)) / config.batch_size)
         optimizer.apply(tape.gradient(loss, variables), variables)
@@ -140,43 +136,35 @@ def _build_training_step(
     return _run_on_replicas(train, strategy, spec=spec)
 
 
-def weigh_losses(
-    losses: tf.Tensor, truth: tf.Tensor, *, mean_months: float, std_months: float, config: TrainConfig
-) -> tf.Tensor:
-    """Weigh the losses of a batch by the distance of the bone age from the mean, see `TrainConfig.outer_weight`.
-
-    Args:
-        losses: Loss of each radiograph, float32 `(batch,)`.
-        truth: Bone age in months, float32 `(batch, 1)`; the sex of the task `"sex"`, whose losses stay as they are.
-        mean_months: Mean bone age of the train split, in months.
-        std_months: Its standard deviation, in months.
-        config: The task and its `outer_weight`.
-
-    Returns:
-        Weighted losses, float32 `(batch,)`; the mean weight over the train split is 1.
-    """
-    if config.task != "age" or not config.outer_weight or not std_months:
-        return losses
-    squares = tf.square((truth[:, 0] - mean_months) / std_months)
-    return losses * (1 + config.outer_weight * squares) / (1 + config.outer_weight)
-
-
 def _build_validation_step(
     model: keras.Model, strategy: tf.distribute.Strategy, *, config: TrainConfig, spec: Any
 ) -> Step:
+    forward = _build_forward(model, config=config)
+
     def validate(inputs: dict[str, tf.Tensor], truth: tf.Tensor) -> tf.Tensor:
-        return _measure(model(inputs, training=False), truth, config=config)[1]
+        return _measure(*forward(inputs, training=False), truth, config=config)[1]
 
     return _run_on_replicas(validate, strategy, spec=spec)
 
 
-def _measure(predicted: tf.Tensor, truth: tf.Tensor, *, config: TrainConfig) -> tuple[tf.Tensor, tf.Tensor]:
+def _build_forward(model: keras.Model, *, config: TrainConfig) -> Callable[..., tuple[tf.Tensor, tf.Tensor | None]]:
+    """Build the function from inputs to the prediction and, for the head `"distribution"`, the logits."""
+    if config.head != "distribution":
+        return lambda inputs, training: (model(inputs, training=training), None)
+    forward: Callable[..., tuple[tf.Tensor, tf.Tensor | None]] = keras.Model(
+        model.input, (model.output, model.get_layer(LOGITS_LAYER).output)
+    )
+    return forward
+
+
+def _measure(
+    predicted: tf.Tensor, logits: tf.Tensor | None, truth: tf.Tensor, *, config: TrainConfig
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the loss of each example, and the sums that a step returns."""
+    losses = compute_losses(predicted, truth, config=config, logits=logits)
     if config.task == "sex":
-        losses = keras.losses.binary_crossentropy(truth, predicted)
         errors = tf.cast((predicted > 0.5) != (truth > 0.5), tf.float32)
     else:
-        losses = KERAS_LOSSES[config.loss](truth, predicted)
         errors = tf.abs(predicted - truth)
     return losses, tf.stack([tf.reduce_sum(losses), tf.reduce_sum(errors), tf.cast(tf.size(truth), tf.float32)])
 

@@ -6,8 +6,6 @@ from typing import Any
 import keras
 
 MOMENTUM = 0.9
-# As Keras names them: biases and the weights of normalisations.
-_WITHOUT_DECAY = ("bias", "gamma", "beta")
 
 
 class _Scaled(keras.optimizers.Optimizer):
@@ -30,7 +28,8 @@ class _Scaled(keras.optimizers.Optimizer):
         """Create the optimizer state and resolve the learning rate and decay of each variable."""
         super().build(variables)
         self._scales = tuple(self.factors or [1.0] * len(variables))
-        self._decays = tuple(0.0 if variable.name in _WITHOUT_DECAY else self.kernel_decay for variable in variables)
+        # Biases, the weights of normalisations and other scales have one dimension.
+        self._decays = tuple(self.kernel_decay if len(variable.shape) > 1 else 0.0 for variable in variables)
 
     def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
         """Apply the weight decay, then the step of the optimizer."""

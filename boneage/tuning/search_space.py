@@ -14,6 +14,7 @@ from boneage.configuration.training import TrainConfig
 REFERENCE_HEADS = ("16bit", "network")
 # The settings of the table `[train]` that can differ between trials.
 SEARCHED_SETTINGS = (
+    "head",
     "head_units",
     "sex_units",
     "sex_joins",
@@ -47,6 +48,7 @@ def sample_config(hp: keras_tuner.HyperParameters, experiment: Experiment, *, se
     trainable = _choose_one(hp, "trainable", tuple(map(str, tune.trainables or (train.trainable,))))
     return trial_config(
         experiment,
+        head=_choose_one(hp, "head", tune.heads),
         head_units=(units,) * num_layers or (0,),
         sex_units=_choose_one(hp, "sex_units", tune.sex_widths),
         sex_joins=_choose_one(hp, "sex_joins", tune.sex_places),
@@ -101,6 +103,7 @@ def reference_heads(experiment: Experiment, *, seed: int) -> dict[str, TrainConf
     """
     epochs = experiment.tune.trial_epochs
     theirs = {
+        "head": "regression",
         "head_units": NETWORKS["inceptionv3"].head_units,
         "sex_units": SEX_UNITS,
         "sex_joins": "before",

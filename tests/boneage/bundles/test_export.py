@@ -9,7 +9,7 @@ from boneage.bundles.export import ExportError, export
 from boneage.bundles.save import load_network, save_bundle
 from boneage.cli.main import main
 from boneage.configuration.training import ACTIVATIONS
-from boneage.models.head import add_bone_age_output, add_hidden_layers, add_pooling
+from boneage.models.head import add_bone_age_output, add_distribution_output, add_hidden_layers, add_pooling
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +32,17 @@ def test_a_written_network_answers_as_in_keras(format, name, bundle, tmp_path):
         export(bundle, out=out, format=format)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_every_head_is_saved_and_written(activation, tmp_path):
+@pytest.mark.parametrize(
+    ("activation", "pooling", "output"),
+    [*((activation, "both", "regression") for activation in ACTIVATIONS), ("relu", "gem", "distribution")],
+)
+def test_every_head_is_saved_and_written(activation, pooling, output, tmp_path):
     image, male = keras.Input((16, 16, 1), name="image"), keras.Input((1,), name="male")
-    pooled = add_pooling(keras.layers.Conv2D(4, 3, name="conv")(image), "both")
+    pooled = add_pooling(keras.layers.Conv2D(4, 3, name="conv")(image), pooling)
     head = {"head_units": (5,), "dropout": 0.1, "sex_units": 3, "sex_joins": "after"}
     x = add_hidden_layers(pooled, male, activation=activation, **head)
-    x = add_bone_age_output(x, mean_months=120.0, std_months=40.0)
+    is_regression = output == "regression"
+    x = add_bone_age_output(x, mean_months=120.0, std_months=40.0) if is_regression else add_distribution_output(x)
     model = keras.Model({"image": image, "male": male}, x)
     metadata = {"task": "age", "input_size": 16, "use_sex": True, "tta": "none", "fingerprint": "0" * 16}
     folder = save_bundle(tmp_path / "bundle", model, metadata)

@@ -268,7 +268,8 @@ def test_other_failures_of_the_download_are_not_disguised(monkeypatch):
     [
         ("efficientnet_lite", {}, "one of efficientnet_lite0, .*Did you mean 'efficientnet_lite0'"),
         ("zzz", {}, "Received: 'zzz'.$"),
-        (LITE0, {"pooling": "mean"}, "`pooling` must be one of average, max, both"),
+        (LITE0, {"pooling": "mean"}, "`pooling` must be one of average, max, both, gem"),
+        (LITE0, {"head": "classes"}, "`head` must be one of regression, distribution"),
         (LITE0, {"sex_joins": "between"}, "`sex_joins` must be one of before, after"),
         (LITE0, {"input_size": 31}, "at least 32 for efficientnet_lite0. Received: input_size=31"),
         ("inceptionv3", {"input_size": 74}, "at least 75 for inceptionv3"),

@@ -30,16 +30,22 @@ def test_a_head_is_chosen_among_what_the_experiment_allows():
     hp = keras_tuner.HyperParameters()
     hp.values["tuner/epochs"] = 1
     narrow = TuneConfig(
-        num_layers=(0,), sex_widths=(3,), sex_places=("after",), poolings=("both",), activations=("gelu",)
+        heads=("distribution",),
+        num_layers=(0,),
+        sex_widths=(3,),
+        sex_places=("after",),
+        poolings=("both",),
+        activations=("gelu",),
     )
     config = sample_config(hp, dataclasses.replace(EXPERIMENT, tune=narrow), seed=3)
     assert (config.sex_units, config.sex_joins, config.pooling, config.activation) == (3, "after", "both", "gelu")
     assert (config.head_units, config.epochs, config.warmup_epochs) == ((0,), 1, 0.25)
     assert config.loss in narrow.losses and config.optimizer in narrow.optimizers
     assert narrow.learning_rates[0] <= config.learning_rate <= narrow.learning_rates[1]
+    assert config.head == "distribution"
     names = [layer.name for layer in build_network(config).layers]
     assert "average_and_max" in names and "head_1" not in names
-    assert names.index("sex") < names.index("image_and_sex") == len(names) - 3
+    assert names.index("sex") < names.index("image_and_sex") == len(names) - 4
 
 
 def test_sizes_below_the_networks_smallest_input_are_refused():
