@@ -9,15 +9,19 @@ from disturbing import choose_validation_cases, predict_changed, turn
 from measure import Row, rounded
 
 from boneage.bundles.bundle import load_bundle
+from boneage.cohorts.transformations import (
+    add_black_border,
+    add_noise,
+    apply_gamma,
+    burn_out,
+    cut_edge,
+    equalise,
+    sharpen,
+)
 
 Change = Callable[[np.ndarray], np.ndarray]
 # A change of more than a year changes what a clinician reads.
 _LARGE_CHANGE_MONTHS = 12.0
-
-
-def _frame(pixels: np.ndarray, share: float) -> np.ndarray:
-    rows, columns = (round(side * share / 2) for side in pixels.shape)
-    return cv2.copyMakeBorder(pixels, rows, rows, columns, columns, cv2.BORDER_CONSTANT, value=0)
 
 
 def _scale(pixels: np.ndarray, factor: float) -> np.ndarray:
@@ -32,33 +36,11 @@ def _jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
     return cv2.imdecode(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_GRAYSCALE)
 
 
-def _gamma(pixels: np.ndarray, exponent: float) -> np.ndarray:
-    return (255 * (pixels / 255.0) ** exponent).round().astype(np.uint8)
-
-
-def _noise(pixels: np.ndarray, share: float) -> np.ndarray:
-    noise = np.random.default_rng(pixels.size).normal(0.0, 255 * share, pixels.shape)
-    return np.clip(pixels + noise, 0, 255).round().astype(np.uint8)
-
-
-def _equalise(pixels: np.ndarray, limit: float) -> np.ndarray:
-    return cv2.createCLAHE(clipLimit=limit, tileGridSize=(8, 8)).apply(pixels)
-
-
-def _burn_out(pixels: np.ndarray, percentile: float) -> np.ndarray:
-    white = max(1.0, float(np.percentile(pixels, percentile)))
-    return np.clip(pixels * (255 / white), 0, 255).round().astype(np.uint8)
-
-
-def _sharpen(pixels: np.ndarray) -> np.ndarray:
-    return cv2.addWeighted(pixels, 2.0, cv2.GaussianBlur(pixels, (0, 0), 2.0), -1.0, 0.0)
-
-
 SAVED: dict[str, Change] = {
-    "one row and column cut off": lambda pixels: pixels[1:, 1:],
-    "three rows and columns cut off": lambda pixels: pixels[3:, 3:],
-    "black border of 5%": lambda pixels: _frame(pixels, 0.05),
-    "black border of 40%": lambda pixels: _frame(pixels, 0.4),
+    "one row and column cut off": lambda pixels: cut_edge(pixels, 1),
+    "three rows and columns cut off": lambda pixels: cut_edge(pixels, 3),
+    "black border of 5%": lambda pixels: add_black_border(pixels, 0.05),
+    "black border of 40%": lambda pixels: add_black_border(pixels, 0.4),
     "turned by 5 degrees": lambda pixels: turn(pixels, 5.0),
     "turned by 20 degrees": lambda pixels: turn(pixels, -20.0),
     "scaled to 95%": lambda pixels: _scale(pixels, 0.95),
@@ -68,13 +50,13 @@ SAVED: dict[str, Change] = {
 """The same picture saved otherwise: the answer should not change."""
 
 PROCESSED: dict[str, Change] = {
-    "noise of 4%": lambda pixels: _noise(pixels, 0.04),
-    "gamma 0.6": lambda pixels: _gamma(pixels, 0.6),
-    "gamma 1.6": lambda pixels: _gamma(pixels, 1.6),
-    "CLAHE 2": lambda pixels: _equalise(pixels, 2.0),
-    "CLAHE 4": lambda pixels: _equalise(pixels, 4.0),
-    "brightest 10% burnt out": lambda pixels: _burn_out(pixels, 90.0),
-    "unsharp mask": _sharpen,
+    "noise of 4%": lambda pixels: add_noise(pixels, 0.04),
+    "gamma 0.6": lambda pixels: apply_gamma(pixels, 0.6),
+    "gamma 1.6": lambda pixels: apply_gamma(pixels, 1.6),
+    "CLAHE 2": lambda pixels: equalise(pixels, 2.0),
+    "CLAHE 4": lambda pixels: equalise(pixels, 4.0),
+    "brightest 10% burnt out": lambda pixels: burn_out(pixels, 90.0),
+    "unsharp mask": sharpen,
     "half the size": lambda pixels: _scale(pixels, 0.5),
     "15% wider": lambda pixels: _stretch(pixels, 1.15),
 }

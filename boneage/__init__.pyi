@@ -1,5 +1,6 @@
 from .bundles.join import ensemble
 from .cohorts.evaluate import evaluate
+from .cohorts.stress import stress
 from .configuration.networks import register_backbone
 from .evaluation.calibrate import calibrate
 from .inference.loading import load
@@ -33,6 +34,7 @@ __all__ = [
     "reference_fit",
     "register_backbone",
     "segment",
+    "stress",
     "sync",
     "train",
     "tune",

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from boneage.cli.options import AgeUnit, Json, Tta, Workers, show_progress
+from boneage.cli.options import AgeUnit, Json, Reference, Tta, Workers, show_progress
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from boneage.cohorts.cohort import Beside, Cohort, Group
+    from boneage.cohorts.effects import Stress
     from boneage.evaluation.bootstrap import Estimate
     from boneage.evaluation.evaluate import Comparison
 
@@ -98,6 +99,96 @@ def evaluate(
         typer.echo(f"written: {out}")
 
 
+def stress(
+    bundle: Annotated[str, typer.Argument(help="Bundle, or 'default' for the packaged model.")],
+    files: Annotated[
+        Path, typer.Option(help="Folder of radiographs as they come: PNG, JPEG, TIFF, DICOM.", show_default=False)
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder for the tables, the figures and the JSON file; an interrupted run resumes from it.",
+            show_default=False,
+        ),
+    ],
+    table: Labels = None,
+    age_unit: AgeUnit = None,
+    tta: Tta = None,
+    reference: Reference = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Stress a bundle: 46 transformations of radiographs, change of the error, significant errors, refusals."""
+    import rich
+
+    from boneage.cohorts.labelled import format_counts
+    from boneage.cohorts.stress import stress as run
+    from boneage.cohorts.stress import to_json
+
+    with show_progress("Reading", quiet=as_json) as report:
+        result = run(
+            bundle,
+            files=files,
+            table=table,
+            age_unit=age_unit,
+            tta=tta,
+            reference=reference,
+            out=out,
+            workers=workers,
+            progress=report,
+        )
+    if as_json:
+        typer.echo(to_json(result), nl=False)
+        return
+    rich.print(_stress_table(result))
+    typer.echo(f"as they come: {describe_group(result.baseline)}")
+    typer.echo(f"significant: {result.rule}")
+    typer.echo("p values are of one transformation each, not corrected for their number")
+    if result.left_out:
+        typer.echo(f"left out, as they are no labelled radiographs: {format_counts(result.left_out)}")
+    typer.echo(f"written: {out}")
+
+
+def _stress_table(result: "Stress") -> "Table":
+    table = _make_table(
+        f"Stress of {result.system}, months",
+        "Transformation",
+        "n",
+        "Refused",
+        "MAE",
+        "Change",
+        "Wilcoxon\np",
+        "Significant,\n%, before",
+        "McNemar\np",
+    )
+    family = ""
+    for name, effect in result.effects.items():
+        if family and effect.family != family:
+            table.add_section()
+        family = effect.family
+        if effect.mae_months is None or effect.change_months is None:
+            table.add_row(name, "0", f"{effect.num_refused:,}", *["-"] * 5)
+            continue
+        shares = (effect.significant_share, effect.baseline_significant_share)
+        table.add_row(
+            name,
+            f"{effect.num_paired:,}",
+            f"{effect.num_refused:,}",
+            f"{effect.mae_months.value:.2f}",
+            _format(effect.change_months, form="+.1f"),
+            _format_p(effect.wilcoxon_p),
+            ", ".join("-" if share is None else f"{100 * share:.0f}" for share in shares),
+            _format_p(effect.mcnemar.p_value),
+        )
+    return table
+
+
+def _format_p(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def describe_group(group: "Group") -> str:
     """Describe the error of labelled radiographs in one line, with how many were refused."""
     from boneage.cohorts.labelled import format_counts
@@ -134,9 +225,11 @@ def _print_cohort(cohort: "Cohort") -> None:
 
 
 def _group_table(title: str, groups: "Mapping[str, Group]") -> "Table":
+    from rich.markup import escape
+
     table = _make_table(title, "Group", "Refused", "MAE", "RMSE", "Bias", "% of all\nwithin 12")
     for name, group in groups.items():
-        table.add_row(name, *_list_cells(group))
+        table.add_row(escape(name), *_list_cells(group))
     return table
 
 
@@ -154,26 +247,30 @@ def _list_cells(group: "Group") -> list[str]:
 
 
 def _beside_table(system: str, overall: "Group", beside: "Mapping[str, Beside]") -> "Table":
+    from rich.markup import escape
+
     table = _make_table(
         "Beside each other", "System", "Refused", "MAE", "RMSE", "Bias", "% of all\nwithin 12", "Difference", "n"
     )
     table.caption = (
-        f"Difference: MAE of {system} minus that of the other, of the n radiographs that both answered; negative is "
+        f"Difference: MAE of {escape(system)} minus that of the other, of the n radiographs that both answered; negative is "
         "better."
     )
-    table.add_row(system, *_list_cells(overall), "", "")
+    table.add_row(escape(system), *_list_cells(overall), "", "")
     for name, other in beside.items():
-        table.add_row(name, *_list_cells(other.overall), *_list_difference(other.paired))
+        table.add_row(escape(name), *_list_cells(other.overall), *_list_difference(other.paired))
     return table
 
 
 def _paired_table(column: str, beside: "Mapping[str, Beside]") -> "Table":
+    from rich.markup import escape
+
     table = _make_table(f"Difference by {column}", "Group", "System", "MAE", "Difference", "n")
     for name, other in beside.items():
         for level, comparison in other.paired_by[column].items():
             answered = other.by[column][level].answered
             mae = "-" if answered is None else _format(answered.mae_months)
-            table.add_row(level, name, mae, *_list_difference(comparison))
+            table.add_row(escape(level), escape(name), mae, *_list_difference(comparison))
     return table
 
 
@@ -185,9 +282,12 @@ def _list_difference(comparison: "Comparison | None") -> list[str]:
 
 def _make_table(title: str, *headings: str) -> "Table":
     from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, title_justify="left", padding=0, pad_edge=False)
+    table = Table(
+        title=escape(title), box=SIMPLE_HEAD, show_edge=False, title_justify="left", padding=0, pad_edge=False
+    )
     for number, heading in enumerate(headings):
         # Names may be long; a number that is cut off is another number.
         table.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=number > 0)

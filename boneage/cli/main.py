@@ -14,7 +14,7 @@ import typer
 
 import boneage
 from boneage.base.errors import BoneAgeError, printable
-from boneage.cli.evaluation import describe_group, evaluate
+from boneage.cli.evaluation import describe_group, evaluate, stress
 from boneage.cli.growth import dose, follow, height
 from boneage.cli.options import (
     AgeUnit,
@@ -182,6 +182,7 @@ for command in (
     settings,
     best,
     evaluate,
+    stress,
     predict,
     calibrate,
     ensemble,

@@ -22,6 +22,7 @@ FUNCTIONS = [
     "prepare",
     "register_backbone",
     "segment",
+    "stress",
     "sync",
     "train",
     "tune",
