@@ -253,8 +253,8 @@ def _beside_table(system: str, overall: "Group", beside: "Mapping[str, Beside]")
         "Beside each other", "System", "Refused", "MAE", "RMSE", "Bias", "% of all\nwithin 12", "Difference", "n"
     )
     table.caption = (
-        f"Difference: MAE of {escape(system)} minus that of the other, of the n radiographs that both answered; negative is "
-        "better."
+        f"Difference: MAE of {escape(system)} minus that of the other, of the n radiographs that both answered; "
+        "negative is better."
     )
     table.add_row(escape(system), *_list_cells(overall), "", "")
     for name, other in beside.items():
