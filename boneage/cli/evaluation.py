@@ -142,38 +142,30 @@ def stress(
         return
     rich.print(_stress_table(result))
     typer.echo(f"as they come: {describe_group(result.baseline)}")
-    typer.echo(f"significant: {result.rule}")
-    typer.echo("p values are of one transformation each, not corrected for their number")
+    typer.echo(f"significant errors in %, as they come and transformed: {result.rule}")
+    typer.echo("p: Wilcoxon's test of the change, McNemar's of the significant errors; not corrected for their number")
     if result.left_out:
         typer.echo(f"left out, as they are no labelled radiographs: {format_counts(result.left_out)}")
     typer.echo(f"written: {out}")
 
 
 def _stress_table(result: "Stress") -> "Table":
-    table = _make_table(
-        f"Stress of {result.system}, months",
-        "Transformation",
-        "n",
-        "Refused",
-        "MAE",
-        "Change",
-        "Wilcoxon\np",
-        "Significant,\n%, before",
-        "McNemar\np",
-    )
+    # 80 columns wide with its longest names.
+    headings = ("Transformation", "Refused", "MAE", "Change", "p", "Signif.\n%", "p")
+    table = _make_table(f"Stress of {result.system}, months", *headings)
     family = ""
     for name, effect in result.effects.items():
         if family and effect.family != family:
             table.add_section()
         family = effect.family
+        refused = f"{effect.num_refused:,} of {effect.num_paired + effect.num_refused:,}"
         if effect.mae_months is None or effect.change_months is None:
-            table.add_row(name, "0", f"{effect.num_refused:,}", *["-"] * 5)
+            table.add_row(name, refused, *["-"] * 5)
             continue
-        shares = (effect.significant_share, effect.baseline_significant_share)
+        shares = (effect.baseline_significant_share, effect.significant_share)
         table.add_row(
             name,
-            f"{effect.num_paired:,}",
-            f"{effect.num_refused:,}",
+            refused,
             f"{effect.mae_months.value:.2f}",
             _format(effect.change_months, form="+.1f"),
             _format_p(effect.wilcoxon_p),
@@ -186,7 +178,7 @@ def _stress_table(result: "Stress") -> "Table":
 def _format_p(value: float | None) -> str:
     if value is None:
         return "-"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def describe_group(group: "Group") -> str:

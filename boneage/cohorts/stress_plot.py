@@ -39,7 +39,7 @@ def plot_stress(effects: "Mapping[str, Effect]", path: Path, *, title: str) -> N
         refusals.barh(position, 100 * effect.num_refused / max(num_all, 1), color=colour, height=0.65)
     for source, colour in ((PUBLISHED, BLUE), (OWN, VERMILION)):
         changes.plot([], [], "o-", color=colour, markersize=4.5, linewidth=1.6, label=source)
-    changes.legend(loc="lower right", framealpha=0.9, edgecolor="none")
+    figure.legend(loc="outside lower center", ncols=2, edgecolor="none")
     for axes in (changes, refusals):
         style_axes(axes)
     changes.axvline(0, color=INK, linewidth=0.9)

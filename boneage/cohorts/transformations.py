@@ -219,7 +219,7 @@ TRANSFORMATIONS: dict[str, Transformation] = {
         "film edge",
         OWN,
         {
-            "one row and column cut off": functools.partial(cut_edge, num_px=1),
+            "a row, a column cut": functools.partial(cut_edge, num_px=1),
             "black border of 5%": functools.partial(add_black_border, share=0.05),
             "black border of 40%": functools.partial(add_black_border, share=0.4),
         },

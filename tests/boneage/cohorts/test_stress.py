@@ -173,5 +173,5 @@ def test_stress_command_prints_a_table_or_json(measured, monkeypatch, capsys):
             assert json.loads(told.out) == json.loads((measured / "out" / "stress.json").read_text())
             assert told.err == ""
         else:
-            assert "white from 8" in told.out and "significant: off by more than 24 months" in told.out
+            assert "white from 8" in told.out and "transformed: off by more than 24 months" in told.out
             assert "as they come: answered 4 of 5" in told.out
