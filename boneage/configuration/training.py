@@ -12,6 +12,7 @@ ACTIVATIONS = ("relu", "gelu", "swish")
 POOLINGS = ("average", "max", "both", "gem")
 HEADS = ("regression", "distribution")
 OPTIMIZERS = ("adamw", "adam", "sgd")
+SCHEDULES = ("cosine", "one_cycle")
 TTA_TRANSFORMS = {
     "none": ((0.0, False),),
     "mirrored": ((0.0, False), (0.0, True)),
@@ -54,10 +55,17 @@ class TrainConfig:
             head `"distribution"` has no such layer.
         epochs: Number of passes over the training split.
         batch_size: Number of radiographs in a batch, over all replicas.
-        learning_rate: Peak learning rate, reached after the warm-up and followed by cosine decay to zero.
-        warmup_epochs: Number of epochs of linear warm-up.
+        accumulate_steps: Number of equal parts of each batch, whose gradients are computed one after the other and
+            summed, so that a batch needs less memory. Batch normalisation sees one part at a time.
+        learning_rate: Peak learning rate, reached after the warm-up.
+        schedule: `"cosine"`, linear warm-up and cosine decay to zero, or `"one_cycle"`, a cosine rise in the first 30%
+            of the steps and a cosine decay, see `boneage.training.optimizer.OneCycle`.
+        warmup_epochs: Number of epochs of linear warm-up of the schedule `"cosine"`.
         optimizer: `"adamw"`, `"adam"` (without weight decay) or `"sgd"` (with momentum).
         weight_decay: Decoupled weight decay of kernels.
+        clip_norm: Largest norm of the gradient of a batch, over all weights together; 0 turns clipping off.
+        ema_momentum: Momentum in [0, 1) of the exponential moving average of the weights. Where it is above 0, the
+            averaged weights are validated and saved; for example 0.999.
         loss: `"mae"`, `"mse"`, `"huber"` or `"log_cosh"`, in months; the task `"sex"` uses the binary cross-entropy.
         outer_weight: How much more the youngest and the oldest count in the loss of the task `"age"`: a bone age `z`
             standard deviations from the mean of the train split has the weight
@@ -90,10 +98,14 @@ class TrainConfig:
     standardize_target: bool = True
     epochs: int = 14
     batch_size: int = 32
+    accumulate_steps: int = 1
     learning_rate: float = 1e-3
+    schedule: str = "cosine"
     warmup_epochs: float = 1.0
     optimizer: str = "adamw"
     weight_decay: float = 0.01
+    clip_norm: float = 0.0
+    ema_momentum: float = 0.0
     loss: str = "mae"
     outer_weight: float = 0.0
     patience_epochs: int = 0
@@ -113,8 +125,10 @@ class TrainConfig:
         check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("sex_joins", self.sex_joins, SEX_JOINS)
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
-        check_positive(self, "input_size", "epochs", "batch_size", "learning_rate", "sex_units")
-        for name in ("warmup_epochs", "weight_decay", "patience_epochs", "head_epochs", "seed", "outer_weight"):
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_positive(self, "input_size", "epochs", "batch_size", "accumulate_steps", "learning_rate", "sex_units")
+        not_negative = ("warmup_epochs", "weight_decay", "clip_norm", "patience_epochs", "head_epochs", "seed")
+        for name in (*not_negative, "outer_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must not be negative. Received: {getattr(self, name)}.")
         if self.task == "sex" and self.use_sex:
@@ -132,6 +146,13 @@ class TrainConfig:
                 f"`head_units` must be positive, or [0] for no hidden layer. Received: {list(self.head_units)}."
             )
         check_trainable("trainable", self.trainable)
+        if not 0 <= self.ema_momentum < 1:
+            raise ValueError(f"`ema_momentum` must lie in [0, 1). Received: {self.ema_momentum}.")
+        if self.batch_size % self.accumulate_steps:
+            raise ValueError(
+                "`batch_size` must be a multiple of `accumulate_steps`. "
+                f"Received: {self.batch_size} and {self.accumulate_steps}."
+            )
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"`layer_decay` must lie in (0, 1]. Received: {self.layer_decay}.")
         if self.warmup_epochs >= self.epochs - self.head_epochs:

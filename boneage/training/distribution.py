@@ -104,9 +104,10 @@ def check_divisible(strategy: tf.distribute.Strategy, config: TrainConfig) -> No
             on several replicas.
     """
     replicas = strategy.num_replicas_in_sync
-    if config.batch_size % replicas:
+    if config.batch_size % (replicas * config.accumulate_steps):
+        times = f", times {config.accumulate_steps} `accumulate_steps`" if config.accumulate_steps > 1 else ""
         raise TrainingError(
-            f"`batch_size` is the global batch size and must be a multiple of the {replicas} replicas. "
+            f"`batch_size` is the global batch size and must be a multiple of the {replicas} replicas{times}. "
             f"Received: {config.batch_size}."
         )
     if replicas > 1 and config.precision == "mixed_float16":

@@ -15,6 +15,7 @@ from boneage.configuration.training import TrainConfig
 from boneage.models.head import LOGITS_LAYER
 from boneage.training.distribution import is_chief
 from boneage.training.losses import compute_losses, weigh_losses
+from boneage.training.optimizer import averaged_weights
 
 # Number of steps between two readings of the sums, for which the host waits for the device.
 READ_STEPS = 10
@@ -74,7 +75,8 @@ def fit(
         logs = _train_epoch(train_step, batches, steps=steps, watched=watched, metric=config.metric)
         logs[f"val_{config.metric}"] = math.nan
         if math.isfinite(logs["loss"]):
-            sums = sum(validation_step(batch).numpy().astype(np.float64) for batch in validation)
+            with averaged_weights(model):
+                sums = sum(validation_step(batch).numpy().astype(np.float64) for batch in validation)
             logs[f"val_{config.metric}"] = _means(sums, metric=config.metric)[config.metric]
         watched.on_epoch_end(epoch, logs)
         if model.stop_training:
@@ -125,15 +127,31 @@ def _build_training_step(
     optimizer, variables = model.optimizer, model.trainable_variables
     forward = _build_forward(model, config=config)
 
-    def train(inputs: dict[str, tf.Tensor], truth: tf.Tensor) -> tf.Tensor:
+    def differentiate(inputs: dict[str, tf.Tensor], truth: tf.Tensor) -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
             losses, sums = _measure(*forward(inputs, training=True), truth, config=config)
             # The optimizer sums the gradients of the replicas: divide by the global batch size to get the mean.
             loss = optimizer.scale_loss(tf.reduce_sum(weigh(losses, truth)) / config.batch_size)
-        optimizer.apply(tape.gradient(loss, variables), variables)
+        return [sums, *tape.gradient(loss, variables)]
+
+    def train(inputs: dict[str, tf.Tensor], truth: tf.Tensor) -> tf.Tensor:
+        parts = config.accumulate_steps
+        total = differentiate(*_part((inputs, truth), 0, parts))
+        for number in range(1, parts):
+            # One part after the other: together they would need the memory of the whole batch.
+            with tf.control_dependencies(total):
+                part = differentiate(*_part((inputs, truth), number, parts))
+            total = [tf.add(*pair) for pair in zip(total, part, strict=True)]
+        sums, *gradients = total
+        optimizer.apply(gradients, variables)
         return sums
 
     return _run_on_replicas(train, strategy, spec=spec)
+
+
+def _part(batch: Any, number: int, parts: int) -> Any:
+    """Return every so many radiographs of a batch, so that the parts of all replicas are those of one device."""
+    return batch if parts == 1 else tf.nest.map_structure(lambda tensor: tensor[number::parts], batch)
 
 
 def _build_validation_step(

@@ -18,6 +18,7 @@ from boneage.base.json_files import DamagedFileError, read_own_json
 from boneage.configuration.experiment import Experiment, to_json
 from boneage.configuration.training import TrainConfig
 from boneage.tracking.tracker import Tracker
+from boneage.training.optimizer import averaged_weights
 
 STATE_FILE, EXPERIMENT_FILE = "state.json", "experiment.json"
 BEST_WEIGHTS_FILE = "best.weights.h5"
@@ -182,7 +183,8 @@ class RunCallback(keras.callbacks.Callback):
 
     def _write(self, row: dict[str, float]) -> None:
         if min(self.state["history"], key=self._validation_metric) is row:
-            self.plain.set_weights(self.model.get_weights())
+            with averaged_weights(self.model):
+                self.plain.set_weights(self.model.get_weights())
             _save(self.plain, self.folder / BEST_WEIGHTS_FILE)
         checkpoint = f"latest-{row['epoch']:04d}.weights.h5"
         _save(self.model, self.folder / checkpoint)

@@ -63,6 +63,9 @@ def _prepare_phase(model: keras.Model, config: TrainConfig, *, trainable: str | 
         steps=len(epochs) * steps,
         warmup_steps=round(warmup_epochs * steps),
         weight_decay=config.weight_decay,
+        schedule=config.schedule,
+        clip_norm=config.clip_norm,
+        ema_momentum=config.ema_momentum,
         factors=learning_rate_factors(model, backbone=config.backbone, layer_decay=config.layer_decay),
     )
     if config.precision == "mixed_float16":

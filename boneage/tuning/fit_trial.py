@@ -22,6 +22,7 @@ from boneage.training.datasets import to_inputs_and_target, training_batches, va
 from boneage.training.distribution import distribute, resolve_precision
 from boneage.training.fit_loop import fit
 from boneage.training.initialise import initialise
+from boneage.training.optimizer import use_averages
 from boneage.training.schedule import build_for_training, prepare_phases
 
 
@@ -139,6 +140,8 @@ def train_head(
             )
         if trained.stop_training:
             raise DivergedError("training diverged: the loss is not finite.")
+
+    use_averages(trained)
 
     def forward(inputs: dict[str, tf.Tensor]) -> tf.Tensor:
         return trained(inputs, training=False)[:, 0]

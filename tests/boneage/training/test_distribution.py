@@ -130,6 +130,13 @@ def test_two_devices_have_the_losses_of_one(start, alone, tmp_path):
 
 
 @pytest.mark.slow
+def test_two_devices_clip_average_and_accumulate_as_one(start, tmp_path):
+    settings = [f"--set={setting}" for setting in ("clip_norm=0.5", "ema_momentum=0.9", "accumulate_steps=2")]
+    alone = outcome(start(tmp_path / "one", "--distribution", "none", *settings))
+    check_same(outcome(start(tmp_path / "two", "--distribution", "mirrored", *settings, num_devices=2)), alone)
+
+
+@pytest.mark.slow
 def test_two_workers_have_the_losses_of_one_and_share_a_run(start_workers, alone, tmp_path):
     chief, other = [outcome(process) for process in start_workers(tmp_path / "run")]
     check_same(chief, alone)
@@ -192,6 +199,8 @@ def test_a_batch_that_replicas_do_not_divide_is_refused():
     check_divisible(TwoReplicas(), TrainConfig(batch_size=8))
     with pytest.raises(TrainingError, match=r"multiple of the 2 replicas\. Received: 7"):
         check_divisible(TwoReplicas(), TrainConfig(batch_size=7))
+    with pytest.raises(TrainingError, match=r"2 replicas, times 3 `accumulate_steps`\. Received: 9"):
+        check_divisible(TwoReplicas(), TrainConfig(batch_size=9, accumulate_steps=3))
 
 
 def test_float16_on_several_replicas_is_refused():

@@ -192,6 +192,30 @@ def test_a_run_with_a_phase_for_the_head_resumes_to_the_same_result(prepared, tm
         assert [row[key] for row in resumed.history] == pytest.approx([row[key] for row in whole.history], rel=1e-5)
 
 
+def test_a_run_with_averages_clipping_and_accumulation_resumes_to_the_same_result(prepared, tmp_path, monkeypatch):
+    config = dataclasses.replace(
+        EXPERIMENT.train, schedule="one_cycle", clip_norm=1.0, ema_momentum=0.9, accumulate_steps=2
+    )
+    experiment = dataclasses.replace(EXPERIMENT, train=dataclasses.replace(config, epochs=3))
+    whole = train(experiment, data=prepared.folder, run=tmp_path / "whole", tracking_uri="none")
+
+    def killed(self, metrics, *, step=None):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("boneage.tracking.tracker.Tracker.log_metrics", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(experiment, data=prepared.folder, run=tmp_path / "run", tracking_uri="none")
+    resumed = train(experiment, data=prepared.folder, run=tmp_path / "run", tracking_uri="none", resume=True)
+    for key in ("loss", "mae", "val_mae", "learning_rate"):
+        assert [row[key] for row in resumed.history] == pytest.approx([row[key] for row in whole.history], rel=1e-6)
+    one, other = (load_network(run.bundle).get_weights() for run in (resumed, whole))
+    for mine, theirs in zip(one, other, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-7)
+    # The averaged weights are validated and saved.
+    assert min(row["val_mae"] for row in whole.history) == pytest.approx(whole.validation_error, abs=1e-3)
+
+
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_a_run_in_mixed_precision_leaves_a_network_in_float32(prepared, tmp_path, precision):
     experiment = dataclasses.replace(
