@@ -241,16 +241,18 @@ def _list_cells(group: "Group") -> list[str]:
 def _beside_table(system: str, overall: "Group", beside: "Mapping[str, Beside]") -> "Table":
     from rich.markup import escape
 
-    table = _make_table(
-        "Beside each other", "System", "Refused", "MAE", "RMSE", "Bias", "% of all\nwithin 12", "Difference", "n"
-    )
+    table = _make_table("Beside each other", "System", "Refused", "MAE", "Bias", "Difference", "n")
     table.caption = (
         f"Difference: MAE of {escape(system)} minus that of the other, of the n radiographs that both answered; "
         "negative is better."
     )
-    table.add_row(escape(system), *_list_cells(overall), "", "")
-    for name, other in beside.items():
-        table.add_row(escape(name), *_list_cells(other.overall), *_list_difference(other.paired))
+    groups = {system: overall, **{name: other.overall for name, other in beside.items()}}
+    for name, group in groups.items():
+        errors = ["-", "-"]
+        if group.answered is not None:
+            errors = [_format(group.answered.mae_months, form=".1f"), _format(group.answered.bias_months, form="+.1f")]
+        difference = _list_difference(beside[name].paired) if name in beside else ["", ""]
+        table.add_row(escape(name), f"{group.num_refused:,} of {group.num_images:,}", *errors, *difference)
     return table
 
 
@@ -269,7 +271,7 @@ def _paired_table(column: str, beside: "Mapping[str, Beside]") -> "Table":
 def _list_difference(comparison: "Comparison | None") -> list[str]:
     if comparison is None:
         return ["-", "0"]
-    return [_format(comparison.difference_months, form="+.2f"), f"{comparison.num_images:,}"]
+    return [_format(comparison.difference_months, form="+.1f"), f"{comparison.num_images:,}"]
 
 
 def _make_table(title: str, *headings: str) -> "Table":

@@ -8,9 +8,11 @@ from typing import Any
 
 import pandas as pd
 
+from boneage.base.errors import check_choice
 from boneage.base.limits import cpu_count
 from boneage.bundles.seen import Overlap, find_overlap, hash_radiographs, read_seen
 from boneage.cohorts.labelled import CohortError, Labelled
+from boneage.configuration.training import TTA_TRANSFORMS
 from boneage.evaluation.conformal import COVERAGE_SHARE
 from boneage.inference.loading import load
 from boneage.inference.reader import Reader
@@ -170,7 +172,14 @@ class Request:
 
 
 def prepare_reading(system: str | Path, *, tta: str | None) -> tuple[Reader, Request]:
-    """Load a model in this process, and return what other processes need to load the same."""
+    """Load a model in this process, and return what other processes need to load the same.
+
+    Raises:
+        ValueError: If `tta` is unknown.
+        BoneAgeError: If the bundle cannot be used.
+    """
+    if tta is not None:
+        check_choice("tta", tta, tuple(TTA_TRANSFORMS))
     start_decoder()
     request = Request(resolve_bundle(system), tta)
     load_reader.cache_clear()  # `load` finds out whether the bundle in the same folder has been replaced

@@ -210,7 +210,7 @@ def split_groups(frame: pd.DataFrame, column: str) -> dict[str, pd.DataFrame]:
     Raises:
         CohortError: If the column has more than `MAX_LEVELS` different cells.
     """
-    cells = frame[column]
+    cells = frame[column].fillna(BLANK)
     levels = sorted(cells.unique(), key=lambda level: (level == BLANK, level))
     if len(levels) > MAX_LEVELS:
         raise CohortError(

@@ -31,7 +31,7 @@ class Effect:
     Attributes:
         family: Its family.
         source: Where it is from, see `boneage.cohorts.transformations.PUBLISHED`.
-        num_paired: Radiographs answered with it and without it; the rest of this is about them.
+        num_paired: Radiographs answered with it and as they come; the rest is about them.
         num_refused: Radiographs answered without it that are refused with it.
         reasons: Their number by reason.
         mae_months: Mean absolute error with it; None without pairs, as what follows.

@@ -84,19 +84,22 @@ def evaluate(
     systems = [bundle, *beside]
     _check_systems(systems, files=files, table=table, out=out)
     columns = tuple(dict.fromkeys(by))
+    labelled = find_labelled(files, table=table, age_unit=age_unit, columns=columns)
+    # Tables first: what is wrong with one is told before a bundle reads for minutes.
+    answers = {str(system): read_answers(system, labelled) for system in systems if is_table(system)}
     with contextlib.nullcontext() if out is None else lock_folder(make_folder(out)):
-        labelled = find_labelled(files, table=table, age_unit=age_unit, columns=columns)
-
-        def answer(number: int, system: str | Path) -> Answers:
-            if is_table(system):
-                return read_answers(system, labelled)
-            progress_file = None if out is None else Path(out) / f"{number}.{_PROGRESS_FILE}"
-            return predict_answers(
-                system, labelled, tta=tta, progress_file=progress_file, workers=workers, progress=progress
-            )
-
-        answers = [answer(number, system) for number, system in enumerate(systems)]
-        cohort, frame = _measure(labelled, answers, columns, num_resamples=num_resamples, seed=seed)
+        for number, system in enumerate(systems):
+            if not is_table(system):
+                answers[str(system)] = predict_answers(
+                    system,
+                    labelled,
+                    tta=tta,
+                    progress_file=None if out is None else Path(out) / f"{number}.{_PROGRESS_FILE}",
+                    workers=workers,
+                    progress=progress,
+                )
+        ordered = [answers[str(system)] for system in systems]
+        cohort, frame = _measure(labelled, ordered, columns, num_resamples=num_resamples, seed=seed)
         if out is not None:
             _write(Path(out), frame, cohort)
         return cohort
@@ -109,7 +112,8 @@ def _check_systems(
         raise ValueError(
             "`data`, `files` and `table` are missing: give records, or radiographs with a table of labels."
         )
-    if repeated := [str(system) for number, system in enumerate(systems) if system in systems[:number]]:
+    names = [str(system) for system in systems]
+    if repeated := [name for number, name in enumerate(names) if name in names[:number]]:
         raise ValueError(f"`beside` must not name a system twice. Received: {repeated[0]!r}.")
     for system in systems:
         if files is None and not is_table(system):

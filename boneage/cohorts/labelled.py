@@ -59,7 +59,7 @@ class Labelled:
                 "group": pd.factorize(np.array(patients))[0],
             }
         )
-        for index, name in enumerate(self.columns):
+        for index, name in enumerate(_without_sex(self.columns)):
             frame[name] = [case.columns[index] or BLANK for case in self.cases]
         return frame
 
@@ -77,7 +77,7 @@ def find_labelled(
         files: Folder of radiographs, or None: the rows of `table` then count, whether there are files or not.
         table: CSV or Excel file with the labels (default: the tables of the RSNA challenge, if present).
         age_unit: Unit of the ages in `table`, see `boneage.preprocessing.sources.tables.read_table`.
-        columns: Headings of further columns of the table.
+        columns: Headings of further columns of the table; `sex` is that of table or header, whatever its heading.
 
     Raises:
         CohortError: If a further column has the name of one that is always there, or no radiograph has a label.
@@ -87,12 +87,13 @@ def find_labelled(
         raise CohortError(f"a column to group by must not be called {taken[0]!r}; give it another name in the table.")
     if files is None and table is None:
         raise ValueError("`files` and `table` are both missing: give the radiographs, or at least their labels.")
+    further = _without_sex(columns)
     left_out: Counter[str] = Counter()
     if files is None:
-        cases = _list_rows(Path(str(table)), age_unit=age_unit, columns=columns, left_out=left_out)
+        cases = _list_rows(Path(str(table)), age_unit=age_unit, columns=further, left_out=left_out)
     else:
         required = () if table is None else ("bone_age",)
-        cases, rejections = find_cases(files, table=table, age_unit=age_unit, required=required, columns=columns)
+        cases, rejections = find_cases(files, table=table, age_unit=age_unit, required=required, columns=further)
         left_out.update(item.reason for item in rejections if item.reason not in _UNTOLD)
     labelled = [case for case in resolve_patients(cases)[0] if case.bone_age_months is not None]
     if len(labelled) < len(cases):
@@ -109,6 +110,11 @@ def find_labelled(
 def format_counts(counts: "Counter[str] | dict[str, int]") -> str:
     """Format numbers by reason: `cut_off 2, no_hand 1`."""
     return ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts.items()))
+
+
+def _without_sex(columns: Sequence[str]) -> list[str]:
+    """Return the further columns but the sex, which every labelled radiograph has."""
+    return [name for name in columns if name != "sex"]
 
 
 def _list_rows(table: Path, *, age_unit: str | None, columns: Sequence[str], left_out: Counter[str]) -> list[Case]:

@@ -38,11 +38,15 @@ def measure_predictions(
     Raises:
         BoneAgeError: If the inputs or the table have vanished.
     """
-    cases = [case for case in find_cases(inputs, table=table, age_unit=age_unit)[0] if case.bone_age_months is not None]
-    if not cases:
-        return None
     # A row of the table without a file may share its id with a case, but not its file.
     places = {place: number for number, place in enumerate(zip(frame["id"], frame["file"], strict=True))}
+    cases = [
+        case
+        for case in find_cases(inputs, table=table, age_unit=age_unit)[0]
+        if case.bone_age_months is not None and (printable(case.id), printable(case.name)) in places
+    ]
+    if not cases:
+        return None
     rows = frame.iloc[[places[printable(case.id), printable(case.name)] for case in cases]]
     answers = rows.rename(columns={"bone_age_months": "predicted_months"})[list(COLUMNS)]
     labelled = Labelled(str(table), resolve_patients(cases)[0], (), {})

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from boneage.base.errors import check_choice
 from boneage.base.files import write_text
 from boneage.base.limits import cpu_count
 from boneage.base.locks import lock_folder
@@ -19,7 +18,6 @@ from boneage.cohorts.effects import AS_IT_COMES, Stress, find_worst, join_stress
 from boneage.cohorts.labelled import CohortError, Labelled, find_labelled
 from boneage.cohorts.stress_plot import draw_worst, plot_stress
 from boneage.cohorts.transformations import TRANSFORMATIONS
-from boneage.configuration.training import TTA_TRANSFORMS
 from boneage.evaluation.evaluate import make_folder
 from boneage.inference.growth_reference import load_growth_reference
 from boneage.inference.reading import Reading
@@ -74,14 +72,12 @@ def stress(
     """
     import scipy.stats  # noqa: F401 - missing, it should be missed before hours of work
 
-    if tta is not None:
-        check_choice("tta", tta, tuple(TTA_TRANSFORMS))
     out = Path(out)
     if out.resolve().is_relative_to(Path(files).resolve()):
         raise CohortError(f"{out}: is inside the folder of the radiographs; choose a folder outside {files}.")
     growth = load_growth_reference(reference)
+    labelled = find_labelled(files, table=table, age_unit=age_unit)
     with lock_folder(make_folder(out)):
-        labelled = find_labelled(files, table=table, age_unit=age_unit)
         answers = _read_all(bundle, labelled, tta=tta, out=out, workers=workers, progress=progress)
         frame = join_stressed(labelled, answers, growth)
         effects = measure_stress(str(bundle), labelled, frame, growth, num_resamples=num_resamples, seed=seed)

@@ -65,6 +65,11 @@ def test_measure_groups_gives_each_cell_its_figures(make_cohort):
     assert groups["b"].answered.mae_months.value == 1
 
 
+def test_split_groups_puts_what_is_not_known_last(make_cohort):
+    frame = join_answers(*make_cohort([50, 60, 70], [0, 0, 0])).assign(sex=["male", None, "female"])
+    assert list(split_groups(frame, "sex")) == ["female", "male", BLANK]
+
+
 def test_split_groups_refuses_a_column_of_measurements(make_cohort):
     number = MAX_LEVELS + 1
     cells = [str(index) for index in range(number)]

@@ -23,6 +23,12 @@ def test_find_labelled_of_a_table_alone_takes_every_row(hospital):
     assert labelled.left_out == {"no_id": 1, "bad_age": 1, "no_bone_age": 1}
 
 
+def test_the_sex_to_group_by_is_that_of_any_heading(tmp_path):
+    (tmp_path / "labels.csv").write_text("id,boneage,male\n1,50,True\n2,60,False\n3,70,\n")
+    labelled = find_labelled(None, table=tmp_path / "labels.csv", columns=("sex",))
+    assert labelled.frame["sex"].fillna(BLANK).tolist() == ["male", "female", BLANK]
+
+
 @pytest.mark.parametrize(
     ("text", "columns", "told"),
     [
