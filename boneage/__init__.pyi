@@ -11,6 +11,7 @@ from .studies.agree import agree
 from .studies.dose import dose
 from .studies.follow import follow
 from .studies.height import height
+from .studies.outcomes import outcomes
 from .studies.reference import reference_fit
 from .studies.reference_compare import reference_compare
 from .tracking.registry import best
@@ -28,6 +29,7 @@ __all__ = [
     "follow",
     "height",
     "load",
+    "outcomes",
     "predict",
     "prepare",
     "reference_compare",

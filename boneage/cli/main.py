@@ -26,6 +26,7 @@ from boneage.cli.options import (
     print_json,
     show_progress,
 )
+from boneage.cli.outcomes import outcomes
 from boneage.cli.preparation import prepare, records, segment
 from boneage.cli.reference import app as reference
 from boneage.cli.serving import SERVE_MODULES, review, serve
@@ -62,7 +63,7 @@ EXTRAS = {
     **dict.fromkeys((*SERVE_MODULES, "highdicom", "pynetdicom"), "serve"),
     **dict.fromkeys(("keras", "keras_tuner", "mlflow", "psutil", "sqlalchemy", "tensorflow"), "train"),
     **dict.fromkeys(("segment_anything", "torch"), "sam"),
-    "scipy": "studies",
+    **dict.fromkeys(("scipy", "statsmodels"), "studies"),
 }
 
 
@@ -190,6 +191,7 @@ for command in (
     agree,
     follow,
     height,
+    outcomes,
     dose,
     segment,
     train_unet,
