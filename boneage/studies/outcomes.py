@@ -182,7 +182,8 @@ def find_growth_potential(height_cm: Values, adult_cm: Values) -> Values:
         height_cm: Height, in cm.
         adult_cm: Adult height, reached or predicted, in cm.
     """
-    return 100 * (adult_cm - height_cm) / adult_cm
+    potential: Values = 100 * (adult_cm - height_cm) / adult_cm
+    return potential
 
 
 def average_deviations(errors: Values, years: Values, sexes: Values) -> Values:

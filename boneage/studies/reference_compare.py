@@ -147,18 +147,20 @@ def plot_comparison(
 
 def _list_shifts(first: GrowthReference, second: GrowthReference, *, sex: str) -> list[dict[str, object]]:
     """List the shifts at the ages that both references have; nothing where they share none."""
-    rows = []
+    rows: list[dict[str, object]] = []
     if sex in first.rows and sex in second.rows:
         starts, ends = zip(*(reference.rows[sex][[0, -1], 0] for reference in (first, second)), strict=True)
         for age in np.arange(np.ceil(max(starts) / STEP_MONTHS) * STEP_MONTHS, min(ends) + 0.5, STEP_MONTHS):
             if not (first.reaches(age, sex=sex) and second.reaches(age, sex=sex)):
                 continue
             healthy = first.at(age, sex=sex)
-            row: dict[str, object] = {"sex": sex, "chronological_age_months": int(age)}
-            for name, score in _SCORES.items():
-                found = second.sd_score(healthy.value(score), chronological_age_months=age, sex=sex)
-                row[f"shift_at_{name}"] = found - score
-            rows.append(row)
+            shifts = {
+                f"shift_at_{name}": second.sd_score(healthy.value(score), chronological_age_months=age, sex=sex) - score
+                for name, score in _SCORES.items()
+            }
+            # L and S may be so large that no bone age has the score.
+            if np.isfinite(list(shifts.values())).all():
+                rows.append({"sex": sex, "chronological_age_months": int(age), **shifts})
     return rows
 
 
