@@ -20,6 +20,8 @@ FUNCTIONS = [
     "load",
     "predict",
     "prepare",
+    "reference_compare",
+    "reference_fit",
     "register_backbone",
     "segment",
     "stress",

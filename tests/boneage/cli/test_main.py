@@ -104,7 +104,7 @@ def test_names_the_extra_that_a_command_needs(monkeypatch, capsys, tmp_path):
     def missing(*_, **__):
         raise ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow")
 
-    monkeypatch.setattr("boneage.evaluation.evaluate.evaluate", missing)
+    monkeypatch.setattr("boneage.cohorts.evaluate.evaluate", missing)
     assert run_main(monkeypatch, "evaluate", tmp_path, "--data", tmp_path) == 1
     assert "pip install 'boneage[train]'" in capsys.readouterr().err
 

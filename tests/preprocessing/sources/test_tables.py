@@ -276,3 +276,12 @@ def test_unit_of_each_column_is_its_own(tmp_path, age_unit):
 def test_unknown_age_unit(tmp_path):
     with pytest.raises(ValueError, match=r"`age_unit` must be one of years, months, auto\. Received: 'year'"):
         find_with_table(tmp_path, "id\n1\n", age_unit="year")
+
+
+def test_further_columns_are_kept_by_any_spelling_of_their_heading(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("id,X-ray device,bone_age_months,Hospital\n1,Agfa,50\n2, ,60,north\n", encoding="utf-8")
+    rows = read_table(path, columns=("hospital", "xray_device"))
+    assert [row.columns for row in rows] == [("", "Agfa"), ("north", "")]
+    with pytest.raises(UnreadableTableError, match="has no column 'hospitel'.*Did you mean 'Hospital'"):
+        read_table(path, columns=("hospitel",))
