@@ -157,12 +157,23 @@ def _part(batch: Any, number: int, parts: int) -> Any:
 def _build_validation_step(
     model: keras.Model, strategy: tf.distribute.Strategy, *, config: TrainConfig, spec: Any
 ) -> Step:
-    forward = _build_forward(model, config=config)
+    forward = functools.partial(_build_forward(model, config=config), training=False)
+    is_alone = strategy.num_replicas_in_sync == 1
 
     def validate(inputs: dict[str, tf.Tensor], truth: tf.Tensor) -> tf.Tensor:
-        return _measure(*forward(inputs, training=False), truth, config=config)[1]
+        predicted, logits = forward(inputs) if is_alone else _predict_padded(forward, inputs)
+        return _measure(predicted, logits, truth, config=config)[1]
 
     return _run_on_replicas(validate, strategy, spec=spec)
+
+
+def _predict_padded(forward: Callable[..., Sequence[tf.Tensor | None]], inputs: dict[str, tf.Tensor]) -> Any:
+    """Predict a batch that may be empty: TensorFlow 2.21 does not convolve empty batches correctly on a CPU.
+
+    The last batch can leave some replicas without radiographs; one that is black and counts for nothing is appended.
+    """
+    padded = {name: tf.concat([value, tf.zeros([1, *value.shape[1:]])], axis=0) for name, value in inputs.items()}
+    return [None if output is None else output[:-1] for output in forward(padded)]
 
 
 def _build_forward(model: keras.Model, *, config: TrainConfig) -> Callable[..., tuple[tf.Tensor, tf.Tensor | None]]:

@@ -1,9 +1,11 @@
 import math
 
 import keras
+import numpy as np
+import pytest
 import tensorflow as tf
 
-from boneage.training.fit_loop import READ_STEPS, _train_epoch
+from boneage.training.fit_loop import READ_STEPS, _predict_padded, _train_epoch
 
 
 def run_epoch(losses):
@@ -25,3 +27,22 @@ def test_train_epoch_ends_soon_after_a_loss_that_is_no_number():
     logs, num_steps = run_epoch([1.0, math.nan] + 98 * [1.0])
     assert math.isnan(logs["loss"])
     assert num_steps == READ_STEPS
+
+
+@pytest.mark.parametrize("num_images", [0, 3])
+def test_predict_padded_takes_empty_batches(num_images):
+    image = keras.Input((8, 8, 3), name="image")
+    x = keras.layers.BatchNormalization(name="norm")(keras.layers.Conv2D(5, 3, strides=2, name="conv")(image))
+    model = keras.Model({"image": image}, keras.layers.GlobalAveragePooling2D(name="pool")(x))
+    images = tf.constant(np.random.default_rng(0).random((num_images, 8, 8, 3)), tf.float32)
+
+    def forward(inputs):
+        return model(inputs, training=False), None
+
+    spec = {"image": tf.TensorSpec((None, 8, 8, 3))}
+    compiled = tf.function(lambda inputs: _predict_padded(forward, inputs)[0], input_signature=[spec])
+    predicted = compiled({"image": images}).numpy()
+    assert predicted.shape == (num_images, 5)
+    for number in range(num_images):
+        expected = model({"image": images[number : number + 1]})[0]
+        np.testing.assert_allclose(predicted[number], expected, rtol=1e-4, atol=1e-6)
