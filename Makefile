@@ -68,6 +68,7 @@ pictures: $(VENV)/installed
 	$(VENV)/bin/python docs/draw_agreement.py docs/images/agreement.png
 	$(VENV)/bin/python docs/draw_follow.py docs/images/follow.png
 	$(VENV)/bin/python docs/draw_height.py docs/images/height.png
+	$(VENV)/bin/python docs/draw_atlas.py docs/images/atlas.png
 	$(VENV)/bin/python docs/draw_outcomes.py docs/images/outcomes.png
 	$(VENV)/bin/python docs/draw_reference.py docs/images/reference.png docs/images/comparison.png
 	$(VENV)/bin/python docs/draw_architecture.py docs/images/architecture.svg

@@ -8,6 +8,7 @@ from .inference.predict import predict
 from .preprocessing.jobs.prepare import prepare
 from .preprocessing.jobs.segment import segment
 from .studies.agree import agree
+from .studies.atlas import reference_atlas
 from .studies.dose import dose
 from .studies.follow import follow
 from .studies.height import height
@@ -32,6 +33,7 @@ __all__ = [
     "outcomes",
     "predict",
     "prepare",
+    "reference_atlas",
     "reference_compare",
     "reference_fit",
     "register_backbone",

@@ -19,7 +19,7 @@ app = typer.Typer(name="reference", no_args_is_help=True)
 
 @app.callback()
 def reference() -> None:
-    """Make a growth reference from healthy children, and compare it with another."""
+    """Make a growth reference from healthy children, compare it with another, and make an atlas."""
 
 
 @app.command()
@@ -84,6 +84,36 @@ def compare(
         rich.print(_make_class_table(comparison.classes))
         typer.echo()
         typer.echo(_describe_classes(comparison))
+    typer.echo(f"written: {out}")
+
+
+@app.command()
+def atlas(
+    readings: Annotated[
+        Path,
+        typer.Argument(help="CSV or spreadsheet with id, reader, months or years, and sex, as `boneage agree` takes."),
+    ],
+    radiographs: Annotated[Path, typer.Argument(help="Folder of the radiographs.")],
+    out: Annotated[Path, typer.Option(help="Folder for the table and a sheet for each sex.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Make an atlas of your radiographs: by sex and year, the one whose readings lie nearest the median."""
+    import rich
+    from rich.text import Text
+
+    from boneage.studies.atlas import reference_atlas, to_report
+
+    found = reference_atlas(readings, radiographs, out=out)
+    if as_json:
+        print_json(to_report(found))
+        return
+    table = make_table("Plates, months", ("Sex", "Year", "Plate", "Bone age", "Median", "Distance", "Of"))
+    for row in found.plates.to_dict("records"):
+        months = (f"{row[name]:.1f}" for name in ("bone_age_months", "median_months", "distance_months"))
+        table.add_row(row["sex"], f"{row['age_years']}", Text(row["id"]), *months, f"{row['num_radiographs']:,}")
+    rich.print(table)
+    if found.num_left_out:
+        typer.echo(f"{found.num_left_out:,} radiographs left out: one reader, no sex, or no file that can be read")
     typer.echo(f"written: {out}")
 
 
