@@ -2,7 +2,7 @@ import openpyxl
 import pytest
 
 from boneage.preprocessing.sources.sources import Case, UnreadableTableError, find_cases
-from boneage.preprocessing.sources.tables import MAX_AGE_MONTHS
+from boneage.preprocessing.sources.tables import MAX_AGE_MONTHS, read_table
 
 
 def find_with_table(folder, table, *, images=("1",), age_unit="months"):
@@ -283,5 +283,5 @@ def test_further_columns_are_kept_by_any_spelling_of_their_heading(tmp_path):
     path.write_text("id,X-ray device,bone_age_months,Hospital\n1,Agfa,50\n2, ,60,north\n", encoding="utf-8")
     rows = read_table(path, columns=("hospital", "xray_device"))
     assert [row.columns for row in rows] == [("", "Agfa"), ("north", "")]
-    with pytest.raises(UnreadableTableError, match="has no column 'hospitel'.*Did you mean 'Hospital'"):
+    with pytest.raises(UnreadableTableError, match=r"has no column 'hospitel'.*Did you mean 'Hospital'"):
         read_table(path, columns=("hospitel",))
