@@ -9,7 +9,8 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from boneage.base.errors import BoneAgeError
-from boneage.base.files import write_text
+from boneage.base.files import check_output, write_text
+from boneage.base.locks import lock_output
 from boneage.base.spreadsheets import format_frame
 from boneage.evaluation.bootstrap import number_groups
 from boneage.inference.growth_reference import LMS_COLUMNS
@@ -17,7 +18,7 @@ from boneage.inference.lms import find_lms_score, find_lms_value
 from boneage.studies.columns import BONE_AGE, CHILD, CHRONOLOGICAL_AGE, SEX, Column, parse_sexes, read_columns, require
 from boneage.studies.differences import NUM_SDS
 from boneage.studies.lms_fit import LmsCurves, LmsFitError, fit_lms
-from boneage.studies.reference_plot import make_worms, plot_curves, plot_worms
+from boneage.studies.reference_plot import Worm, make_worms, plot_curves, plot_worms
 from boneage.tfrecords.schema import SEXES
 
 MIN_CHILDREN = 50
@@ -125,52 +126,59 @@ def reference_fit(
     for name, number in (("num_resamples", num_resamples), ("min_children", min_children)):
         if number < 2:
             raise ValueError(f"`{name}` must be at least 2. Received: {number}.")
+    check_output(out, is_folder=False)
     children, num_incomplete = read_children(cohort)
-    tables, by_sex, refused, worms = [], {}, {}, {}
-    used, num_failed = [], 0
-    for sex in SEXES:
-        own = children[children["sex"] == sex]
-        run = _find_run(own, min_children=min_children)
-        if run is None:
-            refused[sex] = (
-                f"{own['child'].nunique():,} children, nowhere {min_children} around each age of "
-                f"{MIN_SPAN_MONTHS} months on end"
-            )
-            continue
-        ages, numbers = run
-        own = own[own["chronological_age_months"].between(ages[0], ages[-1])]
-        fitted, table, failed = _fit_sex(own, ages, sex=sex, num_resamples=num_resamples, seed=seed)
-        table.insert(5, "num_children", numbers.round(1))
-        tables.append(table)
-        used.append(own)
-        num_failed += failed
-        scores = find_lms_score(
-            own["bone_age_months"].to_numpy(), **_name(fitted.at(own["chronological_age_months"].to_numpy()))
-        )
-        worms[sex] = make_worms(own["chronological_age_months"].to_numpy(), scores, own["sampling_weight"].to_numpy())
-        by_sex[sex] = SexFit(
-            num_radiographs=len(own),
-            num_children=int(own["child"].nunique()),
-            from_age_months=int(ages[0]),
-            to_age_months=int(ages[-1]),
-            degrees={name: round(float(number), 2) for name, number in zip("LMS", fitted.degrees, strict=True)},
-            outside_share=float(np.average(np.concatenate([worm.is_outside for worm in worms[sex]]))),
-        )
-    if not tables:
+    of_sexes = {sex: children[children["sex"] == sex] for sex in SEXES}
+    runs = {sex: _find_run(own, min_children=min_children) for sex, own in of_sexes.items()}
+    refused = {
+        sex: f"{own['child'].nunique():,} children, nowhere {min_children} around each age of {MIN_SPAN_MONTHS} months "
+        "on end"
+        for sex, own in of_sexes.items()
+        if runs[sex] is None
+    }
+    if len(refused) == len(SEXES):
         reasons = "; ".join(f"{sex}: {reason}" for sex, reason in refused.items())
         raise ReferenceFitError(f"{cohort}: too few children for a reference ({reasons}).")
-    fit = ReferenceFit(
-        table=pd.concat(tables, ignore_index=True),
-        by_sex=by_sex,
-        refused=refused,
-        num_incomplete=num_incomplete,
-        num_thin=len(children) - sum(map(len, used)),
-        num_failed=num_failed,
-    )
-    plot_curves(fit.table, pd.concat(used), out.with_suffix(".png"))
-    plot_worms(worms, out.with_name(f"{out.stem}-worms.png"))
-    write_text(out, format_frame(fit.table))
+    with lock_output(out):
+        tables, by_sex, worms = [], {}, {}
+        used, num_failed = [], 0
+        for sex, run in runs.items():
+            if run is None:
+                continue
+            ages, numbers = run
+            own = of_sexes[sex][of_sexes[sex]["chronological_age_months"].between(ages[0], ages[-1])]
+            fitted, table, failed = _fit_sex(own, ages, sex=sex, num_resamples=num_resamples, seed=seed)
+            table.insert(5, "num_children", numbers.round(1))
+            tables.append(table)
+            used.append(own)
+            num_failed += failed
+            worms[sex], by_sex[sex] = _describe(own, fitted, grid=ages)
+        fit = ReferenceFit(
+            table=pd.concat(tables, ignore_index=True),
+            by_sex=by_sex,
+            refused=refused,
+            num_incomplete=num_incomplete,
+            num_thin=len(children) - sum(map(len, used)),
+            num_failed=num_failed,
+        )
+        plot_curves(fit.table, pd.concat(used), out.with_suffix(".png"))
+        plot_worms(worms, out.with_name(f"{out.stem}-worms.png"))
+        write_text(out, format_frame(fit.table))
     return fit
+
+
+def _describe(own: pd.DataFrame, fitted: LmsCurves, *, grid: Float[np.ndarray, " ages"]) -> tuple[list[Worm], SexFit]:
+    """Make the worms of one sex, and describe its fit."""
+    ages, weights = own["chronological_age_months"].to_numpy(), own["sampling_weight"].to_numpy()
+    worms = make_worms(ages, find_lms_score(own["bone_age_months"].to_numpy(), **_name(fitted.at(ages))), weights)
+    return worms, SexFit(
+        num_radiographs=len(own),
+        num_children=int(own["child"].nunique()),
+        from_age_months=int(grid[0]),
+        to_age_months=int(grid[-1]),
+        degrees={name: round(float(number), 2) for name, number in zip("LMS", fitted.degrees, strict=True)},
+        outside_share=float(np.concatenate([worm.is_outside for worm in worms]).mean()),
+    )
 
 
 def to_report(fit: ReferenceFit) -> dict[str, object]:

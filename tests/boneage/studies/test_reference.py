@@ -52,6 +52,8 @@ def test_reference_fit_writes_a_growth_reference_and_figures(tmp_path):
             row = fit.table[(fit.table["sex"] == sex) & (fit.table["chronological_age_months"] == 100)].iloc[0]
             assert ours.at(100, sex=sex).value(score) == pytest.approx(row[f"{name}_months"], abs=0.02)
             assert row[f"{name}_low_months"] < row[f"{name}_months"] < row[f"{name}_high_months"]
+        ages = fit.table.loc[fit.table["sex"] == sex, "chronological_age_months"]
+        assert (fit.by_sex[sex].from_age_months, fit.by_sex[sex].to_age_months) == (ages.min(), ages.max())
         assert fit.by_sex[sex].num_children <= 700 and fit.by_sex[sex].outside_share < 0.1
     assert (fit.num_incomplete, fit.num_failed, fit.refused) == (0, 0, {})
     for name in ("ours.png", "ours-worms.png"):
@@ -110,7 +112,8 @@ def test_reference_fit_leaves_out_what_is_incomplete(tmp_path, monkeypatch, caps
     assert (status, told.err) == (0, "")
     report = json.loads(told.out)
     assert report["num_incomplete"] == 4 and report["table"][0]["sex"] == "male"
-    status, told = run(monkeypatch, capsys, "fit", cohort, "--out", tmp_path / "ours.csv")
+    status, told = run(monkeypatch, capsys, "fit", cohort, "--out", tmp_path / "new" / "ours.csv")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["ours-worms.png", "ours.csv", "ours.png"]
     for words in (
         "male: 2",
         "female: none (0 children",
