@@ -53,7 +53,7 @@ def test_overrides_by_bare_and_by_full_name(tmp_path):
         ("[train]\nhead_epochs = -1\n", "`head_epochs` must not be negative. Received: -1."),
         ("[train]\nepochs = 3\nhead_epochs = 2\n", "`warmup_epochs` must be below `epochs` minus `head_epochs`."),
         ("[tune]\nunits = []\n", "`units` must contain one or more distinct values. Received: []."),
-        ("[tune]\npoolings = ['mean']\n", "`poolings` must be one of average, max, both. Received: 'mean'."),
+        ("[tune]\npoolings = ['mean']\n", "`poolings` must be one of average, max, both, gem. Received: 'mean'."),
         ("[tune]\nlearning_rates = [1e-2, 1e-3]\n", "`learning_rates` must be a positive lowest and highest value."),
         ("[tune]\nbest_k = 0\n", "`best_k` must be positive. Received: 0."),
         ("[tune]\ninput_sizes = [0]\n", "`input_sizes` must be positive. Received: [0]."),
