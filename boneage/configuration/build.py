@@ -51,7 +51,8 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
-        received = f" Received: {reprlib.repr(first['input'])}." if key else ""
+        message += "" if message.endswith((".", "?")) else "."
+        received = f" Received: {reprlib.repr(first['input'])}." if key and "Received: " not in message else ""
         raise ConfigError(f"{where}: {key + ': ' if key else ''}{message}{received}") from error
     _check_finite(built, where=where)
     return built
