@@ -236,12 +236,8 @@ def load_bundle(folder: str | Path, *, num_threads: int = 0) -> Bundle:
     folder = Path(folder)
     metadata = read_metadata(folder)
     path = check_model(folder, metadata, ONNX_FILE)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads or cpu_count()
-    options.log_severity_level = _FATAL  # errors are raised
     try:
-        # From its bytes: weights in other files, which the checksum does not cover, are not read.
-        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        session = start_session(path.read_bytes(), num_threads=num_threads)
     except Exception as error:  # ONNX Runtime documents no closed set of errors
         raise BundleError(
             f"{path}: ONNX Runtime cannot load it ({type(error).__name__}); it must be a network without external data."
@@ -251,3 +247,19 @@ def load_bundle(folder: str | Path, *, num_threads: int = 0) -> Bundle:
     if not {"image"} <= inputs.keys() <= {"image", "male"} or inputs["image"][1:] != [size, size, 1]:
         raise BundleError(f"{path}: needs an input `image` of {size} x {size} pixels, and `male` if it uses the sex.")
     return Bundle(folder, session, metadata)
+
+
+def start_session(content: bytes, *, num_threads: int = 0) -> onnxruntime.InferenceSession:
+    """Load a network from the bytes of an ONNX file: weights in other files, which no checksum covers, are not read.
+
+    Args:
+        content: The content of the file.
+        num_threads: As in `load_bundle`.
+
+    Raises:
+        Exception: If it cannot be loaded: ONNX Runtime documents no closed set of errors.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads or cpu_count()
+    options.log_severity_level = _FATAL  # errors are raised
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -1,8 +1,6 @@
 """Save bundles, and load the Keras network of a bundle."""
 
 import contextlib
-import hashlib
-import importlib.metadata
 import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +11,8 @@ import keras
 import numpy as np
 import onnxruntime
 
-from boneage.base.files import make_folder_beside, replace_folder, write_bytes, write_json
+from boneage.base.files import make_folder_beside, write_bytes
 from boneage.bundles.bundle import (
-    BUNDLE_VERSION,
     KERAS_FILE,
     ONNX_FILE,
     SEEN_FILE,
@@ -23,20 +20,17 @@ from boneage.bundles.bundle import (
     BundleError,
     check_model,
     has_model,
-    load_bundle,
-    metadata_digest,
     read_metadata,
 )
+from boneage.bundles.complete import complete_bundle
 from boneage.bundles.seen import Hashes, encode_seen
 from boneage.configuration.build import build
 from boneage.configuration.training import TrainConfig
 from boneage.models.build import build_network
 from boneage.models.fused_batch_norm import assign_weights
 from boneage.models.head import gelu
-from boneage.registry.settings import METADATA_FILE
 
 CARD_FILE = "README.md"
-INTENDED_USE = "Research. Not a medical device: no diagnosis or treatment may rest on its output."
 MAX_DIFFERENCE_MONTHS = 0.1
 _NUM_PROBES = 4
 
@@ -96,33 +90,6 @@ def copy_bundle(
     if (source / CARD_FILE).exists():
         shutil.copyfile(source / CARD_FILE, beside / CARD_FILE)
     return complete_bundle(beside, folder, {**metadata, **changes})
-
-
-def complete_bundle(beside: Path, folder: Path, metadata: dict[str, Any]) -> Path:
-    """Write the metadata of a folder with models, check that it loads, and move it to its place.
-
-    Args:
-        beside: Folder with `model.onnx` and, for further training, `model.keras` or `weights.npz`; it is renamed.
-        folder: The folder of the bundle.
-        metadata: Content of `metadata.json` in addition to the version and the checksums of the models.
-
-    Returns:
-        The folder.
-    """
-    files = [beside / name for name in (ONNX_FILE, KERAS_FILE, WEIGHTS_FILE, SEEN_FILE) if (beside / name).exists()]
-    own = {
-        "bundle_version": BUNDLE_VERSION,
-        "boneage_version": importlib.metadata.version("boneage"),
-        "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
-        "value_range": [0.0, 1.0],
-        "unit": "months",
-        "intended_use": INTENDED_USE,
-    }
-    complete = {**metadata, **own}
-    write_json(beside / METADATA_FILE, {**complete, "metadata_digest": metadata_digest(complete)})
-    load_bundle(beside)
-    replace_folder(beside, folder)
-    return folder
 
 
 def load_network(folder: str | Path) -> keras.Model:
