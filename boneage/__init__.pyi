@@ -1,3 +1,4 @@
+from .bundles.import_model import import_model
 from .bundles.join import ensemble
 from .cohorts.evaluate import evaluate
 from .cohorts.stress import stress
@@ -29,6 +30,7 @@ __all__ = [
     "evaluate",
     "follow",
     "height",
+    "import_model",
     "load",
     "outcomes",
     "predict",

@@ -16,6 +16,7 @@ import boneage
 from boneage.base.errors import BoneAgeError, printable
 from boneage.cli.evaluation import describe_group, evaluate, stress
 from boneage.cli.growth import dose, follow, height
+from boneage.cli.importing import import_
 from boneage.cli.options import (
     AgeUnit,
     BundleOption,
@@ -61,7 +62,7 @@ _INTERRUPTED = 130
 EXTRAS = {
     "apache_beam": "beam",
     **dict.fromkeys((*SERVE_MODULES, "highdicom", "pynetdicom"), "serve"),
-    **dict.fromkeys(("keras", "keras_tuner", "mlflow", "psutil", "sqlalchemy", "tensorflow"), "train"),
+    **dict.fromkeys(("keras", "keras_tuner", "mlflow", "onnx", "psutil", "sqlalchemy", "tensorflow"), "train"),
     **dict.fromkeys(("segment_anything", "torch"), "sam"),
     **dict.fromkeys(("scipy", "statsmodels"), "studies"),
 }
@@ -158,6 +159,8 @@ def predict(
             typer.echo(f"{dicom}: no DICOM report for {count:,} predictions: their files are not DICOM")
     if out is not None:
         typer.echo(f"written: {out}")
+    if (frame["accepted"] & (frame["interval"] == "")).any():
+        typer.echo("no prediction interval with this model; `boneage calibrate` sets one")
     if measured is not None:
         typer.echo(describe_group(measured))
     _exit_unanswered(frame["accepted"])
@@ -188,6 +191,7 @@ for command in (
     calibrate,
     ensemble,
     export,
+    import_,
     agree,
     follow,
     height,
@@ -202,7 +206,8 @@ for command in (
     demo,
     serve,
 ):
-    app.command()(command)
+    # Python's own word `import` needs an underscore behind it.
+    app.command(command.__name__.rstrip("_").replace("_", "-"))(command)
 app.add_typer(reference)
 
 
