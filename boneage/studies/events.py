@@ -1,5 +1,6 @@
 """What bone age tells of an event to come, such as menarche: Cox regression on the advance of the bone age."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,15 +61,34 @@ def model_event(frame: pd.DataFrame, event: str) -> EventModel:
         return EventModel(event, **counts, hazard_ratio=None, reason=reason)
     # Imported here: it takes long, and only tables with events need it.
     from statsmodels.duration.hazard_regression import PHReg
+    from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
-    fitted = PHReg(
-        until[is_used].to_numpy(),
-        advance[is_used].to_numpy()[:, None],
-        status=happened[is_used].to_numpy(np.int64),
-        entry=used["chronological_age_months"].to_numpy(),
-        strata=used["sex"].to_numpy(),
+    at_risk = used[_find_at_risk(used, until[is_used], happened[is_used])]
+    model = PHReg(
+        until[at_risk.index].to_numpy(),
+        advance[at_risk.index].to_numpy()[:, None],
+        status=happened[at_risk.index].to_numpy(np.int64),
+        entry=at_risk["chronological_age_months"].to_numpy(),
+        strata=at_risk["sex"].to_numpy(),
         ties="efron",
-    ).fit(groups=number_groups(used["child"].to_numpy()))
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        try:
+            fitted = model.fit(groups=number_groups(at_risk["child"].to_numpy()))
+        except ConvergenceWarning:
+            reason = "the fit does not converge: bone age tells the order of nearly all events"
+            return EventModel(event, **counts, hazard_ratio=None, reason=reason)
     log_ratio, error = float(fitted.params[0]), float(fitted.bse[0])
     ends = (float(np.exp(log_ratio + side * NUM_SDS * error)) for side in (-1, 1))
     return EventModel(event, **counts, hazard_ratio=Estimate(float(np.exp(log_ratio)), *ends), reason="")
+
+
+def _find_at_risk(used: pd.DataFrame, until: pd.Series, happened: pd.Series) -> pd.Series:
+    """Return which radiographs count at an event of their sex at all; of the others the robust error is undefined."""
+    at_risk = pd.Series(False, index=used.index)
+    for _, own in used.groupby("sex"):
+        events = np.sort(until[own.index][happened[own.index]])
+        before = np.searchsorted(events, own["chronological_age_months"], side="right")
+        at_risk[own.index] = np.searchsorted(events, until[own.index], side="right") > before
+    return at_risk

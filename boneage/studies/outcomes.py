@@ -115,10 +115,13 @@ def outcomes(cohort: str | Path, *, out: str | Path, num_resamples: int = 1000, 
     predicted = table.predicted.loc[frame.index]
     answered = predicted.notna().all(axis=1)
     paired, predicted_of_all = frame[answered], predicted[answered]
-    if paired.empty and not events:
-        raise OutcomesError(f"{cohort}: no radiograph has the height that was reached and an answer of all methods.")
+    if paired.empty and len(predicted.columns):
+        raise OutcomesError(
+            f"{cohort}: no radiograph has the height that was reached and an answer of all methods; fill them in, or "
+            "leave out the columns of the predictions."
+        )
     methods, differences, ages = [], [], []
-    if len(paired) and len(predicted.columns):
+    if len(predicted.columns):
         for group in ("all", *GPPE_YEARS):
             is_in = np.full(len(paired), True) if group == "all" else (paired["sex"] == group).to_numpy()
             if not is_in.any() or (group == "all" and (paired["sex"] == "").all()):

@@ -81,7 +81,7 @@ def read_outcomes(path: str | Path) -> OutcomesTable:
     """
     path = Path(path)
     header = next(iter(read_cells(path)), [])
-    columns, methods = _find_columns(header)
+    columns, methods = _find_columns(header, path=path)
     frame = read_columns(path, columns)
     require(frame, "sex", path=path)
     frame["sex"] = parse_sexes(frame["sex"], path=path)
@@ -93,26 +93,64 @@ def read_outcomes(path: str | Path) -> OutcomesTable:
             f"{path}: has no prediction; name a column predicted_NAME_cm, such as predicted_bayley_pinneau_cm. If "
             "adult_height_cm is one, as `boneage height` writes it, add what was reached as final_height_cm."
         )
-    rows = pd.Series([f"row {number}" for number in frame.index], index=frame.index)
-    frame["child"] = frame["child"].where(frame["child"] != "", rows) if "child" in frame else rows
+    if frame.empty:
+        raise OutcomesError(f"{path}: contains no rows.")
+    if "method" in frame and not {"child", "id"} & set(frame):
+        raise OutcomesError(f"{path}: needs a column id or child beside method, by which rows are of one radiograph.")
+    frame["child"] = _name_children(frame)
     texts = {"id", "method"}
     frame = frame.assign(**{name: "" if name in texts else np.nan for name in columns if name not in frame})
     if "final_height_cm" not in frame:
         frame["final_height_cm"] = np.nan
+    _check_children(frame, path=path)
     if (frame["method"] != "").any():
         return _spread_methods(frame, methods, events, path=path)
     predicted = frame[list(methods)].rename(columns=methods)
     return OutcomesTable(frame.drop(columns=list(methods)), predicted, events)
 
 
-def _find_columns(header: list[str]) -> tuple[dict[str, Column], dict[str, str]]:
-    """Return the columns to read, and of the predictions among them the name of the method."""
+def _name_children(frame: pd.DataFrame) -> pd.Series:
+    """Name the child of each row: where it is blank, by the radiograph, and where that is blank too, by the row."""
+    names = pd.Series([f"row {number}" for number in frame.index], index=frame.index)
+    if "id" in frame:
+        names = ("radiograph " + frame["id"]).where(frame["id"] != "", names)
+    return frame["child"].where(frame["child"] != "", names) if "child" in frame else names
+
+
+def _check_children(frame: pd.DataFrame, *, path: Path) -> None:
+    """Check that no row is there twice, no child has two sexes, adult heights or ages at an event, no boy a menarche.
+
+    Raises:
+        OutcomesError: If one has.
+    """
+    if (again := frame.duplicated()).any():
+        raise OutcomesError(
+            f"{path} row {again.idxmax()}: is there twice; remove it, or tell radiographs apart by a column id."
+        )
+    for name in ("sex", "final_height_cm", *(f"{event}_months" for event in EVENTS)):
+        known = frame[frame[name] != ""].groupby("child")[name].nunique()
+        if (known > 1).any():
+            raise OutcomesError(f"{path}: child {known.idxmax()} has two values of {name}; keep the correct one.")
+    boys = frame[(frame["sex"] == "male") & frame["menarche_months"].notna()]
+    if len(boys):
+        raise OutcomesError(f"{path} row {boys.index[0]}: a boy has an age at menarche; correct one of them.")
+
+
+def _find_columns(header: list[str], *, path: Path) -> tuple[dict[str, Column], dict[str, str]]:
+    """Return the columns to read, and of the predictions among them the name of the method.
+
+    Raises:
+        OutcomesError: If two columns are of one method.
+    """
     keys = [re.sub(r"(in)?(cm|inches|inch|in)$", "", simplify_heading(heading)) for heading in header]
     columns, methods = dict(_COLUMNS), {}
     for key, heading in zip(keys, header, strict=True):
         if found := _PREDICTED.fullmatch(heading.strip()):
+            method = found["method"].replace("_", " ") or UNNAMED
+            if key in methods or method in methods.values():
+                raise OutcomesError(f"{path}: column {heading!r} is another of {method!r}; keep one of them.")
             columns[key] = make_height_column(key)
-            methods[key] = found["method"].replace("_", " ") or UNNAMED
+            methods[key] = method
     final = [name for name in _FINAL if name in keys]
     if final and _ADULT in keys:
         columns[_ADULT] = make_height_column(_ADULT)

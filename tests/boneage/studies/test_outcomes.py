@@ -88,7 +88,7 @@ def test_outcomes_finds_the_errors_that_were_simulated(tmp_path):
 def test_outcomes_counts_children_not_radiographs(tmp_path):
     """The interval of the bias is that of children whose radiographs all err alike."""
     once = simulate(num_children=40, visits=1, errors={"a": 1.4})
-    often = pd.concat([once] * 4)
+    often = pd.concat([once] * 4).assign(id=range(4 * len(once)))
     widths = []
     for frame in (once, often, often.drop(columns="child")):
         found = outcomes(write(frame, tmp_path / "cohort.csv"), out=tmp_path / "out", num_resamples=300)
@@ -169,6 +169,40 @@ def test_outcomes_finds_the_hazard_ratio_of_menarche(tmp_path):
     assert few.events[0].hazard_ratio is None and "before 10 events" in few.events[0].reason
 
 
+def test_outcomes_of_children_who_count_at_no_event(tmp_path):
+    """One of a sex has the event, most of that sex come after it or leave before."""
+    girls = make_events(40, ratio=2.0).iloc[:40].rename(columns={"menarche_age_years": "growth_spurt_age_years"})
+    boys = girls.assign(sex="M", child=girls["child"] + 100, growth_spurt_age_years=np.nan)
+    boys.loc[0, "growth_spurt_age_years"] = 12
+    boys.loc[1:9, "age_months"] = 150
+    boys.loc[10:19, "last_age_years"] = 11
+    alone, joined = (
+        outcomes(write(frame, tmp_path / "cohort.csv"), out=tmp_path / "out").events[0]
+        for frame in (pd.concat([girls, boys.drop(range(1, 20))]), pd.concat([girls, boys]))
+    )
+    assert joined.num_radiographs == alone.num_radiographs + 19
+    assert joined.hazard_ratio.low < joined.hazard_ratio.value < joined.hazard_ratio.high
+    assert joined.hazard_ratio.value == pytest.approx(alone.hazard_ratio.value)
+
+
+def test_outcomes_without_a_finite_hazard_ratio(tmp_path):
+    # The further the bone age is ahead, the earlier the event, without exception.
+    girls = make_events(12, ratio=2.0).iloc[:12].assign(menarche_age_years=13 - np.arange(12) / 8)
+    girls["bone_age_months"] = 108 + 2.0 * np.arange(12)
+    found = outcomes(write(girls, tmp_path / "cohort.csv"), out=tmp_path / "out")
+    assert (found.events[0].num_events, found.events[0].hazard_ratio) == (12, None)
+    assert found.events[0].reason.startswith("the fit does not converge")
+
+
+def test_outcomes_takes_methods_by_row_of_radiographs_with_an_id(tmp_path):
+    (tmp_path / "cohort.csv").write_text(
+        "id,sex,final_height_cm,method,predicted_cm\n1,M,180,a,181\n2,F,165,a,166\n1,M,180,b,183\n2,F,165,b,168\n"
+    )
+    found = outcomes(tmp_path / "cohort.csv", out=tmp_path / "out", num_resamples=5)
+    row = find(found, "b")
+    assert (row.num_radiographs, row.num_children, row.bias_cm.value) == (2, 2, 3)
+
+
 def test_outcomes_writes_what_the_command_prints(tmp_path, monkeypatch, capsys):
     cohort = write(simulate(num_children=20).drop(columns="height_cm"), tmp_path / "cohort.csv")
     status, told = run(monkeypatch, capsys, cohort, "--out", tmp_path / "out", "--json")
@@ -189,10 +223,18 @@ def test_outcomes_writes_what_the_command_prints(tmp_path, monkeypatch, capsys):
         ("sex,final_height_cm,predicted_a\nM,180,180\n", "states no unit"),
         ("final_height_cm,predicted_cm\n180,180\n", "sex is missing"),
         ("sex,final_height_cm,predicted_a_cm\nM,180,\n", "no radiograph has the height that was reached and an answer"),
-        ("sex,final_height_cm,method,predicted_cm\nM,180,a,1800\n", "write a number of cm from 20 to 280"),
+        ("id,sex,final_height_cm,method,predicted_cm\n1,M,180,a,1800\n", "write a number of cm from 20 to 280"),
         ("child,sex,final_height_cm,method,predicted_cm\n1,M,180,a,180\n1,M,180,a,181\n", "a has two predictions"),
-        ("sex,final_height_cm,method,predicted_cm\nM,180,a,180\nM,181,,181\n", "method is blank"),
+        ("id,sex,final_height_cm,method,predicted_cm\n1,M,180,a,180\n2,M,181,,181\n", "method is blank"),
         ("", "sex is missing"),
+        ("sex,final_height_cm,predicted_a_cm\n", "contains no rows"),
+        ("sex,final_height_cm,method,predicted_cm\nM,180,a,180\nM,180,b,181\n", "needs a column id or child"),
+        ("sex,final_height_cm,predicted_a_cm,predicted_a_in\nM,180,180,70\n", "'predicted_a_in' is another of 'a'"),
+        ("child,sex,final_height_cm,predicted_a_cm\n1,M,180,180\n1,F,180,181\n", "child 1 has two values of sex"),
+        ("child,sex,final_height_cm,predicted_a_cm\n1,M,180,180\n1,M,190,181\n", "two values of final_height_cm"),
+        ("id,sex,final_height_cm,predicted_a_cm\n1,M,180,180\n1,M,180,180\n", "row 3: is there twice"),
+        ("sex,final_height_m,predicted_a_cm,menarche_age_years\nF,1.7,180,12\n", "no radiograph has the height"),
+        ("sex,menarche_age_years\nM,12\n", "row 2: a boy has an age at menarche"),
     ],
 )
 def test_outcomes_says_what_is_wrong(text, told, tmp_path, monkeypatch, capsys):
