@@ -81,8 +81,9 @@ def compare(
     rich.print(_make_shift_table(comparison))
     if comparison.classes is not None:
         typer.echo()
-        rich.print(_make_class_table(comparison.classes))
-        typer.echo()
+        if comparison.num_children:
+            rich.print(_make_class_table(comparison.classes))
+            typer.echo()
         typer.echo(_describe_classes(comparison))
     typer.echo(f"written: {out}")
 
@@ -124,7 +125,7 @@ def _make_shift_table(comparison: "ReferenceComparison") -> "Table":
     # The file has all ages.
     for row in comparison.shifts.to_dict("records"):
         if row["chronological_age_months"] % 12 == 0:
-            shifts = (f"{row[f'shift_at_{name}']:+.2f}" for name in ("minus_2", "median", "plus_2"))
+            shifts = (f"{round(row[f'shift_at_{name}'], 2) + 0.0:+.2f}" for name in ("minus_2", "median", "plus_2"))
             table.add_row(Text(row["sex"]), f"{row['chronological_age_months'] // 12}", *shifts)
     return table
 

@@ -23,6 +23,10 @@ MONTHS_PER_UNIT = {"months": 1.0, "month": 1.0, "years": 12.0, "year": 12.0}
 CM_PER_UNIT = {"cm": 1.0, "inches": 2.54, "inch": 2.54, "in": 2.54}
 # The shortest newborn and the tallest person on record.
 MIN_HEIGHT_CM, MAX_HEIGHT_CM = 20.0, 280.0
+# Months read as years or years as months are off by 12; no group of children is as far ahead or behind.
+_MAX_RATIO = 8.0
+# Below, ages are of infants, who may be.
+_MIN_MEDIAN_MONTHS = 24.0
 
 
 class ClinicTableError(BoneAgeError):
@@ -76,7 +80,8 @@ def read_columns(path: str | Path, columns: Mapping[str, Column]) -> pd.DataFram
 
     Raises:
         UnreadableTableError: If the file cannot be read.
-        ClinicTableError: If a heading lacks its unit, ages may be years, or a cell is not what its column holds.
+        ClinicTableError: If a heading lacks its unit, ages may be years, bone ages and chronological ages are of two
+            units, or a cell is not what its column holds.
     """
     path = Path(path)
     header, *lines = read_cells(path) or [[]]
@@ -104,7 +109,10 @@ def read_columns(path: str | Path, columns: Mapping[str, Column]) -> pd.DataFram
                 f"`{name}` or `{name.removesuffix('_months')}_years`."
             )
         found[name] = numbers
-    return pd.DataFrame(found, index=pd.Index(list(rows), dtype=int))
+    table = pd.DataFrame(found, index=pd.Index(list(rows), dtype=int))
+    if {"chronological_age_months", "bone_age_months"} <= set(table):
+        _check_units(table, path=path)
+    return table
 
 
 def require(table: pd.DataFrame, *names: str, path: str | Path) -> None:
@@ -140,6 +148,20 @@ def parse_sexes(sexes: pd.Series, *, path: str | Path) -> pd.Series:
         except UnknownSexError as error:
             raise ClinicTableError(f"{path} row {number}: sex {error}.") from error
     return pd.Series(parsed, dtype=object)
+
+
+def _check_units(table: pd.DataFrame, *, path: Path) -> None:
+    """Check that bone ages and chronological ages are of one unit.
+
+    Raises:
+        ClinicTableError: If they are not.
+    """
+    medians = table[["chronological_age_months", "bone_age_months"]].dropna().median()
+    if medians.max() >= _MIN_MEDIAN_MONTHS and medians.max() > _MAX_RATIO * medians.min():
+        raise ClinicTableError(
+            f"{path}: the median chronological age is {medians.iloc[0]:.1f} months and the median bone age "
+            f"{medians.iloc[1]:.1f}; one of them has another unit than its heading states."
+        )
 
 
 def _find(header: list[str], column: Column, *, path: Path) -> tuple[int, str | None] | None:
