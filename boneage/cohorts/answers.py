@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from boneage.base.errors import check_choice
@@ -75,7 +76,7 @@ def read_answers(system: str | Path, labelled: Labelled) -> Answers:
         labelled: The labelled radiographs.
 
     Raises:
-        CohortError: If a column is missing, a radiograph has two rows, or none has any.
+        CohortError: If a column is missing, a radiograph has two rows, none has any, or the bone ages are the labels.
         BoneAgeError: If the table cannot be read, or a cell is no age.
     """
     path = Path(system)
@@ -106,6 +107,12 @@ def read_answers(system: str | Path, labelled: Labelled) -> Answers:
         )
     frame = pd.DataFrame({"id": [case.id for case in labelled.cases]})
     places = frame["id"].map(rows)
+    if predicted == "bone_age_months" and len(rows) > 1:
+        labels = np.array([case.bone_age_months for case in labelled.cases], float)
+        if np.array_equal(places.map(table[predicted]).dropna(), labels[places.notna()]):
+            raise CohortError(
+                f"{path}: its bone ages are the labels themselves; name the column of the predictions predicted_months."
+            )
     for name, source in {
         "predicted_months": predicted,
         "low_months": "low_months",

@@ -24,7 +24,7 @@ def find_whole_years_share(labels: pd.Series) -> float:
 
 
 def list_notes(frame: pd.DataFrame, columns: tuple[str, ...], *, num_resamples: int, seed: int) -> list[str]:
-    """List the notes on a cohort: its bias, that of its groups, refusals, and the habit of its reader.
+    """List the notes on a cohort: its bias, that of its groups, refusals, unknown sexes, and the habit of its reader.
 
     Args:
         frame: From `boneage.cohorts.cohort.join_answers`, with an answer at least.
@@ -60,6 +60,11 @@ def list_notes(frame: pd.DataFrame, columns: tuple[str, ...], *, num_resamples: 
                 f"{name}: {share:.0%} refused, beyond {MAX_REFUSED_SHARE:.0%}: the errors of those answered are not "
                 "those of all"
             )
+    if num_unknown := int(frame["sex"].isna().sum()):
+        notes.append(
+            f"{num_unknown:,} of {len(frame):,} labelled radiographs have no sex: a bundle then predicts it from the "
+            "image, or answers with the mean for both"
+        )
     whole = find_whole_years_share(frame["bone_age_months"])
     if whole > MAX_WHOLE_YEARS_SHARE:
         notes.append(

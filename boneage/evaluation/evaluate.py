@@ -156,7 +156,8 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     )
     result.add_column("Group", no_wrap=True)
     for heading in ("Images", "MAE", "RMSE", "Median", "Bias", "% within\n6/12/24", "Slope"):
-        result.add_column(heading, justify="right", no_wrap=True)
+        # An interval may be on two lines; a number that is cut off is another number.
+        result.add_column(heading, justify="right", no_wrap=heading not in ("MAE", "Bias"))
     sections = (
         {"all": evaluation.overall},
         evaluation.by_sex,

@@ -33,6 +33,7 @@ def test_read_answers_takes_years(tmp_path, make_cohort):
         ("id,predicted_months\n0,old\n", "'old'"),
         ("id,predicted_months\n../0,50\n", "row 2: '../0' is not a valid id"),
         ("id,bone_age\n0,5\n", "may be years"),
+        ("id,bone_age_months,ai_months\n0,50,51\n1,60,58\n", "are the labels themselves; name the column"),
     ],
 )
 def test_read_answers_says_what_is_wrong(tmp_path, make_cohort, text, told):

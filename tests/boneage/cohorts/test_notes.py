@@ -57,3 +57,11 @@ def test_whole_years_are_noted_beyond_half(make_cohort):
 
 def test_find_whole_years_share_allows_for_rounding():
     assert find_whole_years_share(pd.Series([12.0, 24.04, 126.0, 11.96])) == 0.75
+
+
+def test_unknown_sexes_are_noted(make_cohort):
+    labelled, answers = make_cohort(LABELS, np.tile([-1, 1], 20))
+    frame = join_answers(labelled, answers)
+    frame.loc[:6, "sex"] = None
+    (note,) = list_notes(frame, (), **SEEDED)
+    assert note.startswith("7 of 40 labelled radiographs have no sex")

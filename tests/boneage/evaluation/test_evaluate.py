@@ -281,6 +281,17 @@ def test_table_fits_the_terminal_and_shows_every_group(width):
     assert next(words for words in lines if words[0] == "all")[1] == "1,425"
 
 
+def test_table_shows_whole_numbers_of_large_errors():
+    evaluation = summarise(make_frame([100, 120, 150, 90], [-110, -115, -140, -101]), num_resamples=20)
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(evaluation_table(evaluation))
+    assert "…" not in captured.get()
+    words = captured.get().split()
+    for end in (evaluation.overall.bias_months.low, evaluation.overall.bias_months.high):
+        assert any(f"{end:+.1f}" in word for word in words)
+
+
 def test_table_shows_undefined_measures_as_a_dash():
     console = Console(width=80)
     with console.capture() as captured:
