@@ -143,7 +143,8 @@ def _find_columns(header: list[str], *, path: Path) -> tuple[dict[str, Column], 
         OutcomesError: If two columns are of one method.
     """
     keys = [re.sub(r"(in)?(cm|inches|inch|in)$", "", simplify_heading(heading)) for heading in header]
-    columns, methods = dict(_COLUMNS), {}
+    columns = dict(_COLUMNS)
+    methods: dict[str, str] = {}
     for key, heading in zip(keys, header, strict=True):
         if found := _PREDICTED.fullmatch(heading.strip()):
             method = found["method"].replace("_", " ") or UNNAMED
