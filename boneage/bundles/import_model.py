@@ -140,17 +140,22 @@ def _try(content: bytes, metadata: dict[str, Any], spec: ImportSpec) -> dict[str
     try:
         bundle = Bundle(Path(), start_session(content), metadata)
     except Exception as error:  # ONNX Runtime documents no closed set of errors
-        raise ImportModelError(f"ONNX Runtime cannot load it: {_shorten(error)}") from error
+        raise ImportModelError(f"ONNX Runtime cannot load it: {_shorten(error)}.") from error
     image = bundle.resize_to_input(prepared.image)[None]
     male = np.array([[male_from_sex(sex)] for sex in SEXES], np.float32)
-    alone = np.concatenate([_predict(bundle, image, row[None], what="one radiograph") for row in male])
-    together = _predict(bundle, np.repeat(image, len(male), axis=0), male, what=f"a batch of {len(male)}")
+    alone = np.concatenate([_predict(bundle, image, row[None]) for row in male])
+    try:
+        together = _predict(bundle, np.repeat(image, len(male), axis=0), male)
+    except ImportModelError as error:
+        raise ImportModelError(f"in a batch of {len(male)}: {error} Alone it answers: {_EXPORT_HINT}.") from error
     if not (np.abs(together - alone) <= _MAX_BATCH_DIFFERENCE_MONTHS).all():
-        raise ImportModelError(f"answers {together[0]:.1f} months in a batch and {alone[0]:.1f} alone; {_EXPORT_HINT}.")
+        raise ImportModelError(
+            f"answers {together[0]:.1f} months in a batch of {len(male)} and {alone[0]:.1f} alone; {_EXPORT_HINT}."
+        )
     return dict(zip(SEXES, alone.tolist(), strict=True))
 
 
-def _predict(bundle: Bundle, images: np.ndarray, male: np.ndarray, *, what: str) -> np.ndarray:
+def _predict(bundle: Bundle, images: np.ndarray, male: np.ndarray) -> np.ndarray:
     """Return bone ages in months, shape `(batch,)`, that are such.
 
     Raises:
@@ -159,11 +164,11 @@ def _predict(bundle: Bundle, images: np.ndarray, male: np.ndarray, *, what: str)
     try:
         months = bundle.predict_batch(images, male, tta="none")
     except Exception as error:  # ONNX Runtime documents no closed set of errors
-        raise ImportModelError(f"fails on {what}: {_shorten(error)}; {_EXPORT_HINT}.") from error
+        raise ImportModelError(f"ONNX Runtime cannot run it: {_shorten(error)}.") from error
     if months.shape != (len(images),):
         raise ImportModelError(
-            f"answers {months.size} values for {what}; kind = 'months', 'years' and 'standardised' need one for each "
-            "radiograph."
+            f"answers {months.size / len(images):g} values for each radiograph; kind = 'months', 'years' and "
+            "'standardised' need one."
         )
     if not ((months >= 0) & (months <= _MAX_MONTHS)).all():  # also rejects NaN
         raise ImportModelError(

@@ -1,7 +1,8 @@
 """Read the ONNX file of others without running it, and check it against its specification."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
 
 import onnx
 from google.protobuf.message import Message
@@ -14,6 +15,8 @@ from boneage.configuration.import_spec import ImportSpec
 _MIN_OPSET = 9
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 INTEGERS = (TensorProto.UINT8, TensorProto.INT32, TensorProto.INT64)
+# Characters of a list of inputs or outputs in an error.
+_MAX_LISTED = 400
 
 
 class ImportModelError(BoneAgeError):
@@ -24,7 +27,7 @@ def parse_onnx(content: bytes) -> onnx.ModelProto:
     """Parse an ONNX file. Files that it names are not read.
 
     Raises:
-        ImportModelError: If it is no ONNX file, keeps weights in other files, or is too old.
+        ImportModelError: If it is no ONNX file or a damaged one, keeps weights in other files, or is too old.
     """
     try:
         model = onnx.load_model_from_string(content)
@@ -32,27 +35,27 @@ def parse_onnx(content: bytes) -> onnx.ModelProto:
         raise ImportModelError("not an ONNX file; export the network to ONNX first.") from error
     if not model.graph.node:
         raise ImportModelError("not an ONNX file, or one without a network; export the network to ONNX first.")
-    for tensor in _find_tensors(model):
-        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
-            raise ImportModelError(
-                "keeps weights in other files (external data), which the SHA-256 does not cover; save it as one "
-                "file: onnx.save(onnx.load(path), one_file)."
-            )
+    _check_parts(model)
     opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
     if opset < _MIN_OPSET:
         raise ImportModelError(f"opset {opset} is too old; export it with opset {_MIN_OPSET} or later.")
     return model
 
 
-def _find_tensors(message: Message) -> Iterator[TensorProto]:
-    """Find all tensors in a model: weights, attributes of nodes, those in functions and in graphs within graphs."""
-    if isinstance(message, TensorProto):
-        yield message
-        return
+def _check_parts(message: Message) -> None:
+    """Check all tensors and texts in a model: also those in attributes, in functions and in graphs within graphs."""
+    if isinstance(message, TensorProto) and (message.data_location == TensorProto.EXTERNAL or message.external_data):
+        raise ImportModelError(
+            "keeps weights in other files (external data), which the SHA-256 does not cover; save it as one file: "
+            "onnx.save(onnx.load(path), one_file)."
+        )
     for field, value in message.ListFields():
-        if field.type == field.TYPE_MESSAGE:
-            for part in [value] if isinstance(value, Message) else value:
-                yield from _find_tensors(part)
+        if field.type in (field.TYPE_MESSAGE, field.TYPE_STRING):
+            for part in [value] if isinstance(value, Message | str | bytes) else value:
+                if isinstance(part, Message):
+                    _check_parts(part)
+                elif isinstance(part, bytes):  # protobuf's stand-in for a text that is not UTF-8
+                    raise ImportModelError(f"is damaged: its {field.name} is not UTF-8; download it again.")
 
 
 def drop_weights_from_inputs(graph: onnx.GraphProto) -> None:
@@ -81,7 +84,8 @@ def find_ends(
     known = {spec.image.input, spec.sex.input}
     if left := [tensor.name for tensor in graph.input if tensor.name not in known]:
         raise ImportModelError(
-            f"has the input {left[0]!r} too, which the specification does not name; one of the sex is [sex] input."
+            f"has the input {left[0]!r} too, which the specification does not name; if it is that of the sex, "
+            "name it as [sex] input."
         )
     if not spec.output.output and len(graph.output) != 1:
         raise ImportModelError(f"has several outputs; choose one of {_list(graph.output)} as [output] output.")
@@ -108,7 +112,8 @@ def _find(tensors: Iterable[onnx.ValueInfoProto], name: str, what: str) -> onnx.
 
 
 def _list(tensors: Iterable[onnx.ValueInfoProto]) -> str:
-    return ", ".join(f"{tensor.name!r} of shape {_show_shape(tensor)}" for tensor in tensors) or "none"
+    listed = ", ".join(f"{tensor.name!r} of shape {_show_shape(tensor)}" for tensor in tensors) or "none"
+    return textwrap.shorten(listed, _MAX_LISTED)
 
 
 def _check_tensor(tensor: onnx.ValueInfoProto, shapes: Sequence[Sequence[int | None]], *, what: str) -> None:

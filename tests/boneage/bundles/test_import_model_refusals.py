@@ -77,7 +77,7 @@ def test_import_model_refuses_a_wrong_specification(tmp_path, make_network, writ
         ({"image_type": TensorProto.STRING}, {}, "input 'image' is of a type that is neither"),
         ({}, {"output": {"output": "years"}}, "has no output 'years'. It has 'months' of shape (?, 1)"),
         ({}, {"output": {"kind": "logits"}}, "needs a second axis of a known number of ages"),
-        ({"num_outputs": 240}, {}, "answers 240 values for one radiograph"),
+        ({"num_outputs": 240}, {}, "answers 240 values for each radiograph"),
         ({"center": 2.1}, {"output": {"kind": "years"}, "image": {"value_range": [0, 255]}}, "which is no bone age"),
         ({"center": 250.0, "scale": 0.1}, {}, "answers 250"),
         ({"center": -1.0, "scale": 0.001}, {}, "months for a drawn hand of 120, which is no bone age in 0 to 240"),
@@ -143,8 +143,8 @@ def test_import_model_refuses_a_batch_that_is_fixed_within(tmp_path, make_networ
     model.graph.node.append(helper.make_node("Reshape", ["unshaped", "one_row"], ["months"]))
     onnx.save(model, path)
     line = refuse(tmp_path, path, write_spec(tmp_path / "spec.toml", path))
-    assert "fails on a batch of 2" in line
-    assert "export it for a batch of 1 or of any size" in line
+    assert "in a batch of 2: ONNX Runtime cannot run it" in line
+    assert line.endswith("export it for a batch of 1 or of any size.")
 
 
 @pytest.mark.parametrize("content", [b"", b"no network", b"\x80\x04K\x01.", b"PK\x03\x04" + bytes(100)])
@@ -152,6 +152,42 @@ def test_import_model_refuses_other_files(tmp_path, write_spec, content):
     model = tmp_path / "theirs.onnx"
     model.write_bytes(content)
     assert "not an ONNX file" in refuse(tmp_path, model, write_spec(tmp_path / "spec.toml", model))
+
+
+def test_import_model_refuses_answers_that_depend_on_the_batch(tmp_path, make_network, write_spec):
+    path = make_network(tmp_path / "theirs.onnx")
+    model = onnx.load(path)
+    model.graph.node[-1].output[0] = "own"
+    model.graph.node.append(helper.make_node("ReduceMean", ["own"], ["mean"], axes=[0], keepdims=1))
+    model.graph.node.append(helper.make_node("Sub", ["own", "mean"], ["from_mean"]))
+    model.graph.node.append(helper.make_node("Add", ["from_mean", "center"], ["months"]))
+    onnx.save(model, path)
+    assert "months in a batch of 2 and 100.0 alone" in refuse(
+        tmp_path, path, write_spec(tmp_path / "spec.toml", path, image={"value_range": [0, 0.1]})
+    )
+
+
+def test_import_model_refuses_damaged_files(tmp_path, make_network, write_spec):
+    """Whatever is wrong around the weights is refused in one line."""
+    path = make_network(tmp_path / "theirs.onnx", channels=1, num_sex=0)
+    good, weights = path.read_bytes(), bytes(onnx.load(path).graph.initializer[0].raw_data)
+    start = good.index(weights)
+    around = [*range(start), *range(start + len(weights), len(good))]
+    rng, num_refused = np.random.default_rng(0), 0
+    for _ in range(60):
+        damaged = bytearray(good)
+        for place in rng.choice(around, size=3):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        spec = write_spec(tmp_path / "spec.toml", path, image={"channels": 1}, sex={})
+        try:
+            import_model(
+                path, spec=spec, out=tmp_path / "bundle"
+            )  # some bytes, such as the author's name, do not matter
+        except ImportModelError as error:
+            assert "\n" not in str(error)
+            num_refused += 1
+    assert num_refused > 30
 
 
 def test_import_model_names_what_is_missing(tmp_path, make_network, write_spec):
