@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from boneage.base.errors import BoneAgeError, printable
 from boneage.base.files import write_text
 from boneage.base.locks import lock_folder
+from boneage.base.sex import UnknownSexError, parse_sex
 from boneage.base.spreadsheets import format_frame
 from boneage.evaluation.plots import INK, make_figure, save_figure
 from boneage.preprocessing.io.radiograph import UnreadableImageError
 from boneage.preprocessing.io.read import read_radiograph
 from boneage.preprocessing.sources.sources import find_cases
-from boneage.studies.columns import parse_sexes
 from boneage.studies.readings import read_readings
 from boneage.studies.reference_plot import CHILDREN
 from boneage.tfrecords.schema import SEXES
@@ -69,7 +69,7 @@ def reference_atlas(readings: str | Path, radiographs: str | Path, *, out: str |
     table = read_readings(readings)
     if "sex" not in table:
         raise AtlasError(f"{readings}: needs a column sex: boys and girls have plates of their own.")
-    table["sex"] = parse_sexes(table["sex"], path=readings)
+    table["sex"] = table["id"].map(_find_sexes(table, path=readings))
     num_all = table["id"].nunique()
     paths = {case.id: case.path for case in find_cases(radiographs)[0]}
     if not table["id"].isin(set(paths)).any():
@@ -119,6 +119,24 @@ def reference_atlas(readings: str | Path, radiographs: str | Path, *, out: str |
 def to_report(atlas: Atlas) -> dict[str, object]:
     """Return what `boneage reference atlas --json` prints."""
     return {"plates": atlas.plates.round(2).to_dict("records"), "num_left_out": atlas.num_left_out}
+
+
+def _find_sexes(table: pd.DataFrame, *, path: str | Path) -> dict[str, str]:
+    """Find the sex of each radiograph, by id; empty where no reading states it.
+
+    Raises:
+        AtlasError: If a cell is not understood, or readings of a radiograph state both sexes.
+    """
+    sexes: dict[str, str] = {}
+    for id, cell in zip(table["id"], table["sex"], strict=True):
+        try:
+            sex = parse_sex(cell) or ""
+        except UnknownSexError as error:
+            raise AtlasError(f"{path}: a reading of {id}: sex {error}.") from error
+        if sex and sexes.get(id, sex) not in ("", sex):
+            raise AtlasError(f"{path}: readings of {id} state both sexes; correct one.")
+        sexes[id] = sex or sexes.get(id, "")
+    return sexes
 
 
 def _draw_sheet(plates: pd.DataFrame, pixels: dict[str, np.ndarray], title: str, path: Path) -> None:

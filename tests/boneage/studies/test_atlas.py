@@ -65,6 +65,12 @@ def test_reference_atlas_chooses_agreement_on_the_median(files):
             assert min(sheet.size) > 300 and len(sheet.convert("L").getcolors()) > 50
 
 
+def test_reference_atlas_takes_the_sex_from_any_reading(files):
+    (files / "readings.csv").write_text("id,reader,months,sex\n1,A,120,M\n1,B,122,\n2,A,130,\n2,B,130,F\n")
+    plates = reference_atlas("readings.csv", "films", out="out").plates
+    assert plates[["sex", "id", "num_readers"]].to_numpy().tolist() == [["female", "2", 2], ["male", "1", 2]]
+
+
 def test_reference_atlas_takes_the_next_where_a_file_cannot_be_read(files):
     data = (files / "films" / "2.png").read_bytes()
     (files / "films" / "2.png").write_bytes(data[: len(data) // 2])
@@ -87,7 +93,8 @@ def test_reference_atlas_prints_the_plates(files, monkeypatch, capsys):
         ("id,reader,months\n1,A,120\n", "needs a column sex"),
         ("id,reader,months,sex\n99,A,120,M\n", "no file has the id of a reading"),
         ("id,reader,months,sex\n1,A,120,M\n", "no radiograph was read by 2 readers"),
-        ("id,reader,months,sex\n1,A,120,?!\n", "row"),
+        ("id,reader,months,sex\n1,A,120,?!\n", "a reading of 1: sex '?!' is not understood"),
+        ("id,reader,months,sex\n1,A,120,M\n1,B,120,F\n", "readings of 1 state both sexes"),
     ],
 )
 def test_reference_atlas_says_what_is_wrong(files, text, told, monkeypatch, capsys):
