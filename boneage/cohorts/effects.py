@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from boneage.cohorts.cohort import Group, count_reasons, measure_group
-from boneage.cohorts.labelled import CohortError, Labelled
+from boneage.cohorts.labelled import CohortError, Labelled, format_counts
 from boneage.cohorts.significance import (
     MAX_ERROR_MONTHS,
     McNemar,
@@ -143,7 +143,10 @@ def measure_stress(
     parts = dict(list(frame.groupby("transformation", sort=False)))
     baseline = parts.pop(AS_IT_COMES)
     if baseline["predicted_months"].isna().all():
-        raise CohortError(f"{system}: no answer for any of {len(baseline):,} labelled radiographs.")
+        raise CohortError(
+            f"{system}: no answer for any of {len(baseline):,} labelled radiographs: "
+            f"{format_counts(count_reasons(baseline))}."
+        )
     has_ages = bool((frame["label_class"] != "").any())
     rule = (
         f"delayed, normal or advanced of the answer differs from that of the label, by {growth.label} at the "
