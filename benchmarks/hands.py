@@ -113,7 +113,7 @@ def _above_cut(hand: Hand) -> np.ndarray:
 def find(pixels: np.ndarray, segmenter: Segmenter) -> Hand:
     """Find the hand of a picture of any grey range, uint8 `(height, width)`."""
     low, high = find_percentiles(pixels, 1.0, 99.0)
-    return find_hand(stretch_contrast(pixels), segmenter=segmenter, grey_levels=high - low)
+    return find_hand(stretch_contrast(pixels), segmenter=segmenter, grey_levels=high - low, gate=GateConfig())
 
 
 def _threshold(pixels: np.ndarray) -> Segmentation:

@@ -10,7 +10,9 @@ from boneage.preprocessing.sources.review_csv import Review
 
 REASON_MESSAGES = {
     "not_a_radiograph": "the hand is coloured, as in a photograph",
-    "too_dark": "too few grey levels to see a hand (underexposed)",
+    "too_dark": "the hand has too few grey levels (underexposed)",
+    "too_noisy": "the hand is too noisy to read",
+    "too_coarse": "the hand has too few pixels to read",
     "no_hand": "no hand found",
     "several_hands": "more than one hand",
     "cut_off": "the edge of the film cuts off the hand",
@@ -47,6 +49,7 @@ def list_decisions(hand: Hand, *, segmenter: str, reasons: Sequence[str], review
     decisions: dict[str, Any] = {
         "segmenter": segmenter,
         "inverted": hand.inverted,
+        "rendering": hand.rendering,
         "reasons": list(reasons),
         "measures": {
             name: round(value, 4) for name, value in dataclasses.asdict(hand.measures).items() if value is not None

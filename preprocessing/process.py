@@ -115,7 +115,8 @@ def analyse_hand(radiograph: Radiograph, config: PreprocessingConfig, *, review:
         mask = review.read_mask(radiograph.pixels.shape)
         segmenter = lambda _: Segmentation(mask=mask, score=None)  # noqa: E731
     low, high = find_percentiles(radiograph.pixels, config.contrast_low_percentile, config.contrast_high_percentile)
-    return find_hand(stretch_between(radiograph.pixels, low, high), segmenter=segmenter, grey_levels=high - low)
+    stretched = stretch_between(radiograph.pixels, low, high)
+    return find_hand(stretched, segmenter=segmenter, grey_levels=high - low, gate=config.gate)
 
 
 def find_reasons(radiograph: Radiograph, hand: Hand, *, gate: GateConfig) -> tuple[str, ...]:

@@ -20,7 +20,9 @@ REASONS = {
     "for_processing": "The DICOM file contains raw detector values. Export the image FOR PRESENTATION.",
     "unsupported_encoding": "The compression of the DICOM file is not supported. Convert it to Explicit VR Little "
     "Endian.",
-    "too_dark": "The image has too few grey levels.",
+    "too_dark": "The hand has too few grey levels. Export the image again with more of them.",
+    "too_noisy": "The hand is too noisy to read.",
+    "too_coarse": "The hand has too few pixels to read. Use the radiograph at its full size.",
     "no_hand": "This may not be a hand radiograph: no hand was found.",
     "several_hands": "More than one hand is visible, and not two whole ones with a gap between them. Use one "
     "file per hand.",

@@ -4,6 +4,30 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
+# Metal in or on a hand would take up the grey range. Of 11,000 hands, none has its 99th percentile further above the
+# 75th than 3.1 times what that is above the median, or further above the median than 2.2 times what that is above the
+# 1st: brighter than both of these is no tissue.
+_MAX_ABOVE_UPPER_QUARTILE, _MAX_ABOVE_MEDIAN = 3.5, 2.5
+
+
+def find_tissue_greys(
+    greys: UInt8[np.ndarray, " pixels"], *, low_percentile: float, high_percentile: float
+) -> tuple[float, float]:
+    """Return two percentiles of the grey values of a hand, the higher one without metal in it.
+
+    Args:
+        greys: Grey values of its pixels, uint8, bright bone, not empty.
+        low_percentile: The lower percentile, in [0, 100).
+        high_percentile: The higher one, in (0, 100].
+    """
+    low, high, darkest, middle, upper = np.percentile(greys, (low_percentile, high_percentile, 1, 50, 75)).tolist()
+    brightest = max(
+        upper + _MAX_ABOVE_UPPER_QUARTILE * (upper - middle), middle + _MAX_ABOVE_MEDIAN * (middle - darkest)
+    )
+    if high > brightest:
+        high = float(np.percentile(greys[greys <= brightest], high_percentile))
+    return low, high
+
 
 def stretch_contrast(
     pixels: UInt8[np.ndarray, "height width"] | UInt16[np.ndarray, "height width"],

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from boneage.preprocessing.crop.contrast import find_tissue_greys
 from boneage.preprocessing.crop.crop import Box, warp
 
 # Resampling blurs what is as fine as the pixels; on a grid up to twice as fine, a small radiograph keeps its detail.
@@ -134,9 +135,12 @@ def stretch_within_mask(
     low_percentile: float,
     high_percentile: float,
 ) -> UInt8[np.ndarray, "height width"]:
-    """Stretch the grey values of the hand between two of its percentiles to 0-255; the background becomes 0."""
+    """Stretch the grey values of the hand between two of its percentiles to 0-255; the background becomes 0.
+
+    Metal has no part in the percentiles; see `boneage.preprocessing.crop.contrast.find_tissue_greys`.
+    """
     if not mask.any():
         return np.zeros_like(pixels)
-    low, high = np.percentile(pixels[mask], (low_percentile, high_percentile))
+    low, high = find_tissue_greys(pixels[mask], low_percentile=low_percentile, high_percentile=high_percentile)
     stretched = np.rint(np.clip((pixels.astype(np.float32) - low) / max(high - low, 1.0), 0, 1) * 255)
     return np.where(mask, stretched, 0).astype(np.uint8)

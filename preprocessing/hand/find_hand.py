@@ -6,15 +6,19 @@ import functools
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from boneage.preprocessing.hand.gate import HandMeasures, measure_contrast, measure_hand
+from boneage.preprocessing.crop.crop import Box
+from boneage.preprocessing.hand.gate import GateConfig, HandMeasures, check_gate, measure_contrast, measure_hand
 from boneage.preprocessing.hand.landmarks import Landmarks, Locate, load_landmarks
 from boneage.preprocessing.hand.pose import Pose, find_pose
-from boneage.preprocessing.hand.second_look import UNSURE, look_again
+from boneage.preprocessing.hand.renderings import AS_IT_IS, render_otherwise
+from boneage.preprocessing.hand.second_look import is_doubtful, look_again
 from boneage.preprocessing.hand.segmenters import LANDMARKS_FILE
 from boneage.preprocessing.segmentation.segmentation import Segmentation, Segmenter, segment_rotated
 
 # A hand darker than its surroundings by this share of the grey range is a radiograph with black bone.
 _INVERTED_CONTRAST = -0.08
+# What another rendering may mend. A hand that is cut off stays so.
+_RETRIED_REASONS = frozenset({"no_hand", "low_contrast", "bad_mask", "unsure_orientation"})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,6 +32,7 @@ class Hand:
         landmarks: Wrist and finger joints; None without a hand.
         pose: Pose of the hand; None without a hand.
         measures: What the gate checks.
+        rendering: How the radiograph was shown to the networks; see `boneage.preprocessing.hand.renderings`.
     """
 
     pixels: UInt8[np.ndarray, "height width"]
@@ -36,16 +41,48 @@ class Hand:
     landmarks: Landmarks | None
     pose: Pose | None
     measures: HandMeasures
+    rendering: str = AS_IT_IS
 
 
-def find_hand(pixels: UInt8[np.ndarray, "height width"], *, segmenter: Segmenter, grey_levels: int) -> Hand:
+def find_hand(
+    pixels: UInt8[np.ndarray, "height width"], *, segmenter: Segmenter, grey_levels: int, gate: GateConfig
+) -> Hand:
     """Find the hand in a radiograph and measure it.
+
+    Where the gate does not trust what is found, other renderings of the radiograph are tried, and the first that it
+    trusts is taken. The hand lies in the pixels of the radiograph as it is in any case.
 
     Args:
         pixels: Contrast-normalised radiograph, shape `(height, width)`, uint8.
         segmenter: The segmenter that outlines the hand.
         grey_levels: Number of grey levels between the percentiles of the contrast, in the file's own bit depth.
+        gate: Thresholds of the gate.
     """
+    hand = _find_as_it_is(pixels, segmenter=segmenter, grey_levels=grey_levels)
+    if hand.segmentation.score is None or not _RETRIED_REASONS.intersection(check_gate(hand.measures, gate=gate)):
+        return hand
+    for rendering in render_otherwise(hand.pixels):
+        other = _find_as_it_is(rendering.pixels, segmenter=segmenter, grey_levels=grey_levels)
+        if not check_gate(other.measures, gate=gate):
+            placed = _place_in_frame(other, rendering.box, pixels=255 - hand.pixels if other.inverted else hand.pixels)
+            return dataclasses.replace(placed, inverted=hand.inverted != other.inverted, rendering=rendering.name)
+    return hand
+
+
+def _place_in_frame(hand: Hand, box: Box, *, pixels: UInt8[np.ndarray, "height width"]) -> Hand:
+    """Place the hand that was found in a box of the frame in the frame's own pixels."""
+    if hand.landmarks is None:
+        return dataclasses.replace(hand, pixels=pixels)
+    points = hand.landmarks.points + box[:2]
+    return dataclasses.replace(
+        hand,
+        pixels=pixels,
+        segmentation=hand.segmentation.place_in_frame(box, shape=pixels.shape),
+        landmarks=dataclasses.replace(hand.landmarks, points=points),
+    )
+
+
+def _find_as_it_is(pixels: UInt8[np.ndarray, "height width"], *, segmenter: Segmenter, grey_levels: int) -> Hand:
     segmentation = segmenter(pixels)
     contrast = measure_contrast(pixels, segmentation.mask)
     inverted = contrast < _INVERTED_CONTRAST
@@ -76,7 +113,7 @@ def _find_pose(
     if not mask.any():
         return None, None
     landmarks = _landmarks()(pixels, mask)
-    if landmarks.uncertainty > UNSURE:
+    if is_doubtful(landmarks, mask):
         landmarks = look_again(_landmarks(), pixels, mask) or landmarks
     return landmarks, find_pose(landmarks.points)
 

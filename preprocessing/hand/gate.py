@@ -7,9 +7,10 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from boneage.base.errors import check_shares
+from boneage.preprocessing.crop.contrast import find_tissue_greys
 from boneage.preprocessing.crop.crop import shrink
 from boneage.preprocessing.hand.completeness import find_film_box, measure_cut, measure_film_below, measure_palm
-from boneage.preprocessing.hand.landmarks import Landmarks
+from boneage.preprocessing.hand.landmarks import Landmarks, measure_share_in_mask
 from boneage.preprocessing.hand.pose import Pose
 from boneage.preprocessing.segmentation.segmentation import Segmentation
 
@@ -17,6 +18,10 @@ from boneage.preprocessing.segmentation.segmentation import Segmentation
 _WORKING_SIZE_PX = 256
 _RING_SHARE = 0.05
 _RANGE_PERCENTILES = (1.0, 99.0)
+# Length of a hand in a crop of 256 px.
+_NOISE_LENGTH_PX = 190
+_SECOND_DIFFERENCES = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+_NORMAL_MEDIAN = 0.6745  # median of the absolute value of a standard normal variable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +31,10 @@ class GateConfig:
     The model card of the hand networks justifies each default.
 
     Args:
-        min_grey_levels: Fewest grey levels between the 1st and 99th percentile of the file: fewer is `too_dark`.
+        min_grey_levels: Fewest grey levels between the 1st and 99th percentile of the hand, in the file's own bit
+            depth: fewer is `too_dark`.
+        max_noise: Largest standard deviation of the noise, as a share of the hand's grey range: more is `too_noisy`.
+        min_length_px: Shortest hand, from wrist to middle fingertip, in pixels of the file: less is `too_coarse`.
         min_area_share: Smallest share of the frame that a hand covers: less is `no_hand`.
         max_area_share: Largest share of the frame that a hand covers: more is `bad_mask`.
         min_mask_score: Lowest confidence in the mask, in [0, 1]: less is `bad_mask`.
@@ -42,10 +50,14 @@ class GateConfig:
             `no_wrist`.
         min_palm_share: Smallest length of the palm relative to the middle finger, as a share of the usual: less is
             `no_wrist`, since the wrist is not where that of a hand is.
+        min_landmarks_in_mask: Smallest share of the landmarks that lie in the mask: less is `bad_mask`, since fingers
+            are missing.
         max_second_share: Largest size of the mask's second piece relative to the first: more is `several_hands`.
     """
 
-    min_grey_levels: int = 12
+    min_grey_levels: int = 8
+    max_noise: float = 0.05
+    min_length_px: float = 35.0
     min_area_share: float = 0.03
     max_area_share: float = 0.7
     min_mask_score: float = 0.75
@@ -55,6 +67,7 @@ class GateConfig:
     max_cut_score: float = 0.015
     min_film_below_wrist: float = 0.07
     min_palm_share: float = 0.82
+    min_landmarks_in_mask: float = 0.95
     max_second_share: float = 0.06
 
     def __post_init__(self) -> None:
@@ -63,14 +76,15 @@ class GateConfig:
             value = getattr(self, field.name)
             if not value >= 0:  # also rejects NaN
                 raise ValueError(f"`{field.name}` must not be negative. Received: {value}.")
-        check_shares(self, "min_area_share", "max_area_share", "min_mask_score", "min_contrast", "max_second_share")
+        check_shares(self, "min_area_share", "max_area_share", "min_mask_score", "min_contrast")
+        check_shares(self, "min_landmarks_in_mask", "max_second_share")
 
 
 @dataclasses.dataclass(frozen=True)
 class HandMeasures:
     """Measures that the gate checks; None without a hand. `GateConfig` describes each."""
 
-    grey_levels: int
+    grey_levels: float
     area_share: float
     mask_score: float | None
     second_share: float
@@ -80,6 +94,9 @@ class HandMeasures:
     cut_score: float | None = None
     film_below_wrist: float | None = None
     palm_share: float | None = None
+    landmarks_in_mask: float | None = None
+    noise: float | None = None
+    length_px: float | None = None
 
 
 def check_gate(measures: HandMeasures, *, gate: GateConfig) -> tuple[str, ...]:
@@ -93,13 +110,17 @@ def check_gate(measures: HandMeasures, *, gate: GateConfig) -> tuple[str, ...]:
 
     reasons = {
         "too_dark": below(measures.grey_levels, gate.min_grey_levels),
+        "too_noisy": above(measures.noise, gate.max_noise),
+        "too_coarse": below(measures.length_px, gate.min_length_px),
         "no_hand": below(measures.area_share, gate.min_area_share),
         "several_hands": above(measures.second_share, gate.max_second_share),
         "cut_off": above(measures.cut_score, gate.max_cut_score),
         "no_wrist": below(measures.film_below_wrist, gate.min_film_below_wrist)
         or below(measures.palm_share, gate.min_palm_share),
         "low_contrast": below(measures.contrast, gate.min_contrast),
-        "bad_mask": below(measures.mask_score, gate.min_mask_score) or above(measures.area_share, gate.max_area_share),
+        "bad_mask": below(measures.mask_score, gate.min_mask_score)
+        or above(measures.area_share, gate.max_area_share)
+        or below(measures.landmarks_in_mask, gate.min_landmarks_in_mask),
         "unsure_orientation": above(measures.landmark_doubt, gate.max_landmark_doubt)
         or below(measures.side_margin, gate.min_side_margin),
     }
@@ -120,7 +141,8 @@ def measure_hand(
     Args:
         pixels: Contrast-normalised radiograph, bright bone.
         segmentation: The mask.
-        grey_levels: Number of grey levels between the percentiles of the contrast, in the file's own bit depth.
+        grey_levels: Number of grey levels of the whole radiograph, of which `pixels` has 256, in the file's own bit
+            depth.
         contrast: Result of `measure_contrast`.
         landmarks: Wrist and finger joints; None without a hand.
         pose: Pose of the hand; None without a hand.
@@ -138,13 +160,44 @@ def measure_hand(
     film = slice(top, bottom), slice(left, right)
     return dataclasses.replace(
         measures,
+        grey_levels=grey_levels * measure_range(pixels[mask]) / 255,
+        noise=measure_noise(pixels, mask, length_px=pose.length_px),
+        length_px=pose.length_px,
         landmark_doubt=landmarks.uncertainty,
         side_margin=pose.side_margin,
         contrast=contrast,
         cut_score=measure_cut(pixels[film], mask[film], landmarks.points - (left, top)),
         film_below_wrist=measure_film_below(box, landmarks.points),
         palm_share=measure_palm(landmarks.points),
+        landmarks_in_mask=measure_share_in_mask(landmarks.points, mask),
     )
+
+
+def measure_range(greys: UInt8[np.ndarray, " pixels"]) -> float:
+    """Return the range of the grey values of a hand without metal, between its 1st and 99th percentile."""
+    low, high = find_tissue_greys(greys, low_percentile=_RANGE_PERCENTILES[0], high_percentile=_RANGE_PERCENTILES[1])
+    return high - low
+
+
+def measure_noise(
+    pixels: UInt8[np.ndarray, "height width"], mask: Bool[np.ndarray, "height width"], *, length_px: float
+) -> float:
+    """Return the standard deviation of the noise in a hand, as a share of its grey range.
+
+    It is estimated from the differences that no edge has (Immerkaer 1996, doi:10.1006/cviu.1996.0060), at the size at
+    which networks see hands: larger radiographs are averaged, and so is their noise.
+
+    Args:
+        pixels: Contrast-normalised radiograph, bright bone.
+        mask: The hand, not empty.
+        length_px: Distance from wrist to middle fingertip in pixels.
+    """
+    small, scale = shrink(pixels, max_size_px=max(1, round(max(pixels.shape) * _NOISE_LENGTH_PX / length_px)))
+    hand = mask if scale == 1 else cv2.resize(mask.astype(np.uint8), small.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    differences = np.abs(cv2.filter2D(small, cv2.CV_32F, _SECOND_DIFFERENCES))[hand > 0]
+    # The median passes over outlines and edges of bones. The filter's weights have a norm of 6.
+    sigma = float(np.median(differences)) / _NORMAL_MEDIAN / 6
+    return sigma / max(measure_range(pixels[mask]), 1.0)
 
 
 def measure_contrast(pixels: UInt8[np.ndarray, "height width"], mask: Bool[np.ndarray, "height width"]) -> float:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Float32, UInt8
 
 from boneage.preprocessing.crop.contrast import find_percentiles, stretch_between
 from boneage.preprocessing.crop.crop import bounding_box, warp
+from boneage.preprocessing.hand.pose import MIDDLE_TIP, WRIST
 
 LANDMARKS_SIZE_PX = 128
 HEATMAP_SIZE_PX = 32
@@ -19,6 +20,8 @@ MARGIN_SHARE = 0.05
 # The contrast is that of the hand and of its surroundings up to this distance.
 _NEAR_PX = 4
 _PERCENTILES = (1.0, 99.0)
+# A landmark this close to the mask lies in it, as a share of the hand's length: fingertips are narrow.
+_NEAR_MASK_SHARE = 0.02
 
 Forward = Callable[[Float32[np.ndarray, "1 side side 1"]], Float32[np.ndarray, "1 cells cells 21"]]
 """From a square radiograph in [0, 1] to one heatmap of logits for each landmark."""
@@ -72,6 +75,23 @@ class Landmarks:
 
     points: Float[np.ndarray, "21 2"]
     uncertainty: float
+
+
+def measure_share_in_mask(points: Float[np.ndarray, "21 2"], mask: Bool[np.ndarray, "height width"]) -> float:
+    """Return the share of landmarks that lie in a mask or close to it, in [0, 1].
+
+    The landmark network sees the radiograph around the mask, and finds fingers that the mask leaves out.
+
+    Args:
+        points: Landmarks `(x, y)` in pixels of the frame.
+        mask: The hand.
+    """
+    reach = max(1, round(_NEAR_MASK_SHARE * float(np.hypot(*(points[MIDDLE_TIP] - points[WRIST])))))
+    found = 0
+    for column, row in np.rint(points).astype(int):
+        near = mask[max(0, row - reach) : max(0, row + reach + 1), max(0, column - reach) : max(0, column + reach + 1)]
+        found += bool(near.any())
+    return found / len(points)
 
 
 Locate = Callable[[UInt8[np.ndarray, "height width"], Bool[np.ndarray, "height width"]], Landmarks]

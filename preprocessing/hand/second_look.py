@@ -5,15 +5,26 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from boneage.preprocessing.hand.landmarks import Landmarks, Locate
+from boneage.preprocessing.hand.landmarks import Landmarks, Locate, measure_share_in_mask
 
-# Landmarks more uncertain than this are looked for again; `GateConfig.max_landmark_doubt` is the same.
-UNSURE = 0.1
+# Landmarks are looked for again if they are more uncertain than this, or fewer of them lie in the mask;
+# `GateConfig.max_landmark_doubt` and `min_landmarks_in_mask` are the same.
+_UNSURE, _MIN_SHARE_IN_MASK = 0.1, 0.95
 # They are believed if they are as certain as those of nearly all hands; images without a hand have 0.08 and more.
 _SURE = 0.065
 # A hand is at most this long with the wrist and a part of the forearm, relative to the width of its mask.
 _HAND_LENGTH = 1.8
 _STEP_SHARE = 1 / 256  # a coarse grid is enough to find the axis of a mask
+
+
+def is_doubtful(landmarks: Landmarks, mask: Bool[np.ndarray, "height width"]) -> bool:
+    """Find out whether landmarks should be looked for again.
+
+    Args:
+        landmarks: The landmarks that were found in a mask.
+        mask: The mask.
+    """
+    return landmarks.uncertainty > _UNSURE or measure_share_in_mask(landmarks.points, mask) < _MIN_SHARE_IN_MASK
 
 
 def look_again(

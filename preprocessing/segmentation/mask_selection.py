@@ -13,6 +13,7 @@ _AREA_RAMP = (0.01, 0.05, 0.60, 0.90)
 # Share of the convex hull that the mask fills: spread fingers 0.6, closed ones 0.9; a film corner or a bar fills all.
 _SOLIDITY_RAMP = (0.30, 0.50, 0.93, 1.02)
 _LARGEST_RAMP = (0.3, 0.9)
+_OUTSIDE_LOGIT = -8.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,6 +44,19 @@ class Candidate:
             quarter_turns: Number of counter-clockwise quarter turns.
         """
         return dataclasses.replace(self, logits=np.ascontiguousarray(np.rot90(self.logits, quarter_turns)))
+
+    def pad(self, around_px: tuple[tuple[int, int], tuple[int, int]], *, shape: tuple[int, int]) -> "Candidate":
+        """Return the candidate of a larger frame, with nothing of the hand around this one.
+
+        Args:
+            around_px: Pixels above and below, left and right of this frame.
+            shape: Height and width of this frame in pixels.
+        """
+        widths = [
+            tuple(round(side * coarse / fine) for side in sides)
+            for sides, coarse, fine in zip(around_px, self.logits.shape, shape, strict=True)
+        ]
+        return dataclasses.replace(self, logits=np.pad(self.logits, widths, constant_values=_OUTSIDE_LOGIT))
 
 
 def score_candidate(logits: Float32[np.ndarray, "rows columns"], *, predicted_iou: float) -> Candidate:

@@ -29,6 +29,15 @@ class Prompts:
     points: tuple[tuple[int, int], ...] = ()
     points_outside: tuple[tuple[int, int], ...] = ()
 
+    def shift(self, right_px: int, down_px: int) -> "Prompts":
+        """Return the prompts for a frame that begins further to the left and further up, by this many pixels."""
+        left, top, right, bottom = self.box
+        return Prompts(
+            (left + right_px, top + down_px, right + right_px, bottom + down_px),
+            points=tuple((x + right_px, y + down_px) for x, y in self.points),
+            points_outside=tuple((x + right_px, y + down_px) for x, y in self.points_outside),
+        )
+
     def rotate(self, quarter_turns: int, *, shape: tuple[int, int]) -> "Prompts":
         """Return the prompts for the rotated frame.
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
+from boneage.preprocessing.crop.crop import Box
 from boneage.preprocessing.crop.letterbox import resize_map
 from boneage.preprocessing.segmentation.film_edge import cut_at_film_edges
 from boneage.preprocessing.segmentation.mask_selection import Candidate, rank_candidates
@@ -35,6 +36,17 @@ class Segmentation:
     candidates: tuple[Candidate, ...] = ()
     second_share: float = 0.0
     input_rotation_degrees: int = 0
+
+    def place_in_frame(self, box: Box, *, shape: tuple[int, int]) -> "Segmentation":
+        """Return the segmentation of a frame of `shape`, of which this one shows the part in a box."""
+        left, top, right, bottom = box
+        around = (top, shape[0] - bottom), (left, shape[1] - right)
+        return dataclasses.replace(
+            self,
+            mask=np.pad(self.mask, around),
+            prompts=self.prompts and self.prompts.shift(left, top),
+            candidates=tuple(candidate.pad(around, shape=self.mask.shape) for candidate in self.candidates),
+        )
 
 
 Segmenter = Callable[[UInt8[np.ndarray, "height width"]], Segmentation]

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float32, Shaped, UInt8
 from boneage.preprocessing.crop.contrast import stretch_contrast
 from boneage.preprocessing.crop.crop import bounding_box
 from boneage.preprocessing.crop.letterbox import Letterbox
+from boneage.preprocessing.training_data.film_processing import process_film
 from boneage.preprocessing.training_data.mask_pairs import MaskPair
 
 # Shade at the film edge that takes less of the light than this hides no outline.
@@ -41,7 +42,9 @@ def augment_pair(
 def augment_film(
     pixels: UInt8[np.ndarray, "height width"], *, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "height width"]:
-    """Augment exposure, inversion, resolution and noise; normalise the contrast again."""
+    """Augment processing, exposure, inversion, resolution and noise; normalise the contrast again."""
+    if rng.random() < 0.4:
+        pixels = stretch_contrast(process_film(pixels, rng=rng))
     image = _change_exposure(pixels.astype(np.float32) / 255, rng=rng)
     if rng.random() < 0.1:
         image = 1 - image

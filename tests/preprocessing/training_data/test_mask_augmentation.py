@@ -25,7 +25,8 @@ def test_augmentation_keeps_radiograph_and_mask_together():
         assert pixels.shape == mask.shape == (128, 128) and pixels.dtype == np.uint8
         assert mask.dtype == np.float32 and mask.min() >= 0 and mask.max() <= 1
         alike.append(abs(np.corrcoef(pixels.ravel(), mask.ravel())[0, 1]))
-    assert np.quantile(alike, 0.75) > 0.9  # in the others an edge or a field covers a part of the film
+    # In the others an edge or a field covers a part of the film, or local contrast darkens the middle of the hand.
+    assert np.quantile(alike, 0.8) > 0.9, sorted(alike)
     same = [augment_pair(pair, size_px=128, rng=np.random.default_rng(7))[0] for _ in range(2)]
     np.testing.assert_array_equal(*same)
 
