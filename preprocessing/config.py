@@ -81,6 +81,7 @@ def fingerprint(config: PreprocessingConfig) -> str:
             del settings[name]
     else:
         settings["landmarks_sha256"] = _landmarks_sha256()
+        settings["unet_sha256"] = weights_sha256("unet")
     sam = {name: settings.pop(name) for name in _SAM_KEYS}
     if weights := weights_sha256(config.segmenter, **sam):
         settings["segmenter_sha256"] = weights

@@ -2,17 +2,17 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from boneage.preprocessing.crop.crop import Box
 from boneage.preprocessing.hand.gate import GateConfig, HandMeasures, check_gate, measure_contrast, measure_hand
 from boneage.preprocessing.hand.landmarks import Landmarks, Locate, load_landmarks
 from boneage.preprocessing.hand.pose import Pose, find_pose
-from boneage.preprocessing.hand.renderings import AS_IT_IS, render_otherwise
+from boneage.preprocessing.hand.renderings import AS_IT_IS, SOFT_TISSUE_GAMMA, Rendering, render_otherwise, render_tone
 from boneage.preprocessing.hand.second_look import is_doubtful, look_again
-from boneage.preprocessing.hand.segmenters import LANDMARKS_FILE
+from boneage.preprocessing.hand.segmenters import LANDMARKS_FILE, unet
 from boneage.preprocessing.segmentation.segmentation import Segmentation, Segmenter, segment_rotated
 
 # A hand darker than its surroundings by this share of the grey range is a radiograph with black bone.
@@ -49,8 +49,8 @@ def find_hand(
 ) -> Hand:
     """Find the hand in a radiograph and measure it.
 
-    Where the gate does not trust what is found, other renderings of the radiograph are tried, and the first that it
-    trusts is taken. The hand lies in the pixels of the radiograph as it is in any case.
+    Where the gate does not trust what is found, other renderings of the radiograph and the U-Net are tried, and the
+    first hand that it trusts is taken. The hand lies in the pixels of the radiograph as it is in any case.
 
     Args:
         pixels: Contrast-normalised radiograph, shape `(height, width)`, uint8.
@@ -61,23 +61,36 @@ def find_hand(
     hand = _find_as_it_is(pixels, segmenter=segmenter, grey_levels=grey_levels)
     if hand.segmentation.score is None or not _RETRIED_REASONS.intersection(check_gate(hand.measures, gate=gate)):
         return hand
-    for rendering in render_otherwise(hand.pixels):
-        other = _find_as_it_is(rendering.pixels, segmenter=segmenter, grey_levels=grey_levels)
+    for other_segmenter, rendering in _list_attempts(hand.pixels, segmenter=segmenter):
+        other = _find_as_it_is(rendering.pixels, segmenter=other_segmenter, grey_levels=grey_levels)
         if not check_gate(other.measures, gate=gate):
-            placed = _place_in_frame(other, rendering.box, pixels=255 - hand.pixels if other.inverted else hand.pixels)
+            placed = _place_in_frame(
+                other, rendering.corner, pixels=255 - hand.pixels if other.inverted else hand.pixels
+            )
             return dataclasses.replace(placed, inverted=hand.inverted != other.inverted, rendering=rendering.name)
     return hand
 
 
-def _place_in_frame(hand: Hand, box: Box, *, pixels: UInt8[np.ndarray, "height width"]) -> Hand:
-    """Place the hand that was found in a box of the frame in the frame's own pixels."""
+def _list_attempts(
+    pixels: UInt8[np.ndarray, "height width"], *, segmenter: Segmenter
+) -> Iterator[tuple[Segmenter, Rendering]]:
+    """Yield further attempts: other renderings, then the U-Net, whose errors are others."""
+    for rendering in render_otherwise(pixels):
+        yield segmenter, rendering
+    if segmenter is not unet:
+        for rendering in (Rendering("", pixels), render_tone(pixels, gamma=SOFT_TISSUE_GAMMA)):
+            yield unet, dataclasses.replace(rendering, name=", ".join(filter(None, ("U-Net", rendering.name))))
+
+
+def _place_in_frame(hand: Hand, corner: tuple[int, int], *, pixels: UInt8[np.ndarray, "height width"]) -> Hand:
+    """Place the hand that was found in a part of the frame in the frame's own pixels."""
     if hand.landmarks is None:
         return dataclasses.replace(hand, pixels=pixels)
-    points = hand.landmarks.points + box[:2]
+    points = hand.landmarks.points + corner
     return dataclasses.replace(
         hand,
         pixels=pixels,
-        segmentation=hand.segmentation.place_in_frame(box, shape=pixels.shape),
+        segmentation=hand.segmentation.place_in_frame(corner, shape=pixels.shape),
         landmarks=dataclasses.replace(hand.landmarks, points=points),
     )
 

@@ -10,14 +10,15 @@ from jaxtyping import UInt8
 from boneage.preprocessing.crop.crop import Box, bounding_box, shrink
 from boneage.preprocessing.segmentation.film import find_film, find_foreground
 
-# Gamma of the grey values: plates printed with black soft tissue need it lifted, an equalised film its ground darkened.
-_GAMMAS = (0.45, 0.3, 2.2)
+AS_IT_IS = "as it is"
+# Gamma of the grey values that lifts soft tissue, which plates print black.
+SOFT_TISSUE_GAMMA = 0.45
+# The last one darkens the ground of an equalised film.
+_GAMMAS = (SOFT_TISSUE_GAMMA, 0.3, 2.2)
 _WORKING_SIZE_PX = 256
 # Margin of a close-up, as a share of the longer side of what it shows; one that shows nearly all brings nothing.
 _MARGIN_SHARE = 0.3
 _MAX_CLOSE_UP_SHARE = 0.7
-
-AS_IT_IS = "as it is"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,12 +28,12 @@ class Rendering:
     Args:
         name: What was done.
         pixels: Its grey values, uint8.
-        box: `(left, top, right, bottom)` of the part of the frame that it shows, in pixels.
+        corner: Place `(x, y)` in the frame, in pixels, of its upper left pixel.
     """
 
     name: str
     pixels: UInt8[np.ndarray, "rows columns"]
-    box: Box
+    corner: tuple[int, int] = (0, 0)
 
 
 def render_otherwise(pixels: UInt8[np.ndarray, "height width"]) -> Iterator[Rendering]:
@@ -41,14 +42,17 @@ def render_otherwise(pixels: UInt8[np.ndarray, "height width"]) -> Iterator[Rend
     Args:
         pixels: Contrast-normalised radiograph.
     """
-    height, width = pixels.shape
-    greys = np.arange(256) / 255
     for gamma in _GAMMAS:
-        table = np.rint(greys**gamma * 255).astype(np.uint8)
-        yield Rendering(f"gamma {gamma}", cv2.LUT(pixels, table), (0, 0, width, height))
-    left, top, right, bottom = box = find_close_up(pixels)
-    if max((right - left) / width, (bottom - top) / height) < _MAX_CLOSE_UP_SHARE:
-        yield Rendering("close-up", np.ascontiguousarray(pixels[top:bottom, left:right]), box)
+        yield render_tone(pixels, gamma=gamma)
+    left, top, right, bottom = find_close_up(pixels)
+    if max((right - left) / pixels.shape[1], (bottom - top) / pixels.shape[0]) < _MAX_CLOSE_UP_SHARE:
+        yield Rendering("close-up", np.ascontiguousarray(pixels[top:bottom, left:right]), (left, top))
+
+
+def render_tone(pixels: UInt8[np.ndarray, "height width"], *, gamma: float) -> Rendering:
+    """Raise the grey values of a radiograph, as shares of white, to a power."""
+    table = np.rint((np.arange(256) / 255) ** gamma * 255).astype(np.uint8)
+    return Rendering(f"gamma {gamma}", cv2.LUT(pixels, table))
 
 
 def find_close_up(pixels: UInt8[np.ndarray, "height width"]) -> Box:

@@ -45,7 +45,7 @@ class Candidate:
         """
         return dataclasses.replace(self, logits=np.ascontiguousarray(np.rot90(self.logits, quarter_turns)))
 
-    def pad(self, around_px: tuple[tuple[int, int], tuple[int, int]], *, shape: tuple[int, int]) -> "Candidate":
+    def pad(self, around_px: tuple[tuple[int, int], ...], *, shape: tuple[int, int]) -> "Candidate":
         """Return the candidate of a larger frame, with nothing of the hand around this one.
 
         Args:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from boneage.preprocessing.crop.crop import Box
 from boneage.preprocessing.crop.letterbox import resize_map
 from boneage.preprocessing.segmentation.film_edge import cut_at_film_edges
 from boneage.preprocessing.segmentation.mask_selection import Candidate, rank_candidates
@@ -37,10 +36,13 @@ class Segmentation:
     second_share: float = 0.0
     input_rotation_degrees: int = 0
 
-    def place_in_frame(self, box: Box, *, shape: tuple[int, int]) -> "Segmentation":
-        """Return the segmentation of a frame of `shape`, of which this one shows the part in a box."""
-        left, top, right, bottom = box
-        around = (top, shape[0] - bottom), (left, shape[1] - right)
+    def place_in_frame(self, corner: tuple[int, int], *, shape: tuple[int, int]) -> "Segmentation":
+        """Return the segmentation of a frame of `shape`, of which this one shows the part from a corner `(x, y)` on."""
+        left, top = corner
+        around = tuple(
+            (before, whole - before - part)
+            for before, whole, part in zip((top, left), shape, self.mask.shape, strict=True)
+        )
         return dataclasses.replace(
             self,
             mask=np.pad(self.mask, around),
