@@ -63,6 +63,7 @@ BENCHMARKS = {
     "comparing": ("comparing", ("files", "checkouts"), ()),
     "disturbing": ("disturbing", ("bundle", "baseline_bundle", "source", "split"), ()),
     "repeating": ("repeating", ("bundle", "source", "split"), ()),
+    "rendering": ("rendering", ("bundle", "source", "split"), ()),
     "pairing": ("pairing", ("bundle", "source", "split"), ("files",)),
     "starting": ("serving", ("files",), ()),
     "folders": ("serving", ("files",), ()),

@@ -149,7 +149,7 @@ def measure_hand(
     """
     mask = segmentation.mask
     measures = HandMeasures(
-        grey_levels=grey_levels,
+        grey_levels=float(grey_levels),
         area_share=int(np.count_nonzero(mask)) / mask.size,
         mask_score=segmentation.score,
         second_share=segmentation.second_share,

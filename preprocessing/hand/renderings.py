@@ -59,7 +59,10 @@ def find_close_up(pixels: UInt8[np.ndarray, "height width"]) -> Box:
     """Return the box around the bright object of a radiograph, or around its film, with a margin, in pixels."""
     height, width = pixels.shape
     small, scale = shrink(pixels, max_size_px=_WORKING_SIZE_PX)
-    left, top, right, bottom = bounding_box(find_foreground(small, film=find_film(small)))
+    foreground = find_foreground(small, film=find_film(small))
+    if not foreground.any():
+        return 0, 0, width, height
+    left, top, right, bottom = bounding_box(foreground)
     margin = _MARGIN_SHARE * max(right - left, bottom - top)
     low = np.floor(np.array([left - margin, top - margin]) / scale).astype(int)
     high = np.ceil(np.array([right + margin, bottom + margin]) / scale).astype(int)

@@ -11,6 +11,7 @@ import pytest
 
 from boneage.preprocessing.config import PreprocessingConfig, _landmarks_sha256, fingerprint
 from boneage.preprocessing.decisions import REASON_MESSAGES, describe_rejection
+from boneage.preprocessing.hand import find_hand as find_hand_module
 from boneage.preprocessing.hand.gate import GateConfig, HandMeasures, check_gate
 from boneage.preprocessing.hand.segmenters import _WEIGHTS, SEGMENTERS, get_segmenter, weights_sha256, whole_frame
 from boneage.preprocessing.io.radiograph import Radiograph, UnreadableImageError
@@ -222,7 +223,9 @@ def test_a_hand_that_is_given_is_not_segmented_again(monkeypatch, know_the_drawi
 
 def test_a_rejected_hand_has_reasons_and_decisions(monkeypatch, know_the_drawing):
     blind = Segmentation(np.zeros(HAND.mask.shape, np.bool_), 0.0)
-    monkeypatch.setitem(SEGMENTERS, "unet", lambda pixels: blind)
+    segmenter = lambda pixels: blind  # noqa: E731
+    monkeypatch.setitem(SEGMENTERS, "unet", segmenter)
+    monkeypatch.setattr(find_hand_module, "unet", segmenter)
     prepared = process(make_radiograph(HAND.pixels), WITH_HAND)
     assert prepared.reasons == ("no_hand", "bad_mask") and prepared.image is None and prepared.crop_box_px is None
     assert prepared.decisions["reasons"] == ["no_hand", "bad_mask"]
@@ -233,7 +236,7 @@ def test_a_rejected_hand_has_reasons_and_decisions(monkeypatch, know_the_drawing
 
 
 def test_every_reason_has_its_message():
-    worst = HandMeasures(0, 0.0, 0.0, 9.0, 9.0, 0.0, -1.0, 9.0, -1.0)
+    worst = HandMeasures(0.0, 0.0, 0.0, 9.0, 9.0, 0.0, -1.0, 9.0, -1.0, noise=1.0, length_px=1.0)
     others = {"rejected_by_reviewer", "not_a_radiograph"}
     assert set(check_gate(worst, gate=GateConfig())) | others == set(REASON_MESSAGES)
 

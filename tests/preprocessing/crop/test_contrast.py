@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from boneage.preprocessing.crop.contrast import stretch_contrast
+from boneage.preprocessing.crop.contrast import find_tissue_greys, stretch_contrast
 
 radiographs = st.sampled_from([np.uint8, np.uint16]).flatmap(
     lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=2, max_dims=2, max_side=6))
@@ -68,3 +68,29 @@ def test_exposure_and_bit_depth_do_not_matter(pixels):
 def test_percentiles_out_of_order_are_named(low, high):
     with pytest.raises(ValueError, match=rf"both in \[0, 100\]\. Received: {low} and {high}"):
         stretch_contrast(np.zeros((2, 2), np.uint8), low_percentile=low, high_percentile=high)
+
+
+TISSUE = np.clip(np.random.default_rng(0).normal(110, 30, 10_000), 20, 230).astype(np.uint8)
+
+
+def test_find_tissue_greys_without_metal_are_the_percentiles():
+    low, high = np.percentile(TISSUE, (1, 99))
+    assert find_tissue_greys(TISSUE, low_percentile=1.0, high_percentile=99.0) == (low, high)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.15])
+@pytest.mark.parametrize("dim", [1.0, 0.4])
+def test_find_tissue_greys_pass_over_metal(share, dim):
+    tissue = (TISSUE * dim).astype(np.uint8)
+    metal = np.full(round(share * len(tissue)), 255, np.uint8)
+    low, high = find_tissue_greys(np.concatenate([tissue, metal]), low_percentile=1.0, high_percentile=99.0)
+    assert low == pytest.approx(np.percentile(tissue, 1), abs=2)
+    # Metal that is hardly brighter than bone passes for bone.
+    assert high == pytest.approx(np.percentile(tissue, 99), abs=4) or (dim == 1.0 and high == 255)
+
+
+@given(hnp.arrays(np.uint8, st.integers(1, 60)), st.floats(0, 40), st.floats(60, 100))
+def test_find_tissue_greys_lie_within_the_percentiles(greys, low_percentile, high_percentile):
+    low, high = find_tissue_greys(greys, low_percentile=low_percentile, high_percentile=high_percentile)
+    assert low == np.percentile(greys, low_percentile)
+    assert np.percentile(greys, 50) <= high <= np.percentile(greys, high_percentile)

@@ -5,10 +5,17 @@ import dataclasses
 import numpy as np
 import pytest
 
-from boneage.preprocessing.hand.gate import GateConfig, HandMeasures, check_gate, measure_contrast
+from boneage.preprocessing.hand.gate import (
+    GateConfig,
+    HandMeasures,
+    check_gate,
+    measure_contrast,
+    measure_noise,
+    measure_range,
+)
 
 GOOD = HandMeasures(
-    grey_levels=180,
+    grey_levels=180.0,
     area_share=0.3,
     mask_score=0.95,
     second_share=0.0,
@@ -18,8 +25,11 @@ GOOD = HandMeasures(
     cut_score=0.0,
     film_below_wrist=0.4,
     palm_share=1.0,
+    landmarks_in_mask=1.0,
+    noise=0.005,
+    length_px=250.0,
 )
-HAND_ONLY = ("mask_score", "side_margin", "contrast", "cut_score", "film_below_wrist", "palm_share", "landmark_doubt")
+HAND_ONLY = ("landmarks_in_mask", "noise", "length_px", "mask_score", "side_margin", "contrast", "cut_score", "film_below_wrist", "palm_share", "landmark_doubt")
 
 
 def test_a_good_radiograph_has_no_reason():
@@ -29,7 +39,11 @@ def test_a_good_radiograph_has_no_reason():
 @pytest.mark.parametrize(
     ("change", "reasons"),
     [
-        ({"grey_levels": 3}, ("too_dark",)),
+        ({"grey_levels": 3.0}, ("too_dark",)),
+        ({"noise": 0.06}, ("too_noisy",)),
+        ({"length_px": 34.0}, ("too_coarse",)),
+        ({"landmarks_in_mask": 19 / 21}, ("bad_mask",)),
+        ({"landmarks_in_mask": 20 / 21}, ()),
         ({"area_share": 0.0}, ("no_hand",)),
         ({"landmark_doubt": 0.2}, ("unsure_orientation",)),
         ({"second_share": 0.6}, ("several_hands",)),
@@ -40,7 +54,7 @@ def test_a_good_radiograph_has_no_reason():
         ({"mask_score": 0.2}, ("bad_mask",)),
         ({"area_share": 0.9}, ("bad_mask",)),
         ({"side_margin": 0.1}, ("unsure_orientation",)),
-        ({"grey_levels": 3, "mask_score": 0.2}, ("too_dark", "bad_mask")),
+        ({"grey_levels": 3.0, "mask_score": 0.2}, ("too_dark", "bad_mask")),
         (dict.fromkeys(HAND_ONLY), ()),
     ],
 )
@@ -66,3 +80,24 @@ def test_contrast_is_hand_less_surroundings_whatever_lies_around_them(frame, ins
     far[size // 8 : -size // 3, size // 8 : -size // 3] = False
     pixels[far] = frame
     assert measure_contrast(pixels, mask) == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.03, 0.08])
+@pytest.mark.parametrize("grey_range", [80, 160])
+def test_measure_noise_is_that_of_the_hand_as_a_share_of_its_range(share, grey_range):
+    rows, columns = np.mgrid[:300, :300]
+    mask = np.hypot(rows - 150, columns - 150) < 95
+    smooth = np.where(mask, 40 + grey_range * columns / 300, 0)  # a slope has no second differences
+    clean = smooth.astype(np.uint8)
+    noise = np.random.default_rng(0).normal(0, share * measure_range(clean[mask]), mask.shape)
+    noisy = np.clip(np.rint(smooth + noise), 0, 255).astype(np.uint8)
+    broad = measure_range(noisy[mask]) / measure_range(clean[mask])  # noise widens the range
+    assert measure_noise(noisy, mask, length_px=190.0) * broad == pytest.approx(share, rel=0.15, abs=0.003)
+    assert measure_noise(clean, mask, length_px=190.0) < 0.004
+
+
+def test_measure_noise_of_a_larger_radiograph_is_averaged():
+    mask = np.ones((400, 400), np.bool_)
+    noisy = np.clip(np.random.default_rng(0).normal(128, 20, mask.shape), 0, 255).astype(np.uint8)
+    small, large = (measure_noise(noisy, mask, length_px=length) for length in (190.0, 760.0))
+    assert large == pytest.approx(small / 4, rel=0.15)

@@ -1,0 +1,99 @@
+"""Finding the hand where the radiograph as it is does not do: in other tones, close up, and by the U-Net."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from boneage.preprocessing.crop.contrast import stretch_contrast
+from boneage.preprocessing.hand.find_hand import find_hand
+from boneage.preprocessing.hand.gate import GateConfig, check_gate
+from boneage.preprocessing.hand.renderings import AS_IT_IS, SOFT_TISSUE_GAMMA
+from boneage.preprocessing.hand.segmenters import hand_sam, unet
+from boneage.preprocessing.segmentation.segmentation import Segmentation
+from boneage.preprocessing.synthetic import draw_radiograph
+from boneage.preprocessing.training_data.mask_pairs import score_mask
+
+DRAWN = draw_radiograph(120, sex="female", seed=3, size_px=(400, 320), angle_degrees=0.0)
+PIXELS = stretch_contrast(DRAWN.pixels)
+
+
+def find(pixels, segmenter=hand_sam):
+    return find_hand(pixels, segmenter=segmenter, grey_levels=255, gate=GateConfig())
+
+
+def fail_on(*refused):
+    """Make a segmenter that doubts its mask on certain pixels."""
+
+    def segment(pixels):
+        found = hand_sam(pixels)
+        doubted = any(np.array_equal(pixels, bad) for bad in refused)
+        return dataclasses.replace(found, score=0.1) if doubted else found
+
+    return segment
+
+
+def test_find_hand_takes_the_radiograph_as_it_is_where_the_gate_trusts_it():
+    hand = find(PIXELS)
+    assert hand.rendering == AS_IT_IS and not check_gate(hand.measures, gate=GateConfig())
+
+
+def test_find_hand_takes_the_first_rendering_that_the_gate_trusts():
+    hand = find(PIXELS, fail_on(PIXELS))
+    assert hand.rendering == f"gamma {SOFT_TISSUE_GAMMA}"
+    np.testing.assert_array_equal(hand.pixels, PIXELS)  # the crop has the tone of the file
+    assert score_mask(hand.segmentation.mask, truth=DRAWN.mask)["dice"] > 0.97
+
+
+@pytest.mark.parametrize("place", [(0, 0), (500, 700), (310, 90)])
+def test_find_hand_finds_a_small_hand_close_up(place):
+    row, column = place
+    plate, truth = np.zeros((1600, 1400), np.uint8), np.zeros((1600, 1400), np.bool_)
+    part = slice(row, row + 400), slice(column, column + 320)
+    plate[part], truth[part] = PIXELS, DRAWN.mask
+    hand = find(plate)
+    assert hand.rendering == "close-up" and not check_gate(hand.measures, gate=GateConfig())
+    assert score_mask(hand.segmentation.mask, truth=truth)["dice"] > 0.95
+    assert np.abs(hand.landmarks.points - DRAWN.landmarks - (column, row)).mean() < 8
+    assert hand.segmentation.prompts.box[0] >= column - 150 and hand.segmentation.prompts.box[1] >= row - 150
+    rows, columns = hand.segmentation.candidates[0].logits.shape
+    assert rows / columns == pytest.approx(1600 / 1400, rel=0.02)
+    np.testing.assert_array_equal(hand.pixels, plate)
+
+
+def test_find_hand_asks_the_unet_last():
+    def doubt(pixels):
+        return dataclasses.replace(hand_sam(pixels), score=0.1)
+
+    assert find(PIXELS, doubt).rendering == "U-Net"
+
+
+def test_find_hand_keeps_the_first_result_where_nothing_is_trusted():
+    noise = np.random.default_rng(0).integers(0, 256, (200, 160)).astype(np.uint8)
+    hand = find(noise)
+    assert hand.rendering == AS_IT_IS and check_gate(hand.measures, gate=GateConfig())
+
+
+@pytest.mark.parametrize("kind", ["cut off", "drawn by a person"])
+def test_find_hand_does_not_try_again(kind):
+    pixels = PIXELS if kind == "drawn by a person" else np.ascontiguousarray(PIXELS[120:])
+    calls = []
+
+    def segment(shown):
+        calls.append(shown)
+        if kind == "drawn by a person":
+            return Segmentation(mask=np.zeros(shown.shape, np.bool_), score=None)
+        return hand_sam(shown)
+
+    hand = find(pixels, segment)
+    assert len(calls) == 1
+    if kind == "cut off":
+        assert "cut_off" in check_gate(hand.measures, gate=GateConfig())
+
+
+def test_find_hand_with_the_unet_tries_other_tones():
+    def doubt(pixels):
+        found = unet(pixels)
+        return dataclasses.replace(found, score=0.1) if np.array_equal(pixels, PIXELS) else found
+
+    assert find(PIXELS, doubt).rendering == f"gamma {SOFT_TISSUE_GAMMA}"
