@@ -26,8 +26,8 @@ _MIN_RANGE_GREYS = 8.0
 # bones of the thumb relative to the hand's length.
 _USUAL_PALM, _USUAL_THUMB = 1.127, 0.273
 _THUMB = slice(2, 5)
-# A thumb that is shorter than usual by this share counts in full where the edge cuts it.
-_MISSING_THUMB = 0.03
+# A thumb that is shorter than usual by this share counts in full where the edge cuts it: half of its last bone.
+_MISSING_THUMB = 0.2
 
 
 def find_film_box(pixels: UInt8[np.ndarray, "height width"]) -> Box:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, UInt8
 from boneage.preprocessing.hand.gate import GateConfig, HandMeasures, check_gate, measure_contrast, measure_hand
 from boneage.preprocessing.hand.landmarks import Landmarks, Locate, load_landmarks
 from boneage.preprocessing.hand.pose import Pose, find_pose
-from boneage.preprocessing.hand.renderings import AS_IT_IS, SOFT_TISSUE_GAMMA, Rendering, render_otherwise, render_tone
+from boneage.preprocessing.hand.renderings import AS_IT_IS, Rendering, lift_soft_tissue, render_close_up
 from boneage.preprocessing.hand.second_look import is_doubtful, look_again
 from boneage.preprocessing.hand.segmenters import LANDMARKS_FILE, unet
 from boneage.preprocessing.segmentation.segmentation import Segmentation, Segmenter, segment_rotated
@@ -49,7 +49,7 @@ def find_hand(
 ) -> Hand:
     """Find the hand in a radiograph and measure it.
 
-    Where the gate does not trust what is found, other renderings of the radiograph and the U-Net are tried, and the
+    Where the gate does not trust what is found, the U-Net and other renderings of the radiograph are tried, and the
     first hand that it trusts is taken. The hand lies in the pixels of the radiograph as it is in any case.
 
     Args:
@@ -74,12 +74,12 @@ def find_hand(
 def _list_attempts(
     pixels: UInt8[np.ndarray, "height width"], *, segmenter: Segmenter
 ) -> Iterator[tuple[Segmenter, Rendering]]:
-    """Yield further attempts: other renderings, then the U-Net, whose errors are others."""
-    for rendering in render_otherwise(pixels):
-        yield segmenter, rendering
+    """Yield further attempts: a close-up of a small hand, then the U-Net, which knows more tones than hand-SAM."""
+    if close_up := render_close_up(pixels):
+        yield segmenter, close_up
+    yield unet, lift_soft_tissue(pixels)
     if segmenter is not unet:
-        for rendering in (Rendering("", pixels), render_tone(pixels, gamma=SOFT_TISSUE_GAMMA)):
-            yield unet, dataclasses.replace(rendering, name=", ".join(filter(None, ("U-Net", rendering.name))))
+        yield unet, Rendering("U-Net", pixels)
 
 
 def _place_in_frame(hand: Hand, corner: tuple[int, int], *, pixels: UInt8[np.ndarray, "height width"]) -> Hand:

@@ -1,7 +1,6 @@
-"""Other renderings of a radiograph whose hand cannot be trusted as it is: brighter, darker, and closer."""
+"""Other renderings of a radiograph whose hand cannot be trusted as it is: soft tissue lifted, and close up."""
 
 import dataclasses
-from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -11,14 +10,11 @@ from boneage.preprocessing.crop.crop import Box, bounding_box, shrink
 from boneage.preprocessing.segmentation.film import find_film, find_foreground
 
 AS_IT_IS = "as it is"
-# Gamma of the grey values that lifts soft tissue, which plates print black.
-SOFT_TISSUE_GAMMA = 0.45
-# The last one darkens the ground of an equalised film.
-_GAMMAS = (SOFT_TISSUE_GAMMA, 0.3, 2.2)
+_SOFT_TISSUE_GAMMA = 0.45
 _WORKING_SIZE_PX = 256
-# Margin of a close-up, as a share of the longer side of what it shows; one that shows nearly all brings nothing.
+# Margin of a close-up, as a share of the longer side of what it shows; networks see larger objects well enough.
 _MARGIN_SHARE = 0.3
-_MAX_CLOSE_UP_SHARE = 0.7
+_MAX_CLOSE_UP_SHARE = 0.65
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,23 +32,26 @@ class Rendering:
     corner: tuple[int, int] = (0, 0)
 
 
-def render_otherwise(pixels: UInt8[np.ndarray, "height width"]) -> Iterator[Rendering]:
-    """Yield other renderings of a radiograph, the most promising first.
+def lift_soft_tissue(pixels: UInt8[np.ndarray, "height width"]) -> Rendering:
+    """Lift the grey values of soft tissue, which plates print nearly black.
 
     Args:
-        pixels: Contrast-normalised radiograph.
+        pixels: Contrast-normalised radiograph, bright bone.
     """
-    for gamma in _GAMMAS:
-        yield render_tone(pixels, gamma=gamma)
+    table = np.rint((np.arange(256) / 255) ** _SOFT_TISSUE_GAMMA * 255).astype(np.uint8)
+    return Rendering("U-Net, soft tissue lifted", cv2.LUT(pixels, table))
+
+
+def render_close_up(pixels: UInt8[np.ndarray, "height width"]) -> Rendering | None:
+    """Show the bright object of a radiograph, or its film, close up; None if it is large already.
+
+    Args:
+        pixels: Contrast-normalised radiograph, bright bone.
+    """
     left, top, right, bottom = find_close_up(pixels)
-    if max((right - left) / pixels.shape[1], (bottom - top) / pixels.shape[0]) < _MAX_CLOSE_UP_SHARE:
-        yield Rendering("close-up", np.ascontiguousarray(pixels[top:bottom, left:right]), (left, top))
-
-
-def render_tone(pixels: UInt8[np.ndarray, "height width"], *, gamma: float) -> Rendering:
-    """Raise the grey values of a radiograph, as shares of white, to a power."""
-    table = np.rint((np.arange(256) / 255) ** gamma * 255).astype(np.uint8)
-    return Rendering(f"gamma {gamma}", cv2.LUT(pixels, table))
+    if max((right - left) / pixels.shape[1], (bottom - top) / pixels.shape[0]) >= _MAX_CLOSE_UP_SHARE:
+        return None
+    return Rendering("close-up", np.ascontiguousarray(pixels[top:bottom, left:right]), (left, top))
 
 
 def find_close_up(pixels: UInt8[np.ndarray, "height width"]) -> Box:

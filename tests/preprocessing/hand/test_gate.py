@@ -29,7 +29,18 @@ GOOD = HandMeasures(
     noise=0.005,
     length_px=250.0,
 )
-HAND_ONLY = ("landmarks_in_mask", "noise", "length_px", "mask_score", "side_margin", "contrast", "cut_score", "film_below_wrist", "palm_share", "landmark_doubt")
+HAND_ONLY = (
+    "landmarks_in_mask",
+    "noise",
+    "length_px",
+    "mask_score",
+    "side_margin",
+    "contrast",
+    "cut_score",
+    "film_below_wrist",
+    "palm_share",
+    "landmark_doubt",
+)
 
 
 def test_a_good_radiograph_has_no_reason():
