@@ -49,8 +49,9 @@ def find_hand(
 ) -> Hand:
     """Find the hand in a radiograph and measure it.
 
-    Where the gate does not trust what is found, the U-Net and other renderings of the radiograph are tried, and the
-    first hand that it trusts is taken. The hand lies in the pixels of the radiograph as it is in any case.
+    Where the gate does not trust what is found, or landmarks lie outside the mask, the U-Net and other renderings of
+    the radiograph are tried, and the first hand without either fault is taken, if there is one. The hand lies in the
+    pixels of the radiograph as it is in any case.
 
     Args:
         pixels: Contrast-normalised radiograph, shape `(height, width)`, uint8.
@@ -59,16 +60,22 @@ def find_hand(
         gate: Thresholds of the gate.
     """
     hand = _find_as_it_is(pixels, segmenter=segmenter, grey_levels=grey_levels)
-    if hand.segmentation.score is None or not _RETRIED_REASONS.intersection(check_gate(hand.measures, gate=gate)):
+    reasons = set(check_gate(hand.measures, gate=gate))
+    if hand.segmentation.score is None or not (reasons & _RETRIED_REASONS or (not reasons and _has_doubts(hand))):
         return hand
     for other_segmenter, rendering in _list_attempts(hand.pixels, segmenter=segmenter):
         other = _find_as_it_is(rendering.pixels, segmenter=other_segmenter, grey_levels=grey_levels)
-        if not check_gate(other.measures, gate=gate):
+        if not check_gate(other.measures, gate=gate) and not _has_doubts(other):
             placed = _place_in_frame(
                 other, rendering.corner, pixels=255 - hand.pixels if other.inverted else hand.pixels
             )
             return dataclasses.replace(placed, inverted=hand.inverted != other.inverted, rendering=rendering.name)
     return hand
+
+
+def _has_doubts(hand: Hand) -> bool:
+    """Find out whether landmarks and mask contradict each other."""
+    return hand.landmarks is not None and is_doubtful(hand.landmarks, hand.segmentation.mask)
 
 
 def _list_attempts(

@@ -10,7 +10,7 @@ from boneage.base.errors import check_shares
 from boneage.preprocessing.crop.contrast import find_tissue_greys
 from boneage.preprocessing.crop.crop import shrink
 from boneage.preprocessing.hand.completeness import find_film_box, measure_cut, measure_film_below, measure_palm
-from boneage.preprocessing.hand.landmarks import Landmarks, measure_share_in_mask
+from boneage.preprocessing.hand.landmarks import Landmarks, measure_missed
 from boneage.preprocessing.hand.pose import Pose
 from boneage.preprocessing.segmentation.segmentation import Segmentation
 
@@ -50,8 +50,8 @@ class GateConfig:
             `no_wrist`.
         min_palm_share: Smallest length of the palm relative to the middle finger, as a share of the usual: less is
             `no_wrist`, since the wrist is not where that of a hand is.
-        min_landmarks_in_mask: Smallest share of the landmarks that lie in the mask: less is `bad_mask`, since fingers
-            are missing.
+        max_landmarks_missed: Largest share of the landmarks that lie on tissue outside the mask: more is `bad_mask`,
+            since fingers are missing.
         max_second_share: Largest size of the mask's second piece relative to the first: more is `several_hands`.
     """
 
@@ -67,7 +67,7 @@ class GateConfig:
     max_cut_score: float = 0.015
     min_film_below_wrist: float = 0.07
     min_palm_share: float = 0.82
-    min_landmarks_in_mask: float = 0.95
+    max_landmarks_missed: float = 0.05
     max_second_share: float = 0.06
 
     def __post_init__(self) -> None:
@@ -77,7 +77,7 @@ class GateConfig:
             if not value >= 0:  # also rejects NaN
                 raise ValueError(f"`{field.name}` must not be negative. Received: {value}.")
         check_shares(self, "min_area_share", "max_area_share", "min_mask_score", "min_contrast")
-        check_shares(self, "min_landmarks_in_mask", "max_second_share")
+        check_shares(self, "max_landmarks_missed", "max_second_share")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +94,7 @@ class HandMeasures:
     cut_score: float | None = None
     film_below_wrist: float | None = None
     palm_share: float | None = None
-    landmarks_in_mask: float | None = None
+    landmarks_missed: float | None = None
     noise: float | None = None
     length_px: float | None = None
 
@@ -120,7 +120,7 @@ def check_gate(measures: HandMeasures, *, gate: GateConfig) -> tuple[str, ...]:
         "low_contrast": below(measures.contrast, gate.min_contrast),
         "bad_mask": below(measures.mask_score, gate.min_mask_score)
         or above(measures.area_share, gate.max_area_share)
-        or below(measures.landmarks_in_mask, gate.min_landmarks_in_mask),
+        or above(measures.landmarks_missed, gate.max_landmarks_missed),
         "unsure_orientation": above(measures.landmark_doubt, gate.max_landmark_doubt)
         or below(measures.side_margin, gate.min_side_margin),
     }
@@ -169,7 +169,7 @@ def measure_hand(
         cut_score=measure_cut(pixels[film], mask[film], landmarks.points - (left, top)),
         film_below_wrist=measure_film_below(box, landmarks.points),
         palm_share=measure_palm(landmarks.points),
-        landmarks_in_mask=measure_share_in_mask(landmarks.points, mask),
+        landmarks_missed=measure_missed(landmarks.points, mask, pixels),
     )
 
 

@@ -21,7 +21,9 @@ MARGIN_SHARE = 0.05
 _NEAR_PX = 4
 _PERCENTILES = (1.0, 99.0)
 # A landmark this close to the mask lies in it, as a share of the hand's length: fingertips are narrow.
-_NEAR_MASK_SHARE = 0.02
+_NEAR_SHARE = 0.02
+# Nearly all of a hand is brighter than this percentile of its grey values, and plain film is not.
+_TISSUE_PERCENTILE = 5.0
 
 Forward = Callable[[Float32[np.ndarray, "1 side side 1"]], Float32[np.ndarray, "1 cells cells 21"]]
 """From a square radiograph in [0, 1] to one heatmap of logits for each landmark."""
@@ -80,18 +82,39 @@ class Landmarks:
 def measure_share_in_mask(points: Float[np.ndarray, "21 2"], mask: Bool[np.ndarray, "height width"]) -> float:
     """Return the share of landmarks that lie in a mask or close to it, in [0, 1].
 
-    The landmark network sees the radiograph around the mask, and finds fingers that the mask leaves out.
-
     Args:
         points: Landmarks `(x, y)` in pixels of the frame.
         mask: The hand.
     """
-    reach = max(1, round(_NEAR_MASK_SHARE * float(np.hypot(*(points[MIDDLE_TIP] - points[WRIST])))))
-    found = 0
-    for column, row in np.rint(points).astype(int):
-        near = mask[max(0, row - reach) : max(0, row + reach + 1), max(0, column - reach) : max(0, column + reach + 1)]
-        found += bool(near.any())
-    return found / len(points)
+    return sum(bool(mask[near].any()) for near in _list_surroundings(points)) / len(points)
+
+
+def measure_missed(
+    points: Float[np.ndarray, "21 2"], mask: Bool[np.ndarray, "height width"], pixels: UInt8[np.ndarray, "height width"]
+) -> float:
+    """Return the share of landmarks that lie on tissue outside a mask, in [0, 1].
+
+    The landmark network sees the radiograph around the mask, and finds fingers that the mask leaves out. A landmark on
+    plain film is itself misplaced.
+
+    Args:
+        points: Landmarks `(x, y)` in pixels of the frame.
+        mask: The hand, not empty.
+        pixels: Contrast-normalised radiograph, bright bone.
+    """
+    tissue = float(np.percentile(pixels[mask], _TISSUE_PERCENTILE))
+    missed = 0
+    for near in _list_surroundings(points):
+        missed += bool(mask[near].size and not mask[near].any() and pixels[near].mean() > tissue)
+    return missed / len(points)
+
+
+def _list_surroundings(points: Float[np.ndarray, "21 2"]) -> list[tuple[slice, slice]]:
+    """List the rows and columns around each landmark."""
+    reach = max(1, round(_NEAR_SHARE * float(np.hypot(*(points[MIDDLE_TIP] - points[WRIST])))))
+    places = np.rint(points).astype(int)
+    starts, ends = np.maximum(places - reach, 0), np.maximum(places + reach + 1, 0)
+    return [(slice(start[1], end[1]), slice(start[0], end[0])) for start, end in zip(starts, ends, strict=True)]
 
 
 Locate = Callable[[UInt8[np.ndarray, "height width"], Bool[np.ndarray, "height width"]], Landmarks]

@@ -7,8 +7,8 @@ from jaxtyping import Bool, UInt8
 
 from boneage.preprocessing.hand.landmarks import Landmarks, Locate, measure_share_in_mask
 
-# Landmarks are looked for again if they are more uncertain than this, or fewer of them lie in the mask;
-# `GateConfig.max_landmark_doubt` and `min_landmarks_in_mask` are the same.
+# Landmarks are looked for again if they are more uncertain than this, as in `GateConfig.max_landmark_doubt`, or if
+# fewer of them lie in the mask.
 _UNSURE, _MIN_SHARE_IN_MASK = 0.1, 0.95
 # They are believed if they are as certain as those of nearly all hands; images without a hand have 0.08 and more.
 _SURE = 0.065
@@ -18,7 +18,7 @@ _STEP_SHARE = 1 / 256  # a coarse grid is enough to find the axis of a mask
 
 
 def is_doubtful(landmarks: Landmarks, mask: Bool[np.ndarray, "height width"]) -> bool:
-    """Find out whether landmarks should be looked for again.
+    """Find out whether landmarks, or the mask in which they were found, may be wrong.
 
     Args:
         landmarks: The landmarks that were found in a mask.

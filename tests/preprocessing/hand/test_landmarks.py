@@ -8,9 +8,12 @@ from boneage.preprocessing.hand.landmarks import (
     HEATMAP_SIZE_PX,
     LANDMARKS_SIZE_PX,
     locate_landmarks,
+    measure_missed,
+    measure_share_in_mask,
     measure_uncertainty,
     soft_argmax,
 )
+from boneage.preprocessing.hand.pose import MIDDLE_TIP, WRIST
 from boneage.preprocessing.training_data.landmark_examples import (
     LandmarksError,
     augment_example,
@@ -100,3 +103,19 @@ def test_table_without_landmarks_is_an_error(tmp_path):
     (tmp_path / "points.csv").write_text("id,width_px,height_px,wrist_x,wrist_y\n")
     with pytest.raises(LandmarksError, match="needs id, width_px, height_px and 21 pairs"):
         read_landmark_examples(tmp_path / "points.csv", radiographs=tmp_path)
+
+
+def test_measure_missed_counts_landmarks_on_tissue_outside_the_mask_only():
+    pixels = np.full((100, 100), 20, np.uint8)
+    pixels[20:90, 40:60] = 150  # the hand
+    pixels[20:60, 70:80] = 160  # a finger that the mask leaves out
+    mask = np.zeros(pixels.shape, np.bool_)
+    mask[20:90, 40:60] = True
+    points = np.tile([50.0, 50.0], (21, 1))
+    points[WRIST], points[MIDDLE_TIP] = (50, 88), (50, 22)
+    assert measure_share_in_mask(points, mask) == 1 and measure_missed(points, mask, pixels) == 0
+    points[[5, 6, 7]] = (75, 30), (75, 50), (10, 10)  # two on the finger, one on plain film
+    assert measure_share_in_mask(points, mask) == pytest.approx(18 / 21)
+    assert measure_missed(points, mask, pixels) == pytest.approx(2 / 21)
+    points[8] = (-40, 200)  # beyond the frame
+    assert measure_missed(points, mask, pixels) == pytest.approx(2 / 21)
