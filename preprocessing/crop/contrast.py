@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
-# Metal in or on a hand would take up the grey range. Of 11,000 hands, none has its 99th percentile further above the
+# Metal in or on a hand would take up the grey range. Of 300 hands, none has its 99th percentile further above the
 # 75th than 3.1 times what that is above the median, or further above the median than 2.2 times what that is above the
 # 1st: brighter than both of these is no tissue.
 _MAX_ABOVE_UPPER_QUARTILE, _MAX_ABOVE_MEDIAN = 3.5, 2.5
