@@ -182,6 +182,14 @@ def _surround(film: Film, rng: np.random.Generator, *, share: float, black: bool
     return Film(pixels, mask, film.points + np.array([column, row]))
 
 
+def _shrink(film: Film, *, length_px: float) -> Film:
+    """Shrink a film until its hand, from wrist to middle fingertip, has a length in pixels."""
+    scale = length_px / float(np.hypot(*(film.points[MIDDLE_TIP] - film.points[WRIST])))
+    size = tuple(max(1, round(side * scale)) for side in film.pixels.shape[::-1])
+    mask = cv2.resize(film.mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) == 1
+    return Film(cv2.resize(film.pixels, size, interpolation=cv2.INTER_AREA), mask, film.points * scale)
+
+
 def _insert_rod(film: Film, rng: np.random.Generator, *, tissue: float) -> Film:
     """Draw a metal rod across hand and wrist, beside which tissue has a share of the grey range."""
     wrist, knuckle = film.points[WRIST], film.points[rng.choice([5, 9, 13, 17])]
@@ -244,7 +252,11 @@ CHANGES: dict[str, Change] = {
     "equalised": _tone(lambda pixels, _: cv2.equalizeHist(pixels)),
     "inverted": _tone(lambda pixels, _: 255 - pixels),
     "16 grey levels": _tone(lambda pixels, _: pixels // 16 * 17),
-    **{f"noise {share:.0%}": _noise(share) for share in (0.01, 0.02, 0.04, 0.08)},
+    **{f"noise {share:.0%}": _noise(share) for share in (0.01, 0.02, 0.04, 0.08, 0.12)},
+    **{
+        f"hand of {length} px": (lambda film, rng, length=length: _shrink(film, length_px=length))
+        for length in (60, 40)
+    },
     **{
         f"{share:.0%} of the plate, {'black' if black else 'film'}": (
             lambda film, rng, share=share, black=black: _surround(film, rng, share=share, black=black)

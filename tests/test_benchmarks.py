@@ -432,3 +432,20 @@ def test_runtimes_answer_alike(load):
     assert first["runtime"].startswith("ONNX Runtime") and len(others) == 1 + torch.exists()
     assert first["times_as_long"] == first["times_as_fast_by_2"] == 1 and first["largest_difference_months"] == 0
     assert all(0 < row["largest_difference_months"] < 0.5 for row in others)
+
+
+@pytest.mark.slow
+def test_rendering(load, tmp_path):
+    for name in ("hands", "gate", "disturbing"):
+        load(name)
+    write_dataset(tmp_path / "drawn", num_images=2, seed=5, size_px=(320, 256))
+    cases = pd.read_csv(tmp_path / "drawn" / "boneage-training-dataset.csv")["id"]
+    pd.DataFrame({"id": cases, "split": "validation"}).to_csv(tmp_path / "split.csv", index=False)
+    module = load("rendering")
+    rows = module.rendering(DEFAULT_BUNDLE, source=tmp_path / "drawn", split=tmp_path / "split.csv", num_files=2)
+    assert [row["kind"] for row in rows] == list(module.CHANGES)
+    plain = rows[0]
+    assert plain["number"] == 2 and plain["rejected"] == 0
+    assert plain["Dice"] == 1.0 and plain["change months, median"] == 0.0 and plain["within 3 months"] == 1.0
+    found = {row["kind"]: row for row in rows}
+    assert found["inverted"]["Dice"] > 0.99 and found["screenshot of a viewer"]["Dice"] > 0.9
