@@ -12,7 +12,7 @@ from boneage.preprocessing.hand.landmarks import Landmarks, Locate, load_landmar
 from boneage.preprocessing.hand.pose import Pose, find_pose
 from boneage.preprocessing.hand.renderings import AS_IT_IS, Rendering, lift_soft_tissue, render_close_up
 from boneage.preprocessing.hand.second_look import is_doubtful, look_again
-from boneage.preprocessing.hand.segmenters import LANDMARKS_FILE, unet
+from boneage.preprocessing.hand.segmenters import LANDMARKS_FILE, get_segmenter
 from boneage.preprocessing.segmentation.segmentation import Segmentation, Segmenter, segment_rotated
 
 # A hand darker than its surroundings by this share of the grey range is a radiograph with black bone.
@@ -82,6 +82,7 @@ def _list_attempts(
     pixels: UInt8[np.ndarray, "height width"], *, segmenter: Segmenter
 ) -> Iterator[tuple[Segmenter, Rendering]]:
     """Yield further attempts: a close-up of a small hand, then the U-Net, which knows more tones than hand-SAM."""
+    unet = get_segmenter("unet")
     if close_up := render_close_up(pixels):
         yield segmenter, close_up
     yield unet, lift_soft_tissue(pixels)

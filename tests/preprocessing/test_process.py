@@ -11,7 +11,6 @@ import pytest
 
 from boneage.preprocessing.config import PreprocessingConfig, _landmarks_sha256, fingerprint
 from boneage.preprocessing.decisions import REASON_MESSAGES, describe_rejection
-from boneage.preprocessing.hand import find_hand as find_hand_module
 from boneage.preprocessing.hand.gate import GateConfig, HandMeasures, check_gate
 from boneage.preprocessing.hand.segmenters import _WEIGHTS, SEGMENTERS, get_segmenter, weights_sha256, whole_frame
 from boneage.preprocessing.io.radiograph import Radiograph, UnreadableImageError
@@ -223,9 +222,7 @@ def test_a_hand_that_is_given_is_not_segmented_again(monkeypatch, know_the_drawi
 
 def test_a_rejected_hand_has_reasons_and_decisions(monkeypatch, know_the_drawing):
     blind = Segmentation(np.zeros(HAND.mask.shape, np.bool_), 0.0)
-    segmenter = lambda pixels: blind  # noqa: E731
-    monkeypatch.setitem(SEGMENTERS, "unet", segmenter)
-    monkeypatch.setattr(find_hand_module, "unet", segmenter)
+    monkeypatch.setitem(SEGMENTERS, "unet", lambda pixels: blind)
     prepared = process(make_radiograph(HAND.pixels), WITH_HAND)
     assert prepared.reasons == ("no_hand", "bad_mask") and prepared.image is None and prepared.crop_box_px is None
     assert prepared.decisions["reasons"] == ["no_hand", "bad_mask"]

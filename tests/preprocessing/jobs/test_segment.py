@@ -87,9 +87,8 @@ def test_files_that_cannot_be_read_are_listed_and_the_rest_goes_through(radiogra
 
 
 def test_an_empty_mask_is_no_hand(radiographs, monkeypatch, tmp_path):
-    segmenter = lambda pixels: Segmentation(np.zeros(pixels.shape, np.bool_), 0.0)  # noqa: E731
-    monkeypatch.setitem(SEGMENTERS, "blind", segmenter)
-    monkeypatch.setattr(module, "unet", segmenter)
+    for name in ("blind", "unet"):
+        monkeypatch.setitem(SEGMENTERS, name, lambda pixels: Segmentation(np.zeros(pixels.shape, np.bool_), 0.0))
     frame = segment(radiographs, out=tmp_path / "masks", config=PreprocessingConfig(segmenter="blind"), workers=1)
     assert (
         set(frame["reasons"]) == {"no_hand;bad_mask"}
