@@ -36,7 +36,8 @@ def _equalise(pixels: Film, *, rng: np.random.Generator) -> Film:
 def _burn_out(pixels: Film, *, rng: np.random.Generator) -> Film:
     """Clip the brightest grey values, so that bone is white."""
     bright = pixels[pixels >= pixels.mean()]
-    return np.minimum(pixels, np.uint8(np.percentile(bright, rng.uniform(30, 90))))
+    burnt: Film = np.minimum(pixels, np.uint8(np.percentile(bright, rng.uniform(30, 90))))
+    return burnt
 
 
 def process_film(pixels: Film, *, rng: np.random.Generator) -> Film:
