@@ -72,9 +72,9 @@ def read_outcomes(path: str | Path) -> OutcomesTable:
 
     Args:
         path: The table, with `sex`, and `final_height_cm` or `adult_height_cm`, the height that was reached. What was
-            predicted are the columns `predicted_NAME_cm`, or `method` and `predicted_cm`; beside `final_height_cm` also
-            `adult_height_cm`, as `boneage height` writes it. Events are `menarche_age_years` and
-            `growth_spurt_age_years`, blank where they had not happened at `last_age_years`.
+            predicted are the columns `predicted_NAME_cm`, or by row `method`, `predicted_cm` and `id` or `child`;
+            beside `final_height_cm` also `adult_height_cm`, as `boneage height` writes it. Events are
+            `menarche_age_years` and `growth_spurt_age_years`, blank where they had not happened at `last_age_years`.
 
     Raises:
         BoneAgeError: If the table cannot be read, a column is missing, or a cell is not understood.
