@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from boneage.base.errors import check_shares
-from boneage.preprocessing.crop.contrast import find_tissue_greys
+from boneage.preprocessing.crop.contrast import find_tissue_greys, sample_greys
 from boneage.preprocessing.crop.crop import shrink
 from boneage.preprocessing.hand.completeness import find_film_box, measure_cut, measure_film_below, measure_palm
 from boneage.preprocessing.hand.landmarks import Landmarks, measure_missed
@@ -156,12 +156,13 @@ def measure_hand(
     )
     if landmarks is None or pose is None:
         return measures
+    grey_range = measure_range(sample_greys(pixels, mask))
     left, top, right, bottom = box = find_film_box(pixels)
     film = slice(top, bottom), slice(left, right)
     return dataclasses.replace(
         measures,
-        grey_levels=grey_levels * measure_range(pixels[mask]) / 255,
-        noise=measure_noise(pixels, mask, length_px=pose.length_px),
+        grey_levels=grey_levels * grey_range / 255,
+        noise=measure_noise(pixels, mask, length_px=pose.length_px) / max(grey_range, 1.0),
         length_px=pose.length_px,
         landmark_doubt=landmarks.uncertainty,
         side_margin=pose.side_margin,
@@ -182,7 +183,7 @@ def measure_range(greys: UInt8[np.ndarray, " pixels"]) -> float:
 def measure_noise(
     pixels: UInt8[np.ndarray, "height width"], mask: Bool[np.ndarray, "height width"], *, length_px: float
 ) -> float:
-    """Return the standard deviation of the noise in a hand, as a share of its grey range.
+    """Return the standard deviation of the noise in a hand, in grey values.
 
     It is estimated from the differences that no edge has (Immerkaer 1996, doi:10.1006/cviu.1996.0060), at the size at
     which networks see hands: larger radiographs are averaged, and so is their noise.
@@ -195,9 +196,10 @@ def measure_noise(
     small, scale = shrink(pixels, max_size_px=max(1, round(max(pixels.shape) * _NOISE_LENGTH_PX / length_px)))
     hand = mask if scale == 1 else cv2.resize(mask.astype(np.uint8), small.shape[::-1], interpolation=cv2.INTER_NEAREST)
     differences = np.abs(cv2.filter2D(small, cv2.CV_32F, _SECOND_DIFFERENCES))[hand > 0]
+    if not differences.size:  # a mask so thin that shrinking loses it
+        return 0.0
     # The median passes over outlines and edges of bones. The filter's weights have a norm of 6.
-    sigma = float(np.median(differences)) / _NORMAL_MEDIAN / 6
-    return sigma / max(measure_range(pixels[mask]), 1.0)
+    return float(np.median(differences)) / _NORMAL_MEDIAN / 6
 
 
 def measure_contrast(pixels: UInt8[np.ndarray, "height width"], mask: Bool[np.ndarray, "height width"]) -> float:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
-from boneage.preprocessing.crop.contrast import find_percentiles, stretch_between
+from boneage.preprocessing.crop.contrast import find_percentiles, sample_greys, stretch_between
 from boneage.preprocessing.crop.crop import bounding_box, warp
 from boneage.preprocessing.hand.pose import MIDDLE_TIP, WRIST
 
@@ -102,7 +102,7 @@ def measure_missed(
         mask: The hand, not empty.
         pixels: Contrast-normalised radiograph, bright bone.
     """
-    tissue = float(np.percentile(pixels[mask], _TISSUE_PERCENTILE))
+    tissue = float(np.percentile(sample_greys(pixels, mask), _TISSUE_PERCENTILE))
     missed = 0
     for near in _list_surroundings(points):
         missed += bool(mask[near].size and not mask[near].any() and pixels[near].mean() > tissue)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from boneage.preprocessing.crop.contrast import find_tissue_greys, stretch_contrast
+from boneage.preprocessing.crop.contrast import find_tissue_greys, sample_greys, stretch_contrast
 
 radiographs = st.sampled_from([np.uint8, np.uint16]).flatmap(
     lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=2, max_dims=2, max_side=6))
@@ -94,3 +94,16 @@ def test_find_tissue_greys_lie_within_the_percentiles(greys, low_percentile, hig
     low, high = find_tissue_greys(greys, low_percentile=low_percentile, high_percentile=high_percentile)
     assert low == np.percentile(greys, low_percentile)
     assert np.percentile(greys, 50) <= high <= np.percentile(greys, high_percentile)
+
+
+def test_sample_greys_of_a_large_radiograph_are_like_all_of_them():
+    pixels = np.random.default_rng(0).integers(0, 200, (1600, 1100)).astype(np.uint8)
+    mask = np.zeros(pixels.shape, np.bool_)
+    mask[300:1500, 200:900] = True
+    sample = sample_greys(pixels, mask)
+    assert sample.size == pytest.approx(mask.sum() / 9, rel=0.01)
+    np.testing.assert_allclose(np.percentile(sample, [1, 50, 99]), np.percentile(pixels[mask], [1, 50, 99]), atol=2)
+    dot = np.zeros(pixels.shape, np.bool_)
+    dot[1, 1] = True  # between the rows that are sampled
+    assert sample_greys(pixels, dot).tolist() == [pixels[1, 1]]
+    assert sample_greys(pixels[:300, :300], mask[:300, :300]).size == 0
