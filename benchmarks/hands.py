@@ -13,7 +13,6 @@ import pandas as pd
 from measure import Row, clock, median_and_quartiles, ratios, rounded, time_in_turns
 
 from boneage.preprocessing.config import PreprocessingConfig
-from boneage.preprocessing.crop.contrast import find_percentiles, stretch_contrast
 from boneage.preprocessing.crop.letterbox import Letterbox, resize_map
 from boneage.preprocessing.crop.upright import find_forearm_cut
 from boneage.preprocessing.hand.find_hand import Hand, find_hand
@@ -112,8 +111,7 @@ def _above_cut(hand: Hand) -> np.ndarray:
 
 def find(pixels: np.ndarray, segmenter: Segmenter) -> Hand:
     """Find the hand of a picture of any grey range, uint8 `(height, width)`."""
-    low, high = find_percentiles(pixels, 1.0, 99.0)
-    return find_hand(stretch_contrast(pixels), segmenter=segmenter, grey_levels=high - low, gate=GateConfig())
+    return find_hand(pixels, segmenter=segmenter, gate=GateConfig())
 
 
 def _threshold(pixels: np.ndarray) -> Segmentation:

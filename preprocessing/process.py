@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from boneage.preprocessing.config import WHOLE_FRAME, PreprocessingConfig
-from boneage.preprocessing.crop.contrast import find_percentiles, stretch_between, stretch_contrast
+from boneage.preprocessing.crop.contrast import stretch_contrast
 from boneage.preprocessing.crop.crop import Box, pad_to_square
 from boneage.preprocessing.crop.upright import Placement, place_upright, stretch_within_mask, warp_upright
 from boneage.preprocessing.decisions import list_decisions
@@ -114,9 +114,12 @@ def analyse_hand(radiograph: Radiograph, config: PreprocessingConfig, *, review:
     if review.mask is not None:
         mask = review.read_mask(radiograph.pixels.shape)
         segmenter = lambda _: Segmentation(mask=mask, score=None)  # noqa: E731
-    low, high = find_percentiles(radiograph.pixels, config.contrast_low_percentile, config.contrast_high_percentile)
-    stretched = stretch_between(radiograph.pixels, low, high)
-    return find_hand(stretched, segmenter=segmenter, grey_levels=high - low, gate=config.gate)
+    return find_hand(
+        radiograph.pixels,
+        segmenter=segmenter,
+        gate=config.gate,
+        percentiles=(config.contrast_low_percentile, config.contrast_high_percentile),
+    )
 
 
 def find_reasons(radiograph: Radiograph, hand: Hand, *, gate: GateConfig) -> tuple[str, ...]:

@@ -5,12 +5,19 @@ import functools
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, UInt8, UInt16
 
+from boneage.preprocessing.crop.contrast import find_percentiles, stretch_between
 from boneage.preprocessing.hand.gate import GateConfig, HandMeasures, check_gate, measure_contrast, measure_hand
 from boneage.preprocessing.hand.landmarks import Landmarks, Locate, load_landmarks
 from boneage.preprocessing.hand.pose import Pose, find_pose
-from boneage.preprocessing.hand.renderings import AS_IT_IS, Rendering, lift_soft_tissue, render_close_up
+from boneage.preprocessing.hand.renderings import (
+    AS_IT_IS,
+    Rendering,
+    find_close_up,
+    lift_soft_tissue,
+    render_close_up,
+)
 from boneage.preprocessing.hand.second_look import is_doubtful, look_again
 from boneage.preprocessing.hand.segmenters import LANDMARKS_FILE, get_segmenter
 from boneage.preprocessing.segmentation.segmentation import Segmentation, Segmenter, segment_rotated
@@ -26,7 +33,8 @@ class Hand:
     """The hand in a radiograph.
 
     Args:
-        pixels: Contrast-normalised radiograph, bright bone: inverted if the file shows black bone.
+        pixels: Contrast-normalised radiograph, bright bone: inverted if the file shows black bone. The contrast is that
+            of the whole radiograph, or that of the close-up in which the hand was found.
         inverted: Whether `pixels` was inverted.
         segmentation: The mask and how it was chosen.
         landmarks: Wrist and finger joints; None without a hand.
@@ -45,30 +53,35 @@ class Hand:
 
 
 def find_hand(
-    pixels: UInt8[np.ndarray, "height width"], *, segmenter: Segmenter, grey_levels: int, gate: GateConfig
+    pixels: UInt8[np.ndarray, "height width"] | UInt16[np.ndarray, "height width"],
+    *,
+    segmenter: Segmenter,
+    gate: GateConfig,
+    percentiles: tuple[float, float] = (1.0, 99.0),
 ) -> Hand:
     """Find the hand in a radiograph and measure it.
 
     Where the gate does not trust what is found, or landmarks lie outside the mask, the U-Net and other renderings of
-    the radiograph are tried, and the first hand without either fault is taken, if there is one. The hand lies in the
-    pixels of the radiograph as it is in any case.
+    the radiograph are tried, and the first hand without either fault is taken, if there is one.
 
     Args:
-        pixels: Contrast-normalised radiograph, shape `(height, width)`, uint8.
+        pixels: Radiograph, shape `(height, width)`, uint8 or uint16.
         segmenter: The segmenter that outlines the hand.
-        grey_levels: Number of grey levels between the percentiles of the contrast, in the file's own bit depth.
         gate: Thresholds of the gate.
+        percentiles: Percentiles of the grey values that become black and white.
     """
-    hand = _find_as_it_is(pixels, segmenter=segmenter, grey_levels=grey_levels)
+    low, high = find_percentiles(pixels, *percentiles)
+    hand = _find_as_it_is(stretch_between(pixels, low, high), segmenter=segmenter, grey_levels=high - low)
     reasons = set(check_gate(hand.measures, gate=gate))
     if hand.segmentation.score is None or not (reasons & _RETRIED_REASONS or (not reasons and _has_doubts(hand))):
         return hand
-    for other_segmenter, rendering in _list_attempts(hand.pixels, segmenter=segmenter):
-        other = _find_as_it_is(rendering.pixels, segmenter=other_segmenter, grey_levels=grey_levels)
+    bright_bone = np.iinfo(pixels.dtype).max - pixels if hand.inverted else pixels
+    whole = Rendering("U-Net", hand.pixels, frame=hand.pixels, grey_levels=high - low)
+    for other_segmenter, rendering in _list_attempts(bright_bone, whole, segmenter=segmenter, percentiles=percentiles):
+        other = _find_as_it_is(rendering.pixels, segmenter=other_segmenter, grey_levels=rendering.grey_levels)
         if not check_gate(other.measures, gate=gate) and not _has_doubts(other):
-            placed = _place_in_frame(
-                other, rendering.corner, pixels=255 - hand.pixels if other.inverted else hand.pixels
-            )
+            frame = 255 - rendering.frame if other.inverted else rendering.frame
+            placed = _place_in_frame(other, rendering.corner, pixels=frame)
             return dataclasses.replace(placed, inverted=hand.inverted != other.inverted, rendering=rendering.name)
     return hand
 
@@ -79,15 +92,19 @@ def _has_doubts(hand: Hand) -> bool:
 
 
 def _list_attempts(
-    pixels: UInt8[np.ndarray, "height width"], *, segmenter: Segmenter
+    pixels: UInt8[np.ndarray, "height width"] | UInt16[np.ndarray, "height width"],
+    whole: Rendering,
+    *,
+    segmenter: Segmenter,
+    percentiles: tuple[float, float],
 ) -> Iterator[tuple[Segmenter, Rendering]]:
     """Yield further attempts: a close-up of a small hand, then the U-Net, which knows more tones than hand-SAM."""
     unet = get_segmenter("unet")
-    if close_up := render_close_up(pixels):
+    if close_up := render_close_up(pixels, find_close_up(whole.pixels), percentiles=percentiles):
         yield segmenter, close_up
-    yield unet, lift_soft_tissue(pixels)
+    yield unet, lift_soft_tissue(whole)
     if segmenter is not unet:
-        yield unet, Rendering("U-Net", pixels)
+        yield unet, whole
 
 
 def _place_in_frame(hand: Hand, corner: tuple[int, int], *, pixels: UInt8[np.ndarray, "height width"]) -> Hand:

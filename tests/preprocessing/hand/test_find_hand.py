@@ -20,7 +20,7 @@ PIXELS = stretch_contrast(DRAWN.pixels)
 
 
 def find(pixels, segmenter=hand_sam):
-    return find_hand(pixels, segmenter=segmenter, grey_levels=255, gate=GateConfig())
+    return find_hand(pixels, segmenter=segmenter, gate=GateConfig())
 
 
 def doubt(pixels):
@@ -61,7 +61,9 @@ def test_find_hand_finds_a_small_hand_close_up(place):
     assert hand.segmentation.prompts.box[0] >= column - 150 and hand.segmentation.prompts.box[1] >= row - 150
     rows, columns = hand.segmentation.candidates[0].logits.shape
     assert rows / columns == pytest.approx(1300 / 1100, rel=0.02)
-    np.testing.assert_array_equal(hand.pixels, plate)
+    # The hand keeps its contrast, though it is brighter than 99% of the plate.
+    difference = hand.pixels[truth].astype(float) - PIXELS[DRAWN.mask]
+    assert np.abs(difference).mean() < 12 and (hand.pixels[truth] == 255).mean() < 0.06
 
 
 def test_find_hand_keeps_the_first_result_where_nothing_is_trusted():
