@@ -83,7 +83,9 @@ def rendering(bundle: Path, *, source: Path, split: Path, num_files: int = 60, s
                 "wrong outlines answered": sum(dice < _WRONG_DICE for dice in dices),
                 "MAE months": rounded(float(np.mean(np.abs(errors)))) if errors else None,
                 "change months, median": rounded(float(np.median(changes))) if changes else None,
-                f"within {_CLOSE_MONTHS:g} months": rounded(float(np.mean(np.array(changes) <= _CLOSE_MONTHS))),
+                f"within {_CLOSE_MONTHS:g} months": rounded(float(np.mean(np.array(changes) <= _CLOSE_MONTHS)))
+                if changes
+                else None,
             }
         )
     return rows
