@@ -21,6 +21,7 @@ from boneage.preprocessing.sam_training.network import PromptedHandSam, build_ha
 from boneage.preprocessing.sam_training.prompting import add_correction_clicks, sample_prompts  # noqa: E402
 from boneage.preprocessing.sam_training.schedule import HandSamConfig  # noqa: E402
 from boneage.preprocessing.sam_training.train import draw_mask_pairs  # noqa: E402
+from boneage.preprocessing.segmentation import hand_sam  # noqa: E402
 from boneage.preprocessing.segmentation.hand_sam import HAND_SAM_SIZE_PX, MAX_POINTS, load_hand_sam, predict_masks  # noqa: E402
 from boneage.preprocessing.segmentation.prompts import find_prompts  # noqa: E402
 
@@ -79,7 +80,9 @@ def test_a_finished_training_is_kept_and_other_settings_are_an_error(tmp_path):
         fit(tmp_path, config=dataclasses.replace(TINY, seed=5))
 
 
-def test_onnx_gives_the_same_masks_as_torch(tmp_path):
+def test_onnx_gives_the_same_masks_as_torch(tmp_path, monkeypatch):
+    # Weights are halved: the box of a close-up could move by a pixel, and two images would be compared.
+    monkeypatch.setattr(hand_sam, "_CLOSE_UP_SHARE", 0.0)
     model = fit(tmp_path)
     export_hand_sam(model, tmp_path / "hand_sam.onnx")
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".onnx", ".pt"]
@@ -96,7 +99,7 @@ def test_onnx_gives_the_same_masks_as_torch(tmp_path):
         for one, other in zip(predict(pixels, prompts), expected, strict=True):
             assert one.logits.shape == other.logits.shape
             spread = float(other.logits.std())
-            assert np.abs(one.logits - other.logits).mean() < 0.02 * max(spread, 0.1)  # weights are halved
+            assert np.abs(one.logits - other.logits).mean() < 0.02 * max(spread, 0.1)
             assert one.predicted_iou == pytest.approx(other.predicted_iou, abs=0.02)
 
 
