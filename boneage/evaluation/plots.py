@@ -23,6 +23,7 @@ from boneage.evaluation.metrics import Evaluation
 # distinguish the series in greyscale print.
 VERMILION, BLUE, ORANGE, SKY_BLUE = "#D55E00", "#0072B2", "#E69F00", "#56B4E9"
 INK, GREY, PALE_GREY = "#333333", "#777777", "#E4E4E4"
+SERIES_COLOURS = (BLUE, VERMILION, ORANGE, SKY_BLUE, GREY)
 _SEX_STYLES = {"male": (BLUE, "^"), "female": (VERMILION, "o"), "unknown sex": (GREY, "s")}
 
 

@@ -8,19 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from boneage.evaluation.plots import (
-    BLUE,
-    GREY,
     INK,
-    ORANGE,
-    SKY_BLUE,
-    VERMILION,
+    SERIES_COLOURS,
     make_figure,
     save_figure,
     style_axes,
 )
-
-# Devices beyond these share the last colour.
-_COLOURS = (BLUE, VERMILION, ORANGE, SKY_BLUE, GREY)
 
 
 def plot_dose(radiographs: pd.DataFrame, path: Path | str) -> None:
@@ -64,8 +57,9 @@ def _draw(axes: Axes, radiographs: pd.DataFrame, x: pd.Series, name: str, *, dev
     axes.set_title(f"{known.sum():,} of {len(radiographs):,} radiographs", fontsize=10)
     for number, device in enumerate(devices):
         own = known & (radiographs["device"] == device)
-        colour = _COLOURS[min(number, len(_COLOURS) - 1)]
-        label = device[:30].replace("$", r"\$") if number < len(_COLOURS) - 1 else "others"
+        # Devices beyond these share the last colour.
+        colour = SERIES_COLOURS[min(number, len(SERIES_COLOURS) - 1)]
+        label = device[:30].replace("$", r"\$") if number < len(SERIES_COLOURS) - 1 else "others"
         if own.any():
             shown = label if label not in axes.get_legend_handles_labels()[1] else None
             axes.scatter(x[own], values[own], s=16, color=colour, alpha=0.7, linewidths=0, label=shown)

@@ -7,20 +7,14 @@ from matplotlib.ticker import MaxNLocator
 
 from boneage.base.errors import printable
 from boneage.evaluation.plots import (
-    BLUE,
-    GREY,
     INK,
-    ORANGE,
-    SKY_BLUE,
-    VERMILION,
+    SERIES_COLOURS,
     make_figure,
     save_figure,
     style_axes,
 )
 from boneage.studies.reference_plot import CHILDREN
 
-# Of further methods the last is used again.
-_COLOURS = (BLUE, VERMILION, ORANGE, SKY_BLUE, GREY)
 _DASHES = {"female": "-", "male": "--"}
 _MAX_NAME = 24
 
@@ -42,7 +36,8 @@ def plot_outcomes(frame: pd.DataFrame, predicted: pd.DataFrame, ages: pd.DataFra
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     errors.axhline(0, color=INK, linewidth=0.8)
     for number, method in enumerate(predicted):
-        colour = _COLOURS[min(number, len(_COLOURS) - 1)]
+        # Of further methods the last is used again.
+        colour = SERIES_COLOURS[min(number, len(SERIES_COLOURS) - 1)]
         name = printable(str(method))[:_MAX_NAME].replace("$", r"\$")
         years = frame["chronological_age_months"] / 12
         errors.scatter(

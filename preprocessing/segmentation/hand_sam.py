@@ -10,7 +10,12 @@ from jaxtyping import Bool, Float32, UInt8
 
 from boneage.preprocessing.crop.crop import Box, bounding_box
 from boneage.preprocessing.crop.letterbox import Letterbox
-from boneage.preprocessing.segmentation.mask_selection import Candidate, rank_candidates, score_candidate
+from boneage.preprocessing.segmentation.mask_selection import (
+    NO_HAND_LOGIT,
+    Candidate,
+    rank_candidates,
+    score_candidate,
+)
 from boneage.preprocessing.segmentation.onnx_session import open_session
 from boneage.preprocessing.segmentation.prompts import Prompts
 
@@ -25,7 +30,6 @@ MAX_POINTS = 6
 _CLOSE_UP_SHARE = 0.85
 _MARGIN_SHARE = 0.1  # of the hand's longer side
 _MIN_CLOSE_UP_SHARE = 0.4
-_NO_HAND_LOGIT = -8.0
 
 Shape = tuple[int, int]
 Forward = Callable[
@@ -137,8 +141,8 @@ def _paste_into_frame(
     whole = cv2.warpAffine(close_up, matrix, size.tolist(), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     whole = (whole + cv2.resize(overview, size.tolist(), interpolation=cv2.INTER_LINEAR)) / 2
     columns, rows = ((np.arange(count) + 0.5) * step_px for count, step_px in zip(size, step, strict=True))
-    whole[(rows < top) | (rows > bottom)] = _NO_HAND_LOGIT
-    whole[:, (columns < left) | (columns > right)] = _NO_HAND_LOGIT
+    whole[(rows < top) | (rows > bottom)] = NO_HAND_LOGIT
+    whole[:, (columns < left) | (columns > right)] = NO_HAND_LOGIT
     return whole
 
 

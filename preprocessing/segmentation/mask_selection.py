@@ -13,7 +13,7 @@ _AREA_RAMP = (0.01, 0.05, 0.60, 0.90)
 # Share of the convex hull that the mask fills: spread fingers 0.6, closed ones 0.9; a film corner or a bar fills all.
 _SOLIDITY_RAMP = (0.30, 0.50, 0.93, 1.02)
 _LARGEST_RAMP = (0.3, 0.9)
-_OUTSIDE_LOGIT = -8.0
+NO_HAND_LOGIT = -8.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class Candidate:
             tuple(round(side * coarse / fine) for side in sides)
             for sides, coarse, fine in zip(around_px, self.logits.shape, shape, strict=True)
         ]
-        return dataclasses.replace(self, logits=np.pad(self.logits, widths, constant_values=_OUTSIDE_LOGIT))
+        return dataclasses.replace(self, logits=np.pad(self.logits, widths, constant_values=NO_HAND_LOGIT))
 
 
 def score_candidate(logits: Float32[np.ndarray, "rows columns"], *, predicted_iou: float) -> Candidate:
