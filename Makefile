@@ -50,7 +50,7 @@ test-slow: $(VENV)/installed
 test-lowest: $(LOWEST_VENV)/installed
 	$(LOWEST_RUN) pytest -m 'not slow' -W default --numprocesses auto --maxprocesses 4 --dist loadfile \
 		--ignore tests/boneage/hand_networks --ignore tests/boneage/tuning --ignore tests/boneage/serve/test_browser.py \
-		--ignore tests/docs --ignore tests/package --ignore tests/test_benchmarks.py --ignore tests/tools
+		--ignore tests/boneage/web/test_accessibility.py --ignore tests/docs --ignore tests/package --ignore tests/test_benchmarks.py --ignore tests/tools
 
 test-sam: $(SAM_VENV)/installed
 	$(SAM_RUN) pytest tests/preprocessing/sam tests/preprocessing/sam_training tests/tools/test_on_gpu.py

@@ -3,10 +3,12 @@
 import dataclasses
 import hashlib
 import io
+import shutil
 import threading
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -22,8 +24,10 @@ from boneage.inference.loading import load
 from boneage.preprocessing.config import PreprocessingConfig, fingerprint
 from boneage.preprocessing.jobs.prepare import PreparationResult, prepare
 from boneage.preprocessing.synthetic import draw_radiograph, write_dataset
+from boneage.review.desk import Desk
 from boneage.serve.app import create_app
 
+CHROMIUM = shutil.which("chromium")
 BANDS = ("0-5", "5-10", "10-13", "13-16", "16+")
 
 
@@ -241,3 +245,38 @@ def live():
         server.should_exit = True
         thread.join(10)
         listener.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """One browser for a module, which Playwright's loop keeps from using asyncio in the same thread."""
+    if CHROMIUM is None:
+        pytest.skip("needs chromium (apt-get install chromium)")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    with playwright.sync_playwright() as started:
+        launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="session")
+def drawn_desk(tmp_path_factory):
+    """The desk of twelve drawings, of which one shows two hands and two are cut off."""
+    folder = tmp_path_factory.mktemp("source")
+    for number in range(12):
+        pixels = draw_radiograph(60 + 10 * number, sex="male", seed=number, size_px=(400, 320)).pixels
+        if number == 4:
+            pixels = np.hstack([pixels, pixels[:, ::-1]])
+        if number in (1, 9):
+            pixels = pixels[:, : 200 if number == 1 else 170]
+        if number == 3:
+            pixels = cv2.copyMakeBorder(pixels, 60, 0, 60, 0, cv2.BORDER_CONSTANT, value=255)
+        if number == 7:
+            pixels = np.ascontiguousarray(np.rot90(pixels))
+        cv2.imwrite(str(folder / f"{1400 + number}.png"), pixels)
+    labels = "".join(f"{1400 + number},100,True\n" for number in range(12))
+    (folder / "labels.csv").write_text(f"id,boneage,male\n{labels}")
+    config = PreprocessingConfig(image_size_px=128)
+    out = tmp_path_factory.mktemp("records") / "records"
+    made = prepare(folder, out=out, table=folder / "labels.csv", split="random", config=config, workers=1)
+    return Desk(made.folder, source=folder)

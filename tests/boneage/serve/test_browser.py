@@ -3,40 +3,23 @@
 import io
 import re
 import runpy
-import shutil
 import sys
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 from rich.console import Console
 
 from boneage.inference.loading import load
-from boneage.preprocessing.config import PreprocessingConfig
-from boneage.preprocessing.jobs.prepare import prepare
 from boneage.preprocessing.sources.review_csv import read_reviews
 from boneage.preprocessing.synthetic import draw_radiograph
 from boneage.review.app import create_review
 from boneage.review.decisions import Decisions
-from boneage.review.desk import Desk
 from boneage.serve.app import create_app
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (apt-get install chromium)")
 # The recorded runs that the leaderboard of the documentation compares.
 RECORDS = "331928ca2d8a0d86"
 PLACE = "([x, y]) => { const at = new DOMPoint(x, y).matrixTransform(radiograph.getScreenCTM()); return [at.x, at.y]; }"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """One browser for this module, which Playwright's loop keeps from using asyncio in the same thread."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    with playwright.sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 @pytest.fixture
@@ -139,41 +122,12 @@ def test_reads_a_drawn_hand_a_dicom_file_a_wall_and_a_broken_file(
     assert page.pdf(prefer_css_page_size=True).count(b"/Type /Page\n") == 1
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    """Twelve drawings, of which one shows two hands and two are cut off."""
-    folder = tmp_path_factory.mktemp("source")
-    for number in range(12):
-        pixels = draw_radiograph(60 + 10 * number, sex="male", seed=number, size_px=(400, 320)).pixels
-        if number == 4:
-            pixels = np.hstack([pixels, pixels[:, ::-1]])
-        if number in (1, 9):
-            pixels = pixels[:, : 200 if number == 1 else 170]
-        if number == 3:
-            pixels = cv2.copyMakeBorder(pixels, 60, 0, 60, 0, cv2.BORDER_CONSTANT, value=255)
-        if number == 7:
-            pixels = np.ascontiguousarray(np.rot90(pixels))
-        cv2.imwrite(str(folder / f"{1400 + number}.png"), pixels)
-    (folder / "labels.csv").write_text(
-        "id,boneage,male\n" + "".join(f"{1400 + number},100,True\n" for number in range(12))
-    )
-    return folder
-
-
-@pytest.fixture(scope="module")
-def desk(source, tmp_path_factory):
-    config = PreprocessingConfig(image_size_px=128)
-    out, table = tmp_path_factory.mktemp("records") / "records", source / "labels.csv"
-    made = prepare(source, out=out, table=table, split="random", config=config, workers=1)
-    return Desk(made.folder, source=source)
-
-
-def test_reviews_by_keyboard_and_corrects_a_mask_by_mouse(page, live, desk, pictures, tmp_path):
-    ids = [tile.id for tile in desk.tiles]
+def test_reviews_by_keyboard_and_corrects_a_mask_by_mouse(page, live, drawn_desk, pictures, tmp_path):
+    ids = [tile.id for tile in drawn_desk.tiles]
     rows = [f"{ids[1]},reject,", f"{ids[2]},reject,", f"{ids[3]},keep,"]
     (tmp_path / "decisions.ben.csv").write_text("\n".join(["id,decision,value", *rows]) + "\n")
     taken = Decisions(tmp_path / "decisions.csv", reviewer="anna", ids=set(ids))
-    page.goto(live(create_review(desk, taken)))
+    page.goto(live(create_review(drawn_desk, taken)))
     assert not is_wider_than(page, 1280)
 
     # Keys: the first one is chosen; what is decided chooses the next.
