@@ -23,12 +23,13 @@ from boneage.base.errors import BoneAgeError, check_choice
 from boneage.base.files import restore_folder
 from boneage.base.json_files import read_json
 from boneage.base.limits import cpu_count
+from boneage.base.progress import report_progress
 from boneage.base.training_weights import find_training_weights, require_training_weights
 from boneage.bundles.metadata import find_fault
 from boneage.bundles.test_time_augmentation import turn_and_mirror
 from boneage.configuration.training import TTA_TRANSFORMS
 from boneage.registry.settings import METADATA_FILE, PACKAGED_BUNDLE
-from boneage.tfrecords.info import read_info
+from boneage.tfrecords.info import read_info, split_info
 from boneage.tfrecords.schema import sex_from_male
 
 BUNDLE_VERSION = 3
@@ -120,7 +121,7 @@ class Bundle:
     def predict_records(
         self, data: str | Path, *, split: str, batch_size: int = 64, tta: str | None = None
     ) -> pd.DataFrame:
-        """Predict one split of a record folder.
+        """Predict one split of a record folder; a notebook shows a progress bar.
 
         Args:
             data: The record folder.
@@ -139,14 +140,14 @@ class Bundle:
         from boneage.tfrecords.reader import read_records, translate_shard_errors
 
         column = "male_probability" if self.metadata["task"] == "sex" else "predicted_months"
-        found = read_info(data)["fingerprint"]
-        if found != self.metadata["fingerprint"]:
+        info = read_info(data)
+        if (found := info["fingerprint"]) != self.metadata["fingerprint"]:
             raise BundleError(
                 f"{data}: preprocessing {found} does not match {self.metadata['fingerprint']} of {self.folder}; "
                 f"prepare the records with the settings {self.metadata['preprocessing']}."
             )
-        frames = []
-        with translate_shard_errors(data):
+        num_records, frames, finished = split_info(info, split, folder=data)["num_records"], [], 0
+        with translate_shard_errors(data), report_progress(None, "Reading") as report:
             for batch in read_records(data, split=split, input_size=self.input_size, batch_size=batch_size):
                 batch = {key: value.numpy() for key, value in batch.items()}
                 frames.append(
@@ -160,6 +161,8 @@ class Bundle:
                         }
                     )
                 )
+                finished += len(frames[-1])
+                report(finished, num_records)
         return pd.concat(frames, ignore_index=True)
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from boneage.cli.options import AgeUnit, Json, Reference, Tta, Workers, show_progress
+from boneage.base.progress import show_progress
+from boneage.cli.options import AgeUnit, Json, Reference, Tta, Workers
 
 if TYPE_CHECKING:
     from rich.table import Table

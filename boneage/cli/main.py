@@ -14,6 +14,7 @@ import typer
 
 import boneage
 from boneage.base.errors import BoneAgeError, printable
+from boneage.base.progress import show_progress
 from boneage.cli.evaluation import describe_group, evaluate, stress
 from boneage.cli.growth import dose, follow, height
 from boneage.cli.importing import import_
@@ -25,7 +26,6 @@ from boneage.cli.options import (
     SexBundle,
     Tta,
     print_json,
-    show_progress,
 )
 from boneage.cli.outcomes import outcomes
 from boneage.cli.preparation import prepare, records, segment

@@ -1,9 +1,8 @@
-"""Shared by the commands: options, settings, progress, JSON."""
+"""Shared by the commands: options, settings, JSON."""
 
-import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -156,24 +155,3 @@ def make_table(title: str, headings: Sequence[str]) -> "RichTable":
 def print_json(value: Any) -> None:
     """Print one JSON document on standard output."""
     typer.echo(json.dumps(value, indent=2))
-
-
-@contextlib.contextmanager
-def show_progress(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on standard error from the first report on; yields the function to report to."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), disable=quiet)
-    task = bar.add_task(title, total=None)
-
-    def report(finished: int, total: int) -> None:
-        bar.start()  # not before: a download at the start has its own progress bar
-        bar.update(task, completed=finished, total=total)
-
-    try:
-        yield report
-    finally:
-        if bar.live.is_started:  # otherwise it would print an empty line
-            bar.stop()

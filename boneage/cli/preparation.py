@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from boneage.base.errors import BoneAgeError
+from boneage.base.progress import show_progress
 from boneage.cli.options import (
     AgeUnit,
     Json,
@@ -18,7 +19,6 @@ from boneage.cli.options import (
     Workers,
     print_json,
     read_preprocessing,
-    show_progress,
 )
 
 

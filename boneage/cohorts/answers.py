@@ -141,7 +141,7 @@ def predict_answers(
         tta: Test-time augmentation (default: as saved in the bundle).
         progress_file: Finished readings, from which an interrupted run resumes; None keeps none.
         workers: Number of worker processes (default: one per CPU core; one for fewer than 25 files).
-        progress: Called with the number of finished and of all radiographs.
+        progress: Called with the number of finished and of all radiographs (default: a bar in a notebook).
 
     Raises:
         BoneAgeError: If the bundle cannot be used.

@@ -64,7 +64,8 @@ def evaluate(
         out: Folder for `predictions.csv`, `evaluation.json` and `evaluation.png`, or None to write nothing. An
             interrupted evaluation of files resumes from it.
         workers: Number of worker processes for `files` (default: one per CPU core; one for fewer than 25).
-        progress: Called with the number of finished and of all radiographs in `files`, for each bundle.
+        progress: Called with the number of finished and of all radiographs in `files`, for each bundle (default: a bar
+            in a notebook).
         num_resamples: Bootstrap resamples per group.
         seed: Seed of the resampling.
 

@@ -57,7 +57,7 @@ def stress(
             table).
         out: Folder for `stress.csv`, `answers.csv`, `stress.json`, `stress.png` and `worst.png`.
         workers: Number of worker processes (default: one per CPU core).
-        progress: Called with the number of finished and of all radiographs.
+        progress: Called with the number of finished and of all radiographs (default: a bar in a notebook).
         num_resamples: Bootstrap resamples of each interval.
         seed: Seed of the resampling.
 

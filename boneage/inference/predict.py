@@ -74,7 +74,7 @@ def predict(
         fhir: Folder for one FHIR R4 Observation per predicted hand, named by a random id.
         out: CSV to write.
         workers: Number of worker processes (default: one per CPU core; one for fewer than 25 files).
-        progress: Called with the number of finished files and of all files.
+        progress: Called with the number of finished files and of all files (default: a bar in a notebook).
 
     Returns:
         One row per file, and per row of the table without a file: `id`; `bone_age_months`, NaN if rejected;

@@ -13,6 +13,7 @@ import pandas as pd
 
 from boneage.base.errors import check_choice
 from boneage.base.limits import cpu_count
+from boneage.base.progress import report_progress
 from boneage.base.sex import UnknownSexError, parse_sex
 from boneage.bundles.bundle import Bundle, metadata_digest
 from boneage.configuration.training import TTA_TRANSFORMS
@@ -195,7 +196,7 @@ class Reader:
         """Read one radiograph, a list of them, or a whole folder or table.
 
         What is no radiograph, or shows no hand that can be read, gives a reading with `reasons`, not an error. Several
-        radiographs are read at the same time, one per CPU core.
+        radiographs are read at the same time, one per CPU core; a notebook shows a progress bar.
 
         Args:
             x: One radiograph: the path of a file, the bytes of one, an array of shape `(height, width)` or
@@ -335,8 +336,15 @@ class Reader:
 
 def _map_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """Call a function for each item, on all cores: the networks and the decoders run outside the interpreter's lock."""
-    with concurrent.futures.ThreadPoolExecutor(max(1, min(cpu_count(), len(items)))) as threads:
-        return list(threads.map(function, items))
+    results: list[Result] = []
+    with (
+        concurrent.futures.ThreadPoolExecutor(max(1, min(cpu_count(), len(items)))) as threads,
+        report_progress(None, "Reading") as report,
+    ):
+        for result in threads.map(function, items):
+            results.append(result)
+            report(len(results), len(items))
+    return results
 
 
 def _parse_sex(sex: Any) -> str | None:

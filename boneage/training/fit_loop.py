@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from boneage.base.progress import is_notebook
 from boneage.configuration.training import TrainConfig
 from boneage.models.head import LOGITS_LAYER
 from boneage.training.distribution import is_chief
@@ -85,10 +86,10 @@ def fit(
 
 
 def _verbosity(strategy: tf.distribute.Strategy) -> int:
-    """Progress bar on a terminal, one line per epoch otherwise; no output from workers other than the chief."""
+    """Progress bar on a terminal or in a notebook, else one line per epoch; no output from workers but the chief."""
     if not is_chief(strategy):
         return 0
-    return 1 if sys.stdout.isatty() else 2
+    return 1 if sys.stdout.isatty() or is_notebook() else 2
 
 
 def _train_epoch(

@@ -14,6 +14,7 @@ from typing import Any
 from boneage.base.errors import BoneAgeError, printable, suggest_closest
 from boneage.base.files import replace_folder, restore_folder, write_json, write_text
 from boneage.base.locks import lock_output
+from boneage.base.progress import Progress, report_progress
 from boneage.base.spreadsheets import unescape_cell
 from boneage.preprocessing.config import PreprocessingConfig, fingerprint
 from boneage.preprocessing.jobs.assemble import assemble
@@ -32,10 +33,9 @@ from boneage.tfrecords.info import read_info
 from boneage.tfrecords.schema import SCHEMA_VERSION
 from boneage.tfrecords.writer import INFO_FILE, REJECTED_FILE, hash_files
 
-CASES_PER_SHARD = 256
+# Few, so that the progress is seen, an interrupted run loses little, and a small source fills all cores.
+CASES_PER_SHARD = 16
 _JOB_FILE = "job.json"
-
-Progress = Callable[[int, int], None]
 
 
 class PreparationError(BoneAgeError):
@@ -92,7 +92,7 @@ def prepare(
         runner: Apache Beam runner that replaces `workers`, see `boneage.preprocessing.jobs.beam`: its workers must
             share `source` and the folder of `out` under the same paths.
         runner_options: Beam's own options, such as `--direct_num_workers=2`.
-        progress: Called with the number of finished and of all radiographs.
+        progress: Called with the number of finished and of all radiographs (default: a bar in a notebook).
         notify: Called before the work begins with a line on each thing that the user may want to change.
 
     Returns:
@@ -112,7 +112,7 @@ def prepare(
         raise PreparationError(f"{out}: is inside the source folder; choose a folder outside {source}.")
     partial = out.with_name(out.name + ".partial")
     try:
-        with lock_output(out):
+        with lock_output(out), report_progress(progress, "Preparing") as report:
             return _prepare(
                 source,
                 out=out,
@@ -124,7 +124,7 @@ def prepare(
                 config=config,
                 decisions=decisions,
                 executor=executor,
-                progress=progress,
+                progress=report,
                 notify=notify,
             )
     except OSError as error:
@@ -146,7 +146,7 @@ def _prepare(
     config: PreprocessingConfig,
     decisions: str | Path | None,
     executor: Executor,
-    progress: Progress | None,
+    progress: Progress,
     notify: Callable[[str], None] | None,
 ) -> PreparationResult:
     """Prepare a source as `prepare` does, in the work folder `partial`."""
@@ -199,12 +199,10 @@ def _prepare(
         work = functools.partial(process_shard, config=config, reviews=reviews)
         shards = _make_shards(partial / "parts", cases)
         finished = sum(len(shard.cases) for shard in shards if shard.manifest.exists())
-        if progress:
-            progress(finished, len(cases))
+        progress(finished, len(cases))
         for shard in executor.run(work, [shard for shard in shards if not shard.manifest.exists()]):
             finished += len(shard.cases)
-            if progress:
-                progress(finished, len(cases))
+            progress(finished, len(cases))
         unread = [dataclasses.asdict(rejection) for rejection in rejections]
         folder = partial / "folder"
         manifests = [shard.manifest for shard in shards]

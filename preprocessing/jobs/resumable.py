@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from boneage.base.files import write_text
 from boneage.base.json_files import DamagedFileError, parse_json
+from boneage.base.progress import Progress, report_progress
 from boneage.preprocessing.jobs.workers import run_jobs
 from boneage.preprocessing.sources.sources import Case
 
@@ -45,7 +46,7 @@ def run_resumable(
     *,
     progress_file: Path | None,
     workers: int | None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     publish: Callable[[Case, Row], None] | None = None,
 ) -> list[Row]:
     """Do the work on all radiographs that are not in the progress file yet.
@@ -55,7 +56,7 @@ def run_resumable(
         cases_by_key: The radiographs by `resume_key`.
         progress_file: Progress file (JSON Lines); None keeps none. The caller removes it once the result is written.
         workers: Number of worker processes (default: one per CPU core).
-        progress: Called with the number of finished and of all radiographs.
+        progress: Called with the number of finished and of all radiographs (default: a bar in a notebook).
         publish: Called for each radiograph with its row once the row is in the progress file, and again if the run was
             interrupted: it moves what the work has written to its place.
 
@@ -67,12 +68,14 @@ def run_resumable(
     """
     finished = {} if progress_file is None else _read_progress_file(progress_file, cases_by_key)
     pending = [(key, case) for key, case in cases_by_key.items() if key not in finished]
-    if progress:
-        progress(len(finished), len(cases_by_key))
     if publish:
         for key, row in finished.items():
             publish(cases_by_key[key], row)
-    with contextlib.nullcontext() if progress_file is None else _open_progress_file(progress_file, finished) as file:
+    with (
+        report_progress(progress, "Reading") as report,
+        contextlib.nullcontext() if progress_file is None else _open_progress_file(progress_file, finished) as file,
+    ):
+        report(len(finished), len(cases_by_key))
         for (key, case), row in run_jobs(work, pending, workers=workers):
             finished[key] = row
             if file:
@@ -80,8 +83,7 @@ def run_resumable(
                 file.flush()
             if publish:
                 publish(case, row)
-            if progress:
-                progress(len(finished), len(cases_by_key))
+            report(len(finished), len(cases_by_key))
     return list(finished.values())
 
 

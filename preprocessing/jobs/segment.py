@@ -45,7 +45,7 @@ def segment(
             `segments.csv`.
         config: The preprocessing, of which segmenter, contrast and gate apply (default: `PreprocessingConfig()`).
         workers: Number of worker processes (default: one per CPU core).
-        progress: Called with the number of finished and of all radiographs.
+        progress: Called with the number of finished and of all radiographs (default: a bar in a notebook).
 
     Returns:
         The content of `segments.csv`, one row a file: `file`, `score` (of the mask, in [0, 1]), `angle_degrees`
