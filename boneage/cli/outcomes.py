@@ -1,5 +1,6 @@
 """The command for outcomes of children."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,6 +45,8 @@ def outcomes(
         typer.echo()
     for event in found.events:
         typer.echo(_describe_event(event))
+    if any(row.num_children < 2 for row in found.methods):
+        typer.echo("Radiographs of one child alone tell no interval.")
     if found.num_without_height:
         typer.echo(f"{found.num_without_height:,} radiographs without the height that was reached")
     typer.echo(f"written: {out}")
@@ -84,4 +87,6 @@ def _describe_event(event: "EventModel") -> str:
 def _format(estimate: "Estimate | None", *, form: str = ".1f") -> str:
     if estimate is None:
         return "unknown"
+    if math.isnan(estimate.low):
+        return f"{estimate.value:{form}}"
     return f"{estimate.value:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"

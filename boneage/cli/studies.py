@@ -65,7 +65,7 @@ def _make_tables(agreement: "Agreement") -> "list[Table]":
     for factor, groups in agreement.by.items():
         table = _make_table(f"By {factor}", factor.capitalize(), "n", "Error of one reader", "Alpha")
         for level, group in groups.items():
-            table.add_row(level, f"{group.num_radiographs:,}", _number(group.reader_sd), _number(group.alpha, digits=3))
+            table.add_row(level, f"{group.num_radiographs:,}", _number(group.reader_sd), _alpha(group.alpha))
         tables.append(table)
     return tables
 
@@ -74,7 +74,7 @@ def _list_lines(agreement: "Agreement") -> list[str]:
     """List the rest of an agreement, one line each."""
     lines = [
         f"{agreement.num_readings:,} readings of {agreement.num_radiographs:,} radiographs; error of one reader "
-        f"{_number(agreement.reader_sd)} months; Krippendorff's alpha {_number(agreement.alpha, digits=3)}"
+        f"{_number(agreement.reader_sd)} months; Krippendorff's alpha {_alpha(agreement.alpha)}"
     ]
     if agreement.correlations is not None:
         found = agreement.correlations
@@ -84,8 +84,9 @@ def _list_lines(agreement: "Agreement") -> list[str]:
         lines.append(f"standard deviation by what readings differ by, months: {', '.join(differ)}")
     for reader, repeated in agreement.repeatability.items():
         lines.append(
-            f"{reader} repeated {repeated.num_pairs:,} readings: error of Dahlberg {repeated.dahlberg_months:.2f} "
-            f"months, repeatability coefficient {repeated.coefficient_months:.1f}"
+            f"{reader} repeated {repeated.num_pairs:,} readings: error of Dahlberg "
+            f"{_format(repeated.dahlberg_months, digits=2)} months, repeatability coefficient "
+            f"{_format(repeated.coefficient_months)}"
         )
     if (model := agreement.model) is not None:
         lines.append(
@@ -112,5 +113,9 @@ def _format(estimate: "Estimate", *, digits: int = 1, signed: bool = False) -> s
     return f"{estimate.value:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"
 
 
-def _number(value: float | None, *, digits: int = 2) -> str:
-    return "unknown" if value is None else f"{value:.{digits}f}"
+def _alpha(alpha: "Estimate | None") -> str:
+    return "unknown" if alpha is None else _format(alpha, digits=3)
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.2f}"

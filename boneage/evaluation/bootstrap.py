@@ -55,6 +55,28 @@ def bootstrap(
     Raises:
         ValueError: If `num_resamples` is not positive.
     """
+    resampled = resample(compute, *values, num_resamples=num_resamples, seed=seed, groups=groups)
+    estimates = {}
+    for name, value in compute(*values).items():
+        defined = resampled[name][np.isfinite(resampled[name])]
+        if np.isfinite(value) and defined.size:
+            low, high = np.percentile(defined, _INTERVAL_PERCENT)
+            estimates[name] = Estimate(float(value), float(low), float(high))
+    return estimates
+
+
+def resample(
+    compute: Callable[..., Metrics],
+    *values: Images,
+    num_resamples: int,
+    seed: int,
+    groups: Groups | None = None,
+) -> Metrics:
+    """Compute metrics on resamples, each of shape `(resamples,)`; the arguments are those of `bootstrap`.
+
+    Raises:
+        ValueError: If `num_resamples` is not positive.
+    """
     if num_resamples < 1:
         raise ValueError(f"`num_resamples` must be positive. Received: num_resamples={num_resamples}.")
     num_images = len(values[0])
@@ -69,22 +91,16 @@ def bootstrap(
     for start in range(0, num_resamples, resamples_at_once):
         shape = (min(resamples_at_once, num_resamples - start), num_groups)
         drawn = generator.integers(num_groups, size=shape)
-        if num_groups == num_images:
-            batches.append(compute(*(value[drawn] for value in values)))
+        if (sizes == sizes[0]).all():
+            rows = order[(starts[drawn][..., None] + np.arange(sizes[0])).reshape(len(drawn), -1)]
+            batches.append(compute(*(value[rows] for value in values)))
             continue
         for groups_of_resample in drawn:
             counts = sizes[groups_of_resample]
             within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
             rows = order[np.repeat(starts[groups_of_resample], counts) + within]
             batches.append({name: np.reshape(value, 1) for name, value in compute(*(v[rows] for v in values)).items()})
-    estimates = {}
-    for name, value in compute(*values).items():
-        resampled = np.concatenate([batch[name] for batch in batches])
-        defined = resampled[np.isfinite(resampled)]
-        if np.isfinite(value) and defined.size:
-            low, high = np.percentile(defined, _INTERVAL_PERCENT)
-            estimates[name] = Estimate(float(value), float(low), float(high))
-    return estimates
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
 def average_seeds(estimates: Sequence[Estimate]) -> Estimate:

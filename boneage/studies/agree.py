@@ -11,6 +11,7 @@ from matplotlib.ticker import MultipleLocator
 from boneage.base.files import write_json, write_text
 from boneage.base.locks import lock_folder
 from boneage.base.spreadsheets import format_frame
+from boneage.evaluation.bootstrap import Estimate
 from boneage.evaluation.plots import BLUE, INK, VERMILION, make_figure, save_figure, style_axes
 from boneage.studies.agreement import Agreement, measure_agreement
 from boneage.studies.consensus import find_consensus
@@ -121,7 +122,7 @@ def _tabulate_pairs(agreement: Agreement) -> pd.DataFrame:
     for pair, limits in agreement.pairs.items():
         row: dict[str, object] = {"pair": pair, "num_radiographs": limits.num_radiographs, "sd_months": limits.sd}
         for name, estimate in (("bias", limits.bias), ("lower_limit", limits.low), ("upper_limit", limits.high)):
-            row |= {f"{name}_months": estimate.value, f"{name}_from": estimate.low, f"{name}_to": estimate.high}
+            row |= _name_ends(name, estimate)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -133,17 +134,14 @@ def _tabulate_readers(agreement: Agreement) -> pd.DataFrame:
         if against := agreement.against_others.get(name):
             row["num_radiographs"] = against.num_radiographs
             for metric in ("bias", "mae", "rmse"):
-                estimate = getattr(against, metric)
-                row |= {
-                    f"{metric}_months": estimate.value,
-                    f"{metric}_from": estimate.low,
-                    f"{metric}_to": estimate.high,
-                }
+                row |= _name_ends(metric, getattr(against, metric))
         if repeated := agreement.repeatability.get(name):
-            row |= {
-                "repeated": repeated.num_pairs,
-                "dahlberg_months": repeated.dahlberg_months,
-                "repeatability_months": repeated.coefficient_months,
-            }
+            row["repeated"] = repeated.num_pairs
+            row |= _name_ends("dahlberg", repeated.dahlberg_months)
+            row |= _name_ends("repeatability", repeated.coefficient_months)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _name_ends(name: str, estimate: Estimate) -> dict[str, object]:
+    return {f"{name}_months": estimate.value, f"{name}_from": estimate.low, f"{name}_to": estimate.high}

@@ -20,6 +20,7 @@ from boneage.studies.differences import (
     MIN_DIFFERENCES,
     Limits,
     Repeatability,
+    find_degrees,
     find_differences,
     find_reader_sd,
     measure_limits,
@@ -86,7 +87,7 @@ class Group:
 
     num_radiographs: int
     reader_sd: float | None
-    alpha: float | None
+    alpha: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Agreement:
     num_readings: int
     readers: list[str]
     correlations: Correlations | None
-    alpha: float | None
+    alpha: Estimate | None
     reader_sd: float | None
     pairs: dict[str, Limits]
     repeatability: dict[str, Repeatability]
@@ -176,7 +177,8 @@ def _measure_repeatability(readings: pd.DataFrame) -> dict[str, Repeatability]:
         # Each session with the one before.
         differences = own.groupby("id")["months"].diff().dropna().to_numpy()
         if len(differences):
-            found[str(reader)] = measure_repeatability(differences)
+            sessions = own["id"].value_counts().to_numpy(float)
+            found[str(reader)] = measure_repeatability(differences, degrees=find_degrees(sessions[sessions >= 2]))
     return found
 
 

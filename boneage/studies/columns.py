@@ -27,6 +27,8 @@ MIN_HEIGHT_CM, MAX_HEIGHT_CM = 20.0, 280.0
 _MAX_RATIO = 8.0
 # Below, ages are of infants, who may be.
 _MIN_MEDIAN_MONTHS = 24.0
+# What is written by programs, whose headings are right; other columns are typed, and headings copied from elsewhere.
+_OF_INFANTS = frozenset({"bone_age_months", "predicted_months", "low_months", "high_months"})
 
 
 class ClinicTableError(BoneAgeError):
@@ -103,10 +105,13 @@ def read_columns(path: str | Path, columns: Mapping[str, Column]) -> pd.DataFram
             },
             dtype=np.float64,
         )
-        if unit is None and numbers.notna().any() and numbers.max() < YEARS_BELOW:
+        may_be_years = unit in (None, "month", "months") and numbers.notna().any() and numbers.max() < YEARS_BELOW
+        if may_be_years and (unit is None or name not in _OF_INFANTS):
+            stem = name.removesuffix("_months")
+            advice = f"`{name}` or `{stem}_years`" if name in _OF_INFANTS else f"`{stem}_years`"
             raise ClinicTableError(
                 f"{path}: column {header[index]!r} contains at most {numbers.max():g}, which may be years; name it "
-                f"`{name}` or `{name.removesuffix('_months')}_years`."
+                f"{advice}{'' if name in _OF_INFANTS else ', and give the ages of infants in years'}."
             )
         found[name] = numbers
     table = pd.DataFrame(found, index=pd.Index(list(rows), dtype=int))

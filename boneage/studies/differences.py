@@ -49,8 +49,8 @@ class Repeatability:
     """
 
     num_pairs: int
-    dahlberg_months: float
-    coefficient_months: float
+    dahlberg_months: Estimate
+    coefficient_months: Estimate
 
 
 def measure_limits(differences: Float[np.ndarray, " radiographs"], *, num_sds: float = NUM_SDS) -> Limits:
@@ -81,15 +81,37 @@ def measure_limits(differences: Float[np.ndarray, " radiographs"], *, num_sds: f
     )
 
 
-def measure_repeatability(differences: Float[np.ndarray, " pairs"], *, num_sds: float = NUM_SDS) -> Repeatability:
-    """Compute how far a reader repeats readings.
+def measure_repeatability(
+    differences: Float[np.ndarray, " pairs"], *, num_sds: float = NUM_SDS, degrees: float | None = None
+) -> Repeatability:
+    """Compute how far a reader repeats readings, with 95% intervals by the chi-squared distribution.
 
     Args:
         differences: Second minus first reading of the same radiographs, in months.
         num_sds: Standard deviations of the differences that the repeatability coefficient spans.
+        degrees: Degrees of freedom of the sum of their squares (default: their number), see `find_degrees`.
     """
+    # Imported here: it takes long, and only studies need it.
+    from scipy.stats import chi2
+
     dahlberg = math.sqrt(float(np.mean(np.square(differences))) / 2)
-    return Repeatability(len(differences), dahlberg, num_sds * math.sqrt(2) * dahlberg)
+    degrees = len(differences) if degrees is None else degrees
+    low, high = (dahlberg * math.sqrt(degrees / float(chi2.ppf(share, degrees))) for share in (0.975, 0.025))
+    span = num_sds * math.sqrt(2)
+    return Repeatability(
+        len(differences), Estimate(dahlberg, low, high), Estimate(span * dahlberg, span * low, span * high)
+    )
+
+
+def find_degrees(num_sessions: Float[np.ndarray, " radiographs"]) -> float:
+    """Return the degrees of freedom of the squared differences of each session from the one before (Satterthwaite).
+
+    Two differences that share a reading are correlated by -1/2, so that they tell less than two that do not.
+
+    Args:
+        num_sessions: Sessions in which each radiograph was read, at least two.
+    """
+    return float(np.sum(num_sessions - 1) ** 2 / np.sum(num_sessions - 1 + (num_sessions - 2) / 2))
 
 
 def find_differences(wide: pd.DataFrame) -> dict[tuple[str, str], Float[np.ndarray, " radiographs"]]:

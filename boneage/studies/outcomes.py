@@ -11,7 +11,7 @@ from jaxtyping import Float
 from boneage.base.files import write_json, write_text
 from boneage.base.locks import lock_folder
 from boneage.base.spreadsheets import format_frame
-from boneage.evaluation.bootstrap import Estimate, bootstrap
+from boneage.evaluation.bootstrap import Estimate, resample
 from boneage.studies.events import EventModel, model_event
 from boneage.studies.outcomes_plot import plot_outcomes
 from boneage.studies.outcomes_table import OutcomesError, read_outcomes
@@ -43,6 +43,8 @@ class MethodOutcome:
         gppe_percent: Growth potential prediction error: the standard deviation of the error of the growth potential,
             (adult height − height) / adult height, within each year of age, averaged over `GPPE_YEARS`; None where
             heights or ages are unknown or too few. Of `all` the mean of girls and boys.
+
+    The ends of the intervals are NaN where all radiographs are of one child.
     """
 
     method: str
@@ -127,7 +129,7 @@ def outcomes(cohort: str | Path, *, out: str | Path, num_resamples: int = 1000, 
             if not is_in.any() or (group == "all" and (paired["sex"] == "").all()):
                 continue
             own, missing = paired[is_in], predicted.isna()
-            estimates = _estimate(own, predicted_of_all[is_in], num_resamples=num_resamples, seed=seed)
+            estimates = estimate_errors(own, predicted_of_all[is_in], num_resamples=num_resamples, seed=seed)
             of_group = slice(None) if group == "all" else frame["sex"] == group
             for method in predicted:
                 methods.append(
@@ -170,12 +172,23 @@ def to_report(found: Outcomes) -> dict[str, object]:
     """Return what is written as JSON."""
     ages = found.ages.astype(object).where(found.ages.notna(), None).to_dict("records")
     return {
-        "methods": [dataclasses.asdict(method) for method in found.methods],
-        "differences": [dataclasses.asdict(difference) for difference in found.differences],
+        "methods": [_to_dict(method) for method in found.methods],
+        "differences": [_to_dict(difference) for difference in found.differences],
         "ages": ages,
         "events": [dataclasses.asdict(event) for event in found.events],
         "num_without_height": found.num_without_height,
     }
+
+
+def _to_dict(found: "MethodOutcome | MethodDifference") -> dict[str, object]:
+    """Make a dictionary in which the ends of an interval that cannot be given are None."""
+
+    def to_item(value: object) -> object:
+        if not isinstance(value, Estimate):
+            return value
+        return {name: None if np.isnan(number) else number for name, number in dataclasses.asdict(value).items()}
+
+    return {field.name: to_item(getattr(found, field.name)) for field in dataclasses.fields(found)}
 
 
 def find_growth_potential(height_cm: Values, adult_cm: Values) -> Values:
@@ -214,8 +227,17 @@ def average_deviations(errors: Values, years: Values, sexes: Values) -> Values:
         for weights in (None, centred.ravel(), centred.ravel() ** 2)
     )
     variances = (squares - total**2 / np.maximum(count, 1)) / np.maximum(count - 1, 1)
-    deviations = np.where(count >= MIN_PER_YEAR, np.sqrt(np.maximum(variances, 0)), np.nan)
+    deviations = np.where(count >= MIN_PER_YEAR, correct_deviation(np.sqrt(np.maximum(variances, 0)), count), np.nan)
     return _average(_average(deviations)).reshape(np.shape(errors)[:-1])
+
+
+def correct_deviation(sd: Values, number: Values) -> Values:
+    """Return standard deviations of at least two normal values without what they lack on average.
+
+    That of `n` values is too small by the factor 4 (n - 1) / (4 n - 3), up to terms of 1 / n^2.
+    """
+    corrected: Values = sd * (4 * number - 3) / (4 * np.maximum(number - 1, 1))
+    return corrected
 
 
 def _average(values: Values) -> Values:
@@ -225,7 +247,21 @@ def _average(values: Values) -> Values:
     return np.where(known.any(axis=-1), total / np.maximum(known.sum(axis=-1), 1), np.nan)
 
 
-def _estimate(own: pd.DataFrame, predicted: pd.DataFrame, *, num_resamples: int, seed: int) -> dict[str, Estimate]:
+def estimate_errors(
+    own: pd.DataFrame, predicted: pd.DataFrame, *, num_resamples: int, seed: int
+) -> dict[str, Estimate]:
+    """Estimate the errors of methods, and the differences of each two, with 95% intervals by bootstrap over children.
+
+    Args:
+        own: A row for each radiograph, as `OutcomesTable.frame`.
+        predicted: Of the same rows, as `OutcomesTable.predicted`, without gaps.
+        num_resamples: Bootstrap resamples of the children.
+        seed: Seed of the resampling.
+
+    Returns:
+        `"NAME bias"` and `"NAME rmse"` in cm, `"NAME gppe"` in percent, and `"FIRST - SECOND rmse"`,
+        `"FIRST - SECOND gppe"`; the last of each are left out where they are unknown.
+    """
     names = [str(name) for name in predicted]
     height, final = own["height_cm"].to_numpy(), own["final_height_cm"].to_numpy()
     years = np.floor(own["chronological_age_months"].to_numpy() / 12)
@@ -244,14 +280,42 @@ def _estimate(own: pd.DataFrame, predicted: pd.DataFrame, *, num_resamples: int,
                 found[f"{first} - {second} {metric}"] = found[f"{first} {metric}"] - found[f"{second} {metric}"]
         return found
 
-    return bootstrap(
-        compute,
-        *(height, final, years, sexes),
-        *(predicted[name].to_numpy() for name in predicted),
-        num_resamples=num_resamples,
-        seed=seed,
-        groups=own["child"].to_numpy(),
-    )
+    values = (height, final, years, sexes, *(predicted[name].to_numpy() for name in predicted))
+    groups = own["child"].to_numpy()
+    resampled = resample(compute, *values, num_resamples=num_resamples, seed=seed, groups=groups)
+    num_children = own["child"].nunique()
+    return {
+        name: _find_interval(
+            float(value),
+            resampled[name],
+            num_children=num_children,
+            is_positive=name in {f"{method} {metric}" for method in names for metric in ("rmse", "gppe")},
+        )
+        for name, value in compute(*values).items()
+        if np.isfinite(value)
+    }
+
+
+def _find_interval(
+    value: float, resampled: Float[np.ndarray, " resamples"], *, num_children: int, is_positive: bool
+) -> Estimate:
+    """Return the 95% interval by Student's t from the standard deviation of the resamples; NaN ends for one child.
+
+    Resamples repeat some of the children, so that root mean squares and deviations are too small in most of them, and
+    percentiles would lie too low. What cannot be negative has its interval on the scale of the logarithm.
+    """
+    # Imported here: it takes long, and only studies need it.
+    from scipy.stats import t
+
+    defined = resampled[np.isfinite(resampled)]
+    if num_children < 2 or len(defined) < 2:
+        return Estimate(value, np.nan, np.nan)
+    reach = float(t.ppf(0.975, num_children - 1)) * np.sqrt(num_children / (num_children - 1))
+    if is_positive and value > 0 and (defined > 0).all():
+        ratio = np.exp(reach * np.log(defined).std(ddof=1))
+        return Estimate(value, float(value / ratio), float(value * ratio))
+    sd = defined.std(ddof=1)
+    return Estimate(value, float(value - reach * sd), float(value + reach * sd))
 
 
 def _list_ages(own: pd.DataFrame, answers: pd.Series) -> list[dict[str, object]]:
@@ -263,8 +327,9 @@ def _list_ages(own: pd.DataFrame, answers: pd.Series) -> list[dict[str, object]]
     for (sex, year), of_year in errors.groupby([own["sex"], np.floor(own["chronological_age_months"] / 12)]):
         known = of_year.dropna()
         if sex and len(known):
-            sd = known.std() if len(known) >= MIN_PER_YEAR else np.nan
-            row = {"sex": sex, "age_years": int(year), "num_radiographs": len(known), "sd_percent": sd}
+            sd = float(correct_deviation(np.array(known.std()), np.array(len(known))))
+            row = {"sex": sex, "age_years": int(year), "num_radiographs": len(known)}
+            row["sd_percent"] = sd if len(known) >= MIN_PER_YEAR else np.nan
             rows.append({"method": answers.name, **row})
     return rows
 

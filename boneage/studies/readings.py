@@ -71,10 +71,10 @@ def read_readings(path: str | Path) -> pd.DataFrame:
         raise ReadingsError(f"{path}: contains no readings.")
     frame = pd.DataFrame(rows)
     frame["session"] = frame["session"].replace("", "1") if "session" in frame else "1"
-    if "years" not in columns and header[columns["months"]].lower() != "months" and frame["months"].max() < YEARS_BELOW:
+    if "years" not in columns and frame["months"].max() < YEARS_BELOW:
         raise ReadingsError(
             f"{path}: column {header[columns['months']]!r} contains at most {frame['months'].max():g}, which may be "
-            "years; name the column `months` or `years`."
+            "years; name the column `years`, and give the readings of infants in years."
         )
     again = frame[frame.duplicated(["id", "reader", "session"])]
     if len(again):

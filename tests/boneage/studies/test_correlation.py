@@ -63,7 +63,7 @@ def test_correlate_leaves_out_what_not_all_have_read():
 
 
 def test_krippendorff_alpha_gives_the_example_with_gaps():
-    assert round(krippendorff_alpha(UNITS), 3) == 0.849
+    assert round(krippendorff_alpha(UNITS).value, 3) == 0.849
 
 
 @pytest.mark.parametrize("wide", [UNITS[[0]], pd.DataFrame([[3.0, 3.0], [3.0, 3.0]]), UNITS.iloc[:0]])

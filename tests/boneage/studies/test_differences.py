@@ -26,8 +26,8 @@ def test_measure_limits_gives_the_example_of_bland_and_altman():
 
 def test_measure_repeatability_gives_the_example_of_bland_and_altman():
     repeated = measure_repeatability(WRIGHT_AGAIN - WRIGHT, num_sds=2.0)
-    assert (repeated.num_pairs, round(repeated.dahlberg_months, 2)) == (17, 15.31)
-    assert round(repeated.coefficient_months, 1) == 43.3
+    assert (repeated.num_pairs, round(repeated.dahlberg_months.value, 2)) == (17, 15.31)
+    assert round(repeated.coefficient_months.value, 1) == 43.3
 
 
 def test_subtract_readers_gives_the_example_of_thodberg():

@@ -8,7 +8,7 @@ from PIL import Image
 
 from boneage.cli.main import main
 from boneage.studies.height import height
-from boneage.studies.outcomes import average_deviations, find_growth_potential, outcomes
+from boneage.studies.outcomes import average_deviations, estimate_errors, find_growth_potential, outcomes
 
 AGES = {"female": (8, 16), "male": (10, 18)}
 
@@ -54,13 +54,14 @@ def test_find_growth_potential_by_hand():
 
 
 def test_average_deviations_by_hand():
+    # The mean of the deviation of 5 normal values is 16 / 17 of that of many.
     # Two years of girls with SD 1 and 3, one year of boys with SD 4, a year of too few, and ages that do not count.
     unit = np.array([-1, -1, 0, 1, 1]) / np.std([-1, -1, 0, 1, 1], ddof=1)
     errors = np.concatenate([10 + unit, 3 * unit, 4 * unit - 5, [0, 50], 100 * unit])
     years = np.repeat([8.0, 15, 10, 11, 16], [5, 5, 5, 2, 5])
     sexes = np.repeat([0.0, 0, 1, 1, 0], [5, 5, 5, 2, 5])
-    assert average_deviations(errors, years, sexes) == pytest.approx((2 + 4) / 2)
-    assert average_deviations(np.stack([errors, 2 * errors]), years, sexes) == pytest.approx([3, 6])
+    assert average_deviations(errors, years, sexes) == pytest.approx(17 / 16 * (2 + 4) / 2)
+    assert average_deviations(np.stack([errors, 2 * errors]), years, sexes) == pytest.approx([17 / 16 * 3, 17 / 16 * 6])
     assert np.isnan(average_deviations(errors[-7:], years[-7:], sexes[-7:]))
 
 
@@ -250,3 +251,35 @@ def test_outcomes_names_methods_by_their_headings(tmp_path):
     found = outcomes(tmp_path / "cohort.csv", out=tmp_path / "out", num_resamples=5)
     assert [row.method for row in found.methods[:2]] == ["predicted", "Tanner Whitehouse"]
     assert find(found, "Tanner Whitehouse", "male").bias_cm.value == pytest.approx(70 * 2.54 - 180)
+
+
+def test_outcomes_of_one_child_has_no_interval(tmp_path, monkeypatch, capsys):
+    (tmp_path / "cohort.csv").write_text(
+        "child,age_months,sex,final_height_cm,predicted_a_cm,predicted_b_cm\n1,100,M,180,182,181\n1,112,M,180,179,181\n"
+    )
+    status, told = run(monkeypatch, capsys, tmp_path / "cohort.csv", "--out", tmp_path / "out")
+    assert status == 0 and "Radiographs of one child alone tell no interval." in told.out and "nan" not in told.out
+    report = json.loads((tmp_path / "out" / "outcomes.json").read_text())
+    assert report["methods"][0]["bias_cm"] == {"value": 0.5, "low": None, "high": None}
+    assert pd.read_csv(tmp_path / "out" / "methods.csv")["bias_cm_from"].isna().all()
+
+
+@pytest.mark.slow
+def test_intervals_of_outcomes_hold_the_truth_in_95_of_100_simulations():
+    def rename(frame):
+        answers = {"predicted_a_cm": "a", "predicted_b_cm": "b"}
+        own = frame.rename(columns={"age_months": "chronological_age_months"})
+        return own, frame[list(answers)].rename(columns=answers)
+
+    own, answers = rename(simulate(num_children=20_000, bias=0.5, seed=1000))
+    truth = {"a gppe": 1.4, "b gppe": 1.1, "a - b gppe": 1.4 - 1.1}
+    errors = answers.sub(own["final_height_cm"], axis=0)
+    for name in "ab":
+        truth |= {f"{name} bias": errors[name].mean(), f"{name} rmse": np.sqrt((errors[name] ** 2).mean())}
+    truth["a - b rmse"] = truth["a rmse"] - truth["b rmse"]
+    held = dict.fromkeys(truth, 0)
+    for seed in range(1000):
+        found = estimate_errors(*rename(simulate(num_children=40, bias=0.5, seed=seed)), num_resamples=200, seed=seed)
+        for name, value in truth.items():
+            held[name] += found[name].low <= value <= found[name].high
+    assert all(930 <= number <= 970 for number in held.values()), held

@@ -48,6 +48,7 @@ def test_read_readings_knows_usual_names_and_units(write, text):
         ("id,reader,months\n7,Ada,301\n", "row 2: '301' is no bone age"),
         ("id,reader,months\n7,,120\n", "row 2: reader is blank"),
         ("id,reader,bone_age\n7,Ada,10.5\n8,Ada,12\n", "which may be years; name the column"),
+        ("id,reader,months\n7,Ada,10.5\n8,Ada,12\n", "'months' contains at most 12, which may be years"),
         ("id,reader,months\n7,Ada,120\n7,Ada,121\n", "Ada has two readings of 7 in one session"),
     ],
 )
