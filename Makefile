@@ -16,7 +16,7 @@ LOWEST_RUN := $(LOWEST_VENV)/bin/python -m
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	$(RUN) uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python --constraint constraints.txt --editable '.[train,beam,serve,studies,dev,docs,gpl]'
+	$(RUN) uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python --constraint constraints.txt --editable '.[train,beam,serve,studies,hub,dev,docs,gpl]'
 	touch $@
 
 # pip, not uv: it takes torch's small build for the CPU from where pip is told to look.
@@ -29,10 +29,10 @@ $(SAM_VENV)/installed: setup.cfg pyproject.toml constraints.txt
 $(LOWEST_VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv --clear $(LOWEST_VENV)
 	$(LOWEST_RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	$(LOWEST_RUN) uv pip compile --quiet --resolution lowest-direct --only-binary :all: --extra train --extra serve --extra studies \
+	$(LOWEST_RUN) uv pip compile --quiet --resolution lowest-direct --only-binary :all: --extra train --extra serve --extra studies --extra hub \
 		--output-file $(LOWEST_VENV)/lowest.txt pyproject.toml
 	$(LOWEST_RUN) uv pip install --quiet --compile-bytecode --python $(LOWEST_VENV)/bin/python \
-		--constraint $(LOWEST_VENV)/lowest.txt --editable '.[train,serve,studies,dev,gpl]'
+		--constraint $(LOWEST_VENV)/lowest.txt --editable '.[train,serve,studies,hub,dev,gpl]'
 	touch $@
 
 demo: $(VENV)/installed

@@ -16,6 +16,7 @@ from .studies.height import height
 from .studies.outcomes import outcomes
 from .studies.reference import reference_fit
 from .studies.reference_compare import reference_compare
+from .tracking.publish import publish
 from .tracking.registry import best
 from .tracking.sync import sync
 from .training.train import train
@@ -35,6 +36,7 @@ __all__ = [
     "outcomes",
     "predict",
     "prepare",
+    "publish",
     "reference_atlas",
     "reference_compare",
     "reference_fit",

@@ -16,9 +16,9 @@ from typing import Any
 import pandas as pd
 
 from boneage.base.files import make_folder_beside
-from boneage.bundles.bundle import ONNX_FILE, SEEN_FILE, WEIGHTS_FILE, Bundle, load_bundle
+from boneage.bundles.bundle import CARD_FILE, ONNX_FILE, SEEN_FILE, WEIGHTS_FILE, Bundle, load_bundle
 from boneage.bundles.complete import complete_bundle
-from boneage.bundles.save import CARD_FILE, copy_bundle, load_network, write_weights
+from boneage.bundles.save import copy_bundle, load_network, write_weights
 from boneage.bundles.seen import hash_radiographs, read_seen
 from boneage.evaluation.conformal import fit_conformal_intervals
 from boneage.evaluation.evaluate import summarise

@@ -9,7 +9,6 @@ of each other file, so that an exchanged file is detected.
 import dataclasses
 import functools
 import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from boneage.base.training_weights import find_training_weights, require_trainin
 from boneage.bundles.metadata import find_fault
 from boneage.bundles.test_time_augmentation import turn_and_mirror
 from boneage.configuration.training import TTA_TRANSFORMS
+from boneage.registry.digest import metadata_digest
 from boneage.registry.settings import METADATA_FILE, PACKAGED_BUNDLE
 from boneage.tfrecords.info import read_info, split_info
 from boneage.tfrecords.schema import sex_from_male
@@ -36,10 +36,12 @@ BUNDLE_VERSION = 3
 # The packaged models for bone age and for the sex, with their model cards.
 DEFAULT_BUNDLE = PACKAGED_BUNDLE
 DEFAULT_SEX_BUNDLE = Path(__file__).parent / "default_sex"
+PACKAGED_LICENCE = "LicenseRef-RSNA-research"
 ONNX_FILE = "model.onnx"
 KERAS_FILE = "model.keras"
 WEIGHTS_FILE = "weights.npz"
 SEEN_FILE = "seen.npz"
+CARD_FILE = "README.md"
 
 # Severity of the log of ONNX Runtime.
 _FATAL = 4
@@ -166,11 +168,6 @@ class Bundle:
         return pd.concat(frames, ignore_index=True)
 
 
-def metadata_digest(metadata: dict[str, Any]) -> str:
-    """Return the SHA-256 digest of the metadata, which detects changes."""
-    return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
-
-
 def read_metadata(folder: str | Path) -> dict[str, Any]:
     """Read and check `metadata.json` of a bundle, without loading the model.
 
@@ -220,6 +217,12 @@ def check_model(folder: Path, metadata: dict[str, Any], name: str) -> Path:
 def has_model(folder: Path, name: str) -> bool:
     """Return whether a model of a bundle is available: the weights of a packaged bundle may not be installed."""
     return not _is_packaged_weights(folder, name) or find_training_weights(folder / name) is not None
+
+
+def find_licence(folder: Path, metadata: dict[str, Any]) -> str | None:
+    """Return the licence of a bundle's weights, or None if it is not stated."""
+    licence = metadata.get("licence") or (PACKAGED_LICENCE if folder in (DEFAULT_BUNDLE, DEFAULT_SEX_BUNDLE) else None)
+    return None if licence is None else str(licence)
 
 
 def _is_packaged_weights(folder: Path, name: str) -> bool:

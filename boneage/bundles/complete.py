@@ -13,8 +13,8 @@ from boneage.bundles.bundle import (
     SEEN_FILE,
     WEIGHTS_FILE,
     load_bundle,
-    metadata_digest,
 )
+from boneage.registry.digest import metadata_digest
 from boneage.registry.settings import METADATA_FILE
 
 INTENDED_USE = "Research. Not a medical device: no diagnosis or treatment may rest on its output."

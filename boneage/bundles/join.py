@@ -6,7 +6,7 @@ from pathlib import Path
 from boneage.base.errors import check_choice
 from boneage.base.files import check_output
 from boneage.base.locks import lock_output
-from boneage.bundles.bundle import BundleError, read_metadata
+from boneage.bundles.bundle import BundleError, find_licence, read_metadata
 from boneage.bundles.save import average_networks, load_network, save_bundle
 from boneage.bundles.seen import join_seen, list_seen, read_seen
 from boneage.configuration.training import TTA_TRANSFORMS
@@ -57,6 +57,9 @@ def ensemble(bundles: Sequence[str | Path], *, out: str | Path, tta: str | None 
         metadata = {name: value for name, value in described[0].items() if name not in ("validation_error", "interval")}
         entries = [entry for member in described for entry in list_seen(member)]
         metadata["seen_data"] = [entry for number, entry in enumerate(entries) if entry not in entries[:number]]
+        licences = [find_licence(Path(folder), member) for folder, member in zip(bundles, described, strict=True)]
+        if stated := sorted({licence for licence in licences if licence}):
+            metadata["licence"] = " AND ".join(stated)
         seen = join_seen([read_seen(folder, member) for folder, member in zip(bundles, described, strict=True)])
         members = [{"network": metadata["network"], "sha256": metadata["sha256"]} for metadata in described]
         changes = {"network": "ensemble", "members": members, **({} if tta is None else {"tta": tta})}

@@ -11,14 +11,17 @@ import keras
 import numpy as np
 import onnxruntime
 
+from boneage.base.errors import BoneAgeError
 from boneage.base.files import make_folder_beside, write_bytes
 from boneage.bundles.bundle import (
+    CARD_FILE,
     KERAS_FILE,
     ONNX_FILE,
     SEEN_FILE,
     WEIGHTS_FILE,
     BundleError,
     check_model,
+    find_licence,
     has_model,
     read_metadata,
 )
@@ -30,7 +33,6 @@ from boneage.models.build import build_network
 from boneage.models.fused_batch_norm import assign_weights
 from boneage.models.head import gelu
 
-CARD_FILE = "README.md"
 MAX_DIFFERENCE_MONTHS = 0.1
 _NUM_PROBES = 4
 
@@ -81,6 +83,8 @@ def copy_bundle(
     """
     folder, source = Path(folder), Path(source)
     metadata = read_metadata(source)
+    if licence := find_licence(source, metadata):
+        metadata["licence"] = licence
     beside = make_folder_beside(folder)
     for name in metadata["sha256"]:
         if has_model(source, name):
@@ -133,6 +137,29 @@ def write_weights(model: keras.Model, path: Path) -> None:
     """
     halved = (weight.astype(np.float16) if weight.ndim > 1 else weight for weight in model.get_weights())
     np.savez_compressed(path, **{f"{number:04d}": weight for number, weight in enumerate(halved)})
+
+
+def convert_to_weights(folder: Path, path: Path) -> bool:
+    """Write the weights of the Keras network of a bundle as `write_weights` does, if it can be built from them again.
+
+    Args:
+        folder: The bundle, which is whole.
+        path: The `.npz` file.
+
+    Returns:
+        Whether the file is written. A network with a backbone of the user's own, and an ensemble of different networks,
+        cannot be built from weights alone.
+    """
+    try:
+        network = load_network(folder)
+        write_weights(network, path)
+        probes, expected = probe(network)
+        rebuilt = _build_from_weights(read_metadata(folder), path)
+        check_difference(np.asarray(rebuilt(probes, training=False)), expected, path=path)
+    except (BoneAgeError, KeyError, TypeError, ValueError):
+        path.unlink(missing_ok=True)
+        return False
+    return True
 
 
 def _build_from_weights(metadata: dict[str, Any], path: Path) -> keras.Model:

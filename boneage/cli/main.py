@@ -17,6 +17,7 @@ from boneage.base.errors import BoneAgeError, printable
 from boneage.base.progress import show_progress
 from boneage.cli.evaluation import describe_group, evaluate, stress
 from boneage.cli.growth import dose, follow, height
+from boneage.cli.hub import publish
 from boneage.cli.importing import import_
 from boneage.cli.options import (
     AgeUnit,
@@ -61,6 +62,7 @@ _INTERRUPTED = 130
 # The extra that installs each optional module.
 EXTRAS = {
     "apache_beam": "beam",
+    "huggingface_hub": "hub",
     **dict.fromkeys((*SERVE_MODULES, "highdicom", "pynetdicom"), "serve"),
     **dict.fromkeys(("keras", "keras_tuner", "mlflow", "onnx", "psutil", "sqlalchemy", "tensorflow"), "train"),
     **dict.fromkeys(("segment_anything", "torch"), "sam"),
@@ -192,6 +194,7 @@ for command in (
     ensemble,
     export,
     import_,
+    publish,
     agree,
     follow,
     height,

@@ -52,7 +52,10 @@ Reference = Annotated[
         "sd_months or L, M, S, such as `boneage reference fit` writes (default: Brush Foundation table)."
     ),
 ]
-BundleOption = Annotated[Path | None, typer.Option(help="Bundle folder (default: the packaged model).")]
+BundleOption = Annotated[
+    Path | None,
+    typer.Option(help="Bundle: a folder, models:/NAME@ALIAS, hf://OWNER/NAME (default: the packaged model)."),
+]
 SexBundle = Annotated[
     Path | None,
     typer.Option(

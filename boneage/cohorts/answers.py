@@ -24,7 +24,7 @@ from boneage.preprocessing.sources.names import FileIndex
 from boneage.preprocessing.sources.rejections import InvalidEntryError
 from boneage.preprocessing.sources.sources import Case
 from boneage.preprocessing.sources.tables import MAX_AGE_MONTHS, TABLE_SUFFIXES
-from boneage.registry.resolve import resolve_bundle
+from boneage.registry.resolve import pin_bundle, resolve_bundle
 from boneage.studies.columns import BONE_AGE, HIGH, ID, LOW, MONTHS_PER_UNIT, Column, read_columns
 
 NO_ANSWER = "no_answer"
@@ -146,7 +146,8 @@ def predict_answers(
     Raises:
         BoneAgeError: If the bundle cannot be used.
     """
-    reader, request = prepare_reading(system, tta=tta)
+    name = pin_bundle(str(system))
+    reader, request = prepare_reading(name, tta=tta)
     named = {resume_key(case, work=(request, reader.digest, case.sex)): case for case in labelled.cases}
     rows = run_resumable(
         functools.partial(_read, request=request),
@@ -162,7 +163,7 @@ def predict_answers(
     overlap = find_overlap(metadata, read_seen(folder, metadata), digest="", split="", hashes=hashes)
     interval: Mapping[str, Any] = metadata.get("interval") or {}
     share = interval.get("coverage_share", COVERAGE_SHARE) if interval else None
-    return Answers(str(system), frame, share, tuple(overlap))
+    return Answers(name, frame, share, tuple(overlap))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,6 +23,7 @@ from boneage.inference.growth_reference import load_growth_reference
 from boneage.inference.reading import Reading
 from boneage.preprocessing.jobs.resumable import resume_key, run_resumable
 from boneage.preprocessing.sources.sources import Case
+from boneage.registry.resolve import pin_bundle
 
 _PROGRESS_FILE = "stress.part.jsonl"
 
@@ -77,10 +78,11 @@ def stress(
         raise CohortError(f"{out}: is inside the folder of the radiographs; choose a folder outside {files}.")
     growth = load_growth_reference(reference)
     labelled = find_labelled(files, table=table, age_unit=age_unit)
+    name = pin_bundle(str(bundle))
     with lock_folder(make_folder(out)):
-        answers = _read_all(bundle, labelled, tta=tta, out=out, workers=workers, progress=progress)
+        answers = _read_all(name, labelled, tta=tta, out=out, workers=workers, progress=progress)
         frame = join_stressed(labelled, answers, growth)
-        effects = measure_stress(str(bundle), labelled, frame, growth, num_resamples=num_resamples, seed=seed)
+        effects = measure_stress(name, labelled, frame, growth, num_resamples=num_resamples, seed=seed)
         _write(out, frame, effects, labelled)
         return effects
 

@@ -31,9 +31,9 @@ class TrainConfig:
             `keras.applications`, for example `"keras:ConvNeXtTiny"`; or the name of a backbone of your own, see
             `boneage.register_backbone`.
         input_size: Height and width of the network's input, in pixels.
-        init: Initial weights: `"imagenet"`, `"none"` (random), `"default"` (the packaged bundle), the folder of a
-            bundle, or the path of a weights file. A bundle initialises the backbone, and the head if its layers are the
-            same.
+        init: Initial weights: `"imagenet"`, `"none"` (random), `"default"` (the packaged bundle), another bundle (a
+            folder, `models:/NAME@ALIAS` or `hf://owner/name@revision`), or the path of a weights file. A bundle
+            initialises the backbone, and the head if its layers are the same.
         trainable: The layers to train: `"all"`, `"head"`, or the head and this number of the backbone's last layers,
             counted in layers with weights. Batch normalisations of frozen layers keep their statistics.
         head_epochs: Number of the first epochs, out of `epochs`, in which only the head is trained. Each of the two

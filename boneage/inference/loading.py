@@ -13,7 +13,6 @@ from boneage.bundles.bundle import (
     Bundle,
     BundleError,
     load_bundle,
-    metadata_digest,
     read_metadata,
 )
 from boneage.configuration.build import build
@@ -21,6 +20,7 @@ from boneage.inference.growth_reference import load_growth_reference
 from boneage.inference.reader import Reader
 from boneage.preprocessing.config import PreprocessingConfig, fingerprint
 from boneage.preprocessing.jobs.resumable import file_stamp
+from boneage.registry.digest import metadata_digest
 from boneage.registry.resolve import resolve_bundle
 
 _LOADING = threading.Lock()
@@ -52,10 +52,10 @@ def load(
     """Load a model. The last two stay loaded: one is loaded anew only where its files have changed.
 
     Args:
-        bundle: Folder of the bone-age bundle, or `models:/NAME@ALIAS` or `models:/NAME/VERSION` of an MLflow registry
+        bundle: The bone-age bundle: a folder, `models:/NAME@ALIAS` or `models:/NAME/VERSION` of an MLflow registry, or
+            `hf://owner/name@revision` of the Hugging Face hub, whose revision is a branch, a tag or a full commit
             (default, and by the name `"default"`: the packaged model).
-        sex_bundle: Folder of a bundle that classifies sex (default: for the packaged model the packaged one, else
-            none).
+        sex_bundle: A bundle that classifies sex (default: for the packaged model the packaged one, else none).
         reference: CSV with a growth reference, see `boneage.inference.growth_reference.load_growth_reference`
             (default: Brush Foundation table).
 
@@ -67,6 +67,7 @@ def load(
         BundleError: If a bundle is damaged, has the wrong task, or was trained with different preprocessing from the
             other bundle or from this version of the package.
         TrackingStoreError: If an MLflow registry cannot be reached, or contains no such model.
+        HubError: If the hub cannot be reached, or has no such bundle, or one that is incomplete or changed.
 
     Example:
         >>> model = boneage.load()

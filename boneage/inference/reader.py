@@ -15,7 +15,7 @@ from boneage.base.errors import check_choice
 from boneage.base.limits import cpu_count
 from boneage.base.progress import report_progress
 from boneage.base.sex import UnknownSexError, parse_sex
-from boneage.bundles.bundle import Bundle, metadata_digest
+from boneage.bundles.bundle import Bundle
 from boneage.configuration.training import TTA_TRANSFORMS
 from boneage.evaluation.conformal import MAX_BONE_AGE_MONTHS, prediction_interval
 from boneage.inference.comparison import UNUSED_AGE, compare_ages
@@ -35,6 +35,7 @@ from boneage.preprocessing.process import process
 from boneage.preprocessing.sources.listing import SourceNotFoundError
 from boneage.preprocessing.sources.rejections import Rejection
 from boneage.preprocessing.sources.sources import Case, find_cases
+from boneage.registry.digest import metadata_digest
 from boneage.tfrecords.schema import SEXES, male_from_sex, sex_from_male
 
 # Minimum probability of the other sex before the recorded one is questioned.

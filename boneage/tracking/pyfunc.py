@@ -18,12 +18,13 @@ import pandas as pd
 
 from boneage.base.files import write_json
 from boneage.base.sex import UnknownSexError, parse_sex
-from boneage.bundles.bundle import metadata_digest, read_metadata
+from boneage.bundles.bundle import read_metadata
 from boneage.inference.loading import load
 from boneage.inference.reader import Reader
 from boneage.preprocessing.io.isolated import decode_isolated, read_isolated
 from boneage.preprocessing.io.radiograph import Radiograph, UnreadableImageError, resolve_sex
 from boneage.preprocessing.synthetic import draw_radiograph
+from boneage.registry.digest import metadata_digest
 from boneage.registry.fetch import find_bundle_in
 from boneage.registry.settings import METADATA_FILE
 from boneage.tracking.outbox import redact_paths

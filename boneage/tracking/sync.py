@@ -20,7 +20,8 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from boneage.base.json_files import DamagedFileError, read_own_json
-from boneage.bundles.bundle import BundleError, metadata_digest
+from boneage.bundles.bundle import BundleError
+from boneage.registry.digest import metadata_digest
 from boneage.registry.settings import resolve_uri
 from boneage.registry.store import (
     TrackingStoreError,

@@ -1,5 +1,6 @@
 """Initialise a network with pretrained weights: from ImageNet, a bundle or a weights file."""
 
+import dataclasses
 import os
 import re
 import warnings
@@ -13,12 +14,13 @@ import numpy as np
 from boneage.base.errors import BoneAgeError
 from boneage.base.files import restore_folder
 from boneage.base.training_weights import require_training_weights
-from boneage.bundles.bundle import DEFAULT_BUNDLE, read_metadata
+from boneage.bundles.bundle import find_licence, read_metadata
 from boneage.bundles.save import load_network
+from boneage.configuration.experiment import Experiment
 from boneage.configuration.networks import Application, get_network, layer_of_network, network_of_layer
 from boneage.models.build import build_application
 from boneage.models.fused_batch_norm import assign_weights
-from boneage.registry.resolve import resolve_bundle
+from boneage.registry.resolve import names_bundle, pin_bundle, resolve_bundle
 
 LITE0_WEIGHTS = Path(__file__).parents[1] / "models" / "weights" / "efficientnet_lite0_imagenet.npz"
 WEIGHTS_SUFFIXES = (".weights.h5", ".keras")
@@ -35,9 +37,9 @@ def initialise(model: keras.Model, init: str | Path) -> keras.Model:
         model: A model of `boneage.models.build.build_model`.
         init: `"imagenet"`: ImageNet weights for the backbone, packaged for `"efficientnet_lite0"` and downloaded once
             for the other networks, also those of `keras.applications`. `"none"`: random weights. The path of a
-            `.weights.h5` or `.keras` file of the same network: all weights. The folder of a bundle of the same network,
-            or `"default"` for the packaged bundle: the weights of the backbone and, if its layers are the same, of the
-            head, which then keeps the bundle's target mean and standard deviation.
+            `.weights.h5` or `.keras` file of the same network: all weights. A bundle of the same network, see
+            `boneage.registry.resolve.resolve_bundle`: the weights of the backbone and, if its layers are the same, of
+            the head, which then keeps the bundle's target mean and standard deviation.
 
     Returns:
         The same model.
@@ -53,17 +55,36 @@ def initialise(model: keras.Model, init: str | Path) -> keras.Model:
         load_imagenet_weights(_backbone_of(model))
     elif str(init).endswith(WEIGHTS_SUFFIXES):
         load_weights_file(model, path=Path(init))
-    elif init == "default" or Path(init).is_dir() or str(init).startswith("models:/"):
-        backbone = _backbone_of(model).name
-        load_bundle_weights(
-            model, backbone=backbone, folder=DEFAULT_BUNDLE if init == "default" else resolve_bundle(init)
-        )
+    elif names_bundle(init):
+        load_bundle_weights(model, backbone=_backbone_of(model).name, folder=resolve_bundle(init))
     elif init != "none":
         raise ValueError(
             f"`init` must be 'imagenet', 'none', 'default', the folder of a bundle, or a path that ends in "
             f"{' or '.join(WEIGHTS_SUFFIXES)}. Received: init={str(init)!r}."
         )
     return model
+
+
+def pin_init(experiment: Experiment) -> Experiment:
+    """Name the commit of initial weights that a branch or a tag on the hub names: it may move during a training.
+
+    Raises:
+        BoneAgeError: If they cannot be downloaded.
+    """
+    init = pin_bundle(experiment.train.init)
+    return dataclasses.replace(experiment, train=dataclasses.replace(experiment.train, init=init))
+
+
+def find_inherited_licence(init: str) -> str | None:
+    """Return the licence of the weights that a training starts from, which is that of its bundle too.
+
+    Raises:
+        BundleError: If the bundle that `init` names is damaged.
+    """
+    if not names_bundle(init):
+        return None
+    folder = resolve_bundle(init)
+    return find_licence(folder, read_metadata(folder))
 
 
 def _backbone_of(model: keras.Model) -> keras.Model:

@@ -36,6 +36,7 @@ from boneage.training.distribution import (
     worker_index,
 )
 from boneage.training.fit_loop import fit
+from boneage.training.initialise import find_inherited_licence, pin_init
 from boneage.training.run_folder import (
     BEST_WEIGHTS_FILE,
     EXPERIMENT_FILE,
@@ -108,6 +109,7 @@ def train(
     """
     if not isinstance(experiment, Experiment):
         experiment = load_experiment(experiment, overrides=overrides)
+    experiment = pin_init(experiment)
     info = read_info(data)
     for split in ("train", "validation"):
         described = split_info(info, split, folder=data)
@@ -250,7 +252,7 @@ def _finish_run(
 ) -> TrainingResult:
     """Evaluate the best weights, write the bundle and the plots, and track them."""
     train_info = info["splits"]["train"]
-    metadata = {
+    metadata: dict[str, Any] = {
         "task": experiment.train.task,
         "network": experiment.train.network,
         "input_size": experiment.train.input_size,
@@ -263,6 +265,8 @@ def _finish_run(
         "experiment": json.loads(to_json(experiment)),
         "seen_data": used.entries,
     }
+    if licence := find_inherited_licence(experiment.train.init):
+        metadata["licence"] = licence
     bundle = save_bundle(folder / BUNDLE_FOLDER, model, metadata, seen=used.hashes)
     loaded = load_bundle(bundle)
     predicted = loaded.predict_records(data, split="validation")

@@ -4,11 +4,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from boneage.bundles.bundle import DEFAULT_BUNDLE, read_metadata
+from boneage.bundles.bundle import read_metadata
 from boneage.bundles.seen import Hashes, describe_seen, hash_radiographs, join_seen, list_seen, read_seen
 from boneage.evaluation.bootstrap import split_by_group
 from boneage.evaluation.conformal import least_groups
-from boneage.registry.resolve import resolve_bundle
+from boneage.registry.resolve import names_bundle, resolve_bundle
 from boneage.tfrecords.identities import read_identities
 from boneage.tfrecords.info import read_info
 
@@ -70,9 +70,9 @@ def list_used_radiographs(data: str | Path, *, task: str, init: str) -> UsedRadi
 
 def _list_inherited(init: str) -> tuple[list[dict[str, Any]], list[dict[str, Hashes]]]:
     """Return what the bundle of the initial weights has seen; none for other weights."""
-    if not (init == "default" or Path(init).is_dir() or init.startswith("models:/")):
+    if not names_bundle(init):
         return [], []
-    bundle = DEFAULT_BUNDLE if init == "default" else resolve_bundle(init)
+    bundle = resolve_bundle(init)
     metadata = read_metadata(bundle)
     # Radiographs that only set the interval left nothing in the weights.
     entries = [{**entry, "use": "training"} for entry in list_seen(metadata) if entry["use"] != "interval"]

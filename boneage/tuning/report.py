@@ -9,7 +9,7 @@ import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from boneage.bundles.bundle import DEFAULT_BUNDLE, read_metadata
+from boneage.bundles.bundle import read_metadata
 from boneage.evaluation.evaluate import compare
 from boneage.registry.resolve import resolve_bundle
 from boneage.registry.settings import METADATA_FILE
@@ -97,7 +97,7 @@ def summarise_search(
 
 def _has_leakage(init: str, *, digest: str) -> bool:
     """Return whether the backbone was trained on these records."""
-    folder = DEFAULT_BUNDLE if init == "default" else resolve_bundle(init)
+    folder = resolve_bundle(init)
     if not (folder / METADATA_FILE).exists():
         return False
     return bool(read_metadata(folder).get("training_data", {}).get("digest") == digest)

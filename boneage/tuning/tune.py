@@ -26,6 +26,7 @@ from boneage.configuration.experiment import Experiment, load_experiment, to_jso
 from boneage.registry.settings import TUNING_EXPERIMENT
 from boneage.tfrecords.info import RecordsError, read_info, split_info
 from boneage.tracking.tracker import Tracker, list_params, start_tracking
+from boneage.training.initialise import pin_init
 from boneage.tuning.chief import ALONE, CHIEF, OracleChain, TuningError, connect_to_chief, process_name, serve_oracles
 from boneage.tuning.fit_trial import build_backbone, hash_weights, read_labels
 from boneage.tuning.oracles import ORACLE_FOLDER, TUNERS
@@ -99,6 +100,7 @@ def tune(
         raise ValueError(f"`num_trials` must be at least 3, including two reference heads. Received: {num_trials}.")
     if not isinstance(experiment, Experiment):
         experiment = load_experiment(experiment, overrides=overrides)
+    experiment = pin_init(experiment)
     if experiment.train.task != "age":
         raise ConfigError(f"`task` must be 'age' for a search. Received: {experiment.train.task!r}.")
     check_sizes(experiment)

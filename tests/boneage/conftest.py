@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import io
+import runpy
 import shutil
 import threading
 import time
@@ -18,12 +19,13 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from boneage.base.files import write_json
-from boneage.bundles.bundle import BUNDLE_VERSION, metadata_digest
+from boneage.bundles.bundle import BUNDLE_VERSION
 from boneage.cli.serving import _listen
 from boneage.inference.loading import load
 from boneage.preprocessing.config import PreprocessingConfig, fingerprint
 from boneage.preprocessing.jobs.prepare import PreparationResult, prepare
 from boneage.preprocessing.synthetic import draw_radiograph, write_dataset
+from boneage.registry.digest import metadata_digest
 from boneage.review.desk import Desk
 from boneage.serve.app import create_app
 
@@ -280,3 +282,14 @@ def drawn_desk(tmp_path_factory):
     out = tmp_path_factory.mktemp("records") / "records"
     made = prepare(folder, out=out, table=folder / "labels.csv", split="random", config=config, workers=1)
     return Desk(made.folder, source=folder)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """An empty stand-in of the Hugging Face hub, and an empty cache."""
+    server = runpy.run_path(str(Path(__file__).with_name("hub_server.py")))["HubServer"]()
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setenv("BONEAGE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    yield server
+    server.stop()

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from boneage.base.files import write_json
-from boneage.bundles.bundle import BundleError, load_bundle, metadata_digest, read_metadata
+from boneage.bundles.bundle import BundleError, load_bundle, read_metadata
 from boneage.bundles.save import copy_bundle, export_onnx, load_network, save_bundle
 from boneage.bundles.test_time_augmentation import turn_and_mirror
 from boneage.inference.loading import load_preprocessing
 from boneage.preprocessing.config import PreprocessingConfig, fingerprint
+from boneage.registry.digest import metadata_digest
 from boneage.registry.resolve import resolve_bundle
 
 

@@ -9,12 +9,12 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from boneage.bundles.bundle import metadata_digest
 from boneage.bundles.metadata import BANDS
 from boneage.cli.main import main
 from boneage.configuration.build import ConfigError
 from boneage.configuration.experiment import load_experiment
 from boneage.evaluation.metrics import AGE_BANDS_YEARS
+from boneage.registry.digest import metadata_digest
 from boneage.tfrecords.schema import SEXES
 
 DEEP = 100_000
