@@ -1,9 +1,10 @@
 """Sources of radiographs: cases with labels, and rejections with reasons.
 
-There are four kinds of source:
+There are five kinds of source:
 
 - the RSNA bone age challenge as downloaded, from RSNA or from Kaggle, in whole or in part: its tables are recognised by
-  name, at most `RSNA_MAX_DEPTH` folders down, and define the split; its images may be in any folder;
+  name, at most `MAX_TABLE_DEPTH` folders down, and define the split; its images may be in any folder;
+- the RHPE data set (Escobar et al. 2019, doi:10.1007/978-3-030-32226-7_59) as downloaded, recognised in the same way;
 - a folder of radiographs with a table of labels, see `boneage.preprocessing.sources.tables`;
 - a folder of DICOM files with any extension: sex and age are in their headers, labels in a table by file name or by
   SOPInstanceUID;
@@ -19,7 +20,7 @@ a case or a rejection for one of these reasons, or for one of
 |---|---|
 | `hidden_file` | The name or a folder above it starts with a dot or is `__MACOSX`: a file of the operating system. |
 | `not_an_image` | Neither an image by its extension nor DICOM by its content. |
-| `unused_table` | A table that is neither given nor one of RSNA's. |
+| `unused_table` | A table that is neither given nor one of RSNA's or RHPE's. |
 | `symbolic_link` | A link to a missing file, or to a folder that is listed anyway. |
 | `unreadable_folder` | A folder that cannot be listed. |
 | `unsafe_id` | A name that is not a valid id, or a path in a table that is absolute or contains `..`. |
@@ -64,9 +65,18 @@ RSNA_TABLES = {
     "bone age ground truth": "test",
     "boneage-test-dataset": "test",
 }
-RSNA_MAX_DEPTH = 3
-# Kaggle's test table contains no labels.
-_RSNA_UNLABELLED = "boneage-test-dataset"
+# The columns are ID, Male, Boneage and Chronological, and the file of ID 7 is `00007.png`, as in the loader of its
+# authors (https://github.com/BCV-Uniandes/SIMBA, simba/data/data_loader.py).
+RHPE_TABLES = {
+    "rhpe_boneage_train": "train",
+    "rhpe_boneage_val": "validation",
+    "rhpe_gender_chronological_test": "test",
+}
+MAX_TABLE_DEPTH = 3
+_TABLES = RSNA_TABLES | RHPE_TABLES
+_RHPE_NAME_DIGITS = 5
+# Kaggle's test table contains no labels, nor does that of RHPE.
+_UNLABELLED = frozenset({"boneage-test-dataset", "rhpe_gender_chronological_test"})
 
 
 @dataclass(frozen=True)
@@ -112,7 +122,7 @@ def find_cases(
 
     Args:
         source: A folder or a file, or several of them.
-        table: CSV or Excel file with labels (default: the tables of the RSNA challenge, if present).
+        table: CSV or Excel file with labels (default: the tables of the RSNA challenge or of RHPE, if present).
         age_unit: Unit of the ages in `table`, see `boneage.preprocessing.sources.tables.read_table`.
         required: Fields that `table` must have.
         columns: Headings of further columns that `table` must have, to be kept as `Case.columns`.
@@ -141,9 +151,9 @@ def find_cases(
         raise SourceNotFoundError(
             f"{', '.join(map(str, sources))}: contains no files; give the folder that contains the radiographs."
         )
-    tables = [path for path, name in paths if _is_rsna_table(name)] if table is None else [Path(table)]
+    tables = [path for path, name in paths if _is_known_table(name)] if table is None else [Path(table)]
     if table is None:
-        rows = [row for path in tables for row in _read_rsna_rows(path, columns=columns)]
+        rows = [row for path in tables for row in _read_known_rows(path, columns=columns)]
     else:
         rows = read_table(Path(table), required=required, age_unit=age_unit, columns=columns)
     files, more = find_radiographs([(path, name) for path, name in paths if not _is_among(path, tables)])
@@ -162,22 +172,24 @@ def find_cases(
     return cases, rejections
 
 
-def _is_rsna_table(name: str) -> bool:
+def _is_known_table(name: str) -> bool:
     path = PurePosixPath(name)
-    is_named = path.stem.lower() in RSNA_TABLES and path.suffix.lower() in TABLE_SUFFIXES
-    return is_named and len(path.parents) - 1 <= RSNA_MAX_DEPTH
+    is_named = path.stem.lower() in _TABLES and path.suffix.lower() in TABLE_SUFFIXES
+    return is_named and len(path.parents) - 1 <= MAX_TABLE_DEPTH
 
 
 def _is_among(path: Path, tables: Sequence[Path]) -> bool:
     return any(path.name == table.name and path.samefile(table) for table in tables)
 
 
-def _read_rsna_rows(table: Path, *, columns: Sequence[str]) -> list[Row]:
-    """Read a table of the challenge, whose ages are months, with the split that its name defines."""
+def _read_known_rows(table: Path, *, columns: Sequence[str]) -> list[Row]:
+    """Read a table of a known data set, whose ages are months, with the split that its name defines."""
     name = table.stem.lower()
-    required = ("sex",) if name == _RSNA_UNLABELLED else ("bone_age", "sex")
+    required = ("sex",) if name in _UNLABELLED else ("bone_age", "sex")
     rows = read_table(table, required=required, age_unit="months", columns=columns)
-    return [replace(row, labels={"split": RSNA_TABLES[name], **row.labels}) for row in rows]
+    if name in RHPE_TABLES:
+        rows = [replace(row, files=tuple(file.zfill(_RHPE_NAME_DIGITS) for file in row.files)) for row in rows]
+    return [replace(row, labels={"split": _TABLES[name], **row.labels}) for row in rows]
 
 
 def _match_rows(

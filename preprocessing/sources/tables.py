@@ -20,7 +20,7 @@ COLUMN_ALIASES: dict[str, tuple[str, ...]] = {
     "file": ("id", "imageid", "caseid", "file", "filename", "filepath", "path", "image"),
     "bone_age": ("boneage", "groundtruthboneage"),
     "sex": ("sex", "gender", "male", "female"),
-    "chronological_age": ("chronologicalage", "age", "patientage"),
+    "chronological_age": ("chronologicalage", "chronological", "age", "patientage"),
     "patient": ("patient", "patientid"),
     "split": ("split",),
 }

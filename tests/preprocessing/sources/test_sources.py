@@ -69,6 +69,37 @@ KAGGLE = {
 }
 
 
+RHPE = {
+    "RHPE_Annotations/RHPE_Boneage_train.csv": "ID,Male,Boneage,Chronological\n7,True,150,144\n12034,False,18,17\n",
+    "RHPE_Annotations/RHPE_Boneage_val.csv": "ID,Male,Boneage,Chronological\n8,False,96,100.5\n",
+    "RHPE_Annotations/RHPE_Gender_Chronological_test.csv": "ID,Male,Chronological\n9,True,12\n",
+    "RHPE_Annotations/RHPE_anatomical_ROIs_val.json": "{}",
+    **{
+        f"{folder}/{name}.png": PNG
+        for folder, name in (("RHPE_train", "00007"), ("RHPE_train", "12034"), ("RHPE_val", "00008"))
+    },
+    "RHPE_test/00009.png": PNG,
+}
+
+
+class TestRhpe:
+    def test_tables_and_folders(self, tmp_path):
+        cases, rejections = find_cases(write_tree(tmp_path, RHPE))
+        found = {case.id: (case.sex, case.bone_age_months, case.chronological_age_months, case.split) for case in cases}
+        assert found == {
+            "00007": ("male", 150.0, 144.0, "train"),
+            "12034": ("female", 18.0, 17.0, "train"),
+            "00008": ("female", 96.0, 100.5, "validation"),
+            "00009": ("male", None, 12.0, "test"),
+        }
+        assert [rejection.reason for rejection in rejections] == ["not_an_image"]
+
+    def test_other_columns_are_an_error(self, tmp_path):
+        write_tree(tmp_path, {"RHPE_Boneage_val.csv": "ID,Boneage\n8,96\n", "00008.png": PNG})
+        with pytest.raises(UnreadableTableError, match=r"RHPE_Boneage_val\.csv: a column is missing"):
+            find_cases(tmp_path)
+
+
 class TestRsna:
     def test_three_archives(self, tmp_path):
         cases, rejections = find_cases(write_tree(tmp_path, RSNA))
