@@ -80,7 +80,12 @@ def _list_lines(agreement: "Agreement") -> list[str]:
         found = agreement.correlations
         cells = (f"{name} {_format(value, digits=3)}" for name, value in found.values.items())
         lines.append(f"intraclass correlation of {found.num_radiographs:,} radiographs: {', '.join(cells)}")
-        differ = (f"{name} {months:.1f}" for name, months in found.components_months.items())
+    if (components := agreement.components) is not None:
+        differ = (
+            f"{name.replace('_', ' ')} {months:.1f}"
+            for name, months in dataclasses.asdict(components).items()
+            if name != "num_radiographs" and months is not None
+        )
         lines.append(f"standard deviation by what readings differ by, months: {', '.join(differ)}")
     for reader, repeated in agreement.repeatability.items():
         lines.append(

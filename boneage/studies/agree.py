@@ -14,11 +14,12 @@ from boneage.base.spreadsheets import format_frame
 from boneage.evaluation.bootstrap import Estimate
 from boneage.evaluation.plots import BLUE, INK, VERMILION, make_figure, save_figure, style_axes
 from boneage.studies.agreement import Agreement, measure_agreement
+from boneage.studies.components import Components
 from boneage.studies.consensus import find_consensus
 from boneage.studies.differences import NUM_SDS
 from boneage.studies.readings import MODEL, average_others, join_model, read_readings, spread_readers
 
-REPORT_FILE, PAIRS_FILE, READERS_FILE = "agreement.json", "pairs.csv", "readers.csv"
+REPORT_FILE, PAIRS_FILE, READERS_FILE, COMPONENTS_FILE = "agreement.json", "pairs.csv", "readers.csv", "components.csv"
 FIGURE_FILE, CONSENSUS_FILE = "agreement.png", "consensus.csv"
 
 
@@ -36,7 +37,8 @@ def agree(
 
     Args:
         readings: Table of readings, see `boneage.studies.readings.read_readings`.
-        out: Folder for `agreement.json`, `pairs.csv`, `readers.csv`, `agreement.png`, and `consensus.csv` if asked for.
+        out: Folder for `agreement.json`, `pairs.csv`, `readers.csv`, `components.csv`, `agreement.png`, and
+            `consensus.csv` if asked for.
         model: Predictions of a model, which joins the readers under the name `model`.
         by: Factors to group by: columns of the table, or `"age"`, the band of the mean reading.
         consensus: How to join the readings to one label for each radiograph: `"mean"`, `"median"` or `"weighted"`, see
@@ -61,6 +63,7 @@ def agree(
     with lock_folder(out):
         write_text(out / PAIRS_FILE, format_frame(_tabulate_pairs(agreement), float_format="%.3f"))
         write_text(out / READERS_FILE, format_frame(_tabulate_readers(agreement), float_format="%.3f"))
+        write_text(out / COMPONENTS_FILE, format_frame(_tabulate_components(agreement), float_format="%.3f"))
         if labels is not None:
             write_text(out / CONSENSUS_FILE, format_frame(labels, float_format="%.2f"))
         plot_agreement(table, agreement, out / FIGURE_FILE)
@@ -139,6 +142,21 @@ def _tabulate_readers(agreement: Agreement) -> pd.DataFrame:
             row["repeated"] = repeated.num_pairs
             row |= _name_ends("dahlberg", repeated.dahlberg_months)
             row |= _name_ends("repeatability", repeated.coefficient_months)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _tabulate_components(agreement: Agreement) -> pd.DataFrame:
+    groups = {("", "all"): agreement.components}
+    groups |= {
+        (factor, level): group.components for factor, own in agreement.by.items() for level, group in own.items()
+    }
+    rows = []
+    for (factor, level), found in groups.items():
+        row: dict[str, object] = {"factor": factor, "level": level}
+        for field in dataclasses.fields(Components):
+            name = field.name if field.name == "num_radiographs" else f"{field.name}_sd_months"
+            row[name] = None if found is None else getattr(found, field.name)
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -15,6 +15,7 @@ from boneage.base.errors import BoneAgeError
 from boneage.evaluation.bootstrap import Estimate, Metrics, bootstrap
 from boneage.evaluation.conformal import age_band
 from boneage.evaluation.metrics import AGE_BANDS_YEARS
+from boneage.studies.components import Components, find_components
 from boneage.studies.correlation import Correlations, correlate, krippendorff_alpha
 from boneage.studies.differences import (
     MIN_DIFFERENCES,
@@ -83,11 +84,13 @@ class Group:
         num_radiographs: Radiographs that at least two readers read.
         reader_sd: Error of one reader in months, see `find_reader_sd`.
         alpha: Krippendorff's alpha, see `krippendorff_alpha`.
+        components: What their readings differ by; None where too few were read twice.
     """
 
     num_radiographs: int
     reader_sd: float | None
     alpha: Estimate | None
+    components: Components | None
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ class Agreement:
         correlations: Intraclass correlations; None where fewer than three radiographs were read by all.
         alpha: Krippendorff's alpha for intervals, see `krippendorff_alpha`.
         reader_sd: Error of one reader in months, bias aside, see `find_reader_sd`.
+        components: What the readings differ by, of all sessions; None where too few radiographs were read twice.
         pairs: Limits of agreement of each two readers, by `"first - second"`.
         repeatability: By reader, only those who read in several sessions.
         against_others: By reader.
@@ -114,6 +118,7 @@ class Agreement:
     correlations: Correlations | None
     alpha: Estimate | None
     reader_sd: float | None
+    components: Components | None
     pairs: dict[str, Limits]
     repeatability: dict[str, Repeatability]
     against_others: dict[str, AgainstOthers]
@@ -159,6 +164,7 @@ def measure_agreement(
         correlations=correlate(wide[people]),
         alpha=krippendorff_alpha(wide[people]),
         reader_sd=find_reader_sd(wide[people]),
+        components=find_components(readings),
         pairs=pairs,
         repeatability=_measure_repeatability(readings),
         against_others={
@@ -167,7 +173,7 @@ def measure_agreement(
             if (against := _compare_with_others(wide, name, num_resamples=num_resamples, seed=seed)) is not None
         },
         model=_measure_model(wide, num_refused=num_refused) if MODEL in wide else None,
-        by={factor: _group(wide[people], _find_levels(readings, wide, factor)) for factor in by},
+        by={factor: _group(readings, wide[people], _find_levels(readings, wide, factor)) for factor in by},
     )
 
 
@@ -219,11 +225,16 @@ def _find_levels(readings: pd.DataFrame, wide: pd.DataFrame, factor: str) -> pd.
     return levels.where(levels.notna() & (levels != ""), "unknown")
 
 
-def _group(wide: pd.DataFrame, levels: pd.Series) -> dict[str, Group]:
+def _group(readings: pd.DataFrame, wide: pd.DataFrame, levels: pd.Series) -> dict[str, Group]:
     groups = {}
     for level, members in sorted(wide.groupby(levels), key=lambda group: _rank(str(group[0]))):
         read_twice = members[members.notna().sum(axis=1) >= 2]
-        groups[str(level)] = Group(len(read_twice), find_reader_sd(read_twice), krippendorff_alpha(read_twice))
+        groups[str(level)] = Group(
+            num_radiographs=len(read_twice),
+            reader_sd=find_reader_sd(read_twice),
+            alpha=krippendorff_alpha(read_twice),
+            components=find_components(readings[readings["id"].isin(members.index)]),
+        )
     return groups
 
 

@@ -42,13 +42,10 @@ class Correlations:
     Args:
         num_radiographs: Their number.
         values: By their names in Shrout and Fleiss 1979, `"ICC(1,1)"` to `"ICC(3,k)"`.
-        components_months: Standard deviations by what readings differ by: `"radiograph"` (the children), `"reader"`
-            (the habits of readers) and `"rest"`; 0 where the differences are no larger than by chance.
     """
 
     num_radiographs: int
     values: dict[str, Estimate]
-    components_months: dict[str, float]
 
 
 def correlate(wide: pd.DataFrame) -> Correlations | None:
@@ -90,8 +87,7 @@ def correlate(wide: pd.DataFrame) -> Correlations | None:
         one = singles[name]
         means = (k * end / (1 + (k - 1) * end) for end in (one.value, one.low, one.high))
         values[f"ICC({name},k)"] = Estimate(*means)
-    variances = {"radiograph": (between - error) / k, "reader": (readers - error) / n, "rest": error}
-    return Correlations(n, values, {name: math.sqrt(max(value, 0.0)) for name, value in variances.items()})
+    return Correlations(n, values)
 
 
 def find_mean_squares(readings: Float[np.ndarray, "radiographs readers"]) -> MeanSquares:
