@@ -10,8 +10,6 @@ however often a bundle is carried over.
 """
 
 import argparse
-import dataclasses
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -20,6 +18,7 @@ from ship import measure
 
 from boneage.bundles.bundle import load_bundle, read_metadata
 from boneage.bundles.save import copy_bundle
+from boneage.evaluation.evaluate import to_json
 from boneage.inference.loading import load_preprocessing
 from boneage.tfrecords.reader import read_info
 
@@ -53,7 +52,7 @@ def main() -> None:
     if worse > MAX_ERROR_INCREASE[before["task"]]:
         sys.exit(f"{options.bundle}: error {evaluation.error:.4f}, {worse:.4f} above that in training; retrain it.")
     copy_bundle(options.bundle, options.bundle, **new, **measured)
-    sys.stdout.write(json.dumps(dataclasses.asdict(evaluation), indent=2) + "\n")
+    sys.stdout.write(to_json(evaluation))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ Its predictions on the validation split are compared with those of the run's bun
 """
 
 import argparse
-import dataclasses
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -21,7 +19,7 @@ from boneage.bundles.complete import complete_bundle
 from boneage.bundles.save import copy_bundle, load_network, write_weights
 from boneage.bundles.seen import hash_radiographs, read_seen
 from boneage.evaluation.conformal import fit_conformal_intervals
-from boneage.evaluation.evaluate import summarise
+from boneage.evaluation.evaluate import summarise, to_json
 from boneage.evaluation.metrics import Evaluation
 from boneage.evaluation.sex_classification import SexEvaluation, summarise_sex
 from boneage.preprocessing.training_data.half_precision import store_weights_as_float16
@@ -56,7 +54,7 @@ def main() -> None:
         sys.exit(f"half precision changes a prediction by {difference:.3f} (limit {MAX_DIFFERENCE}); bundle discarded.")
     evaluation, measured = measure(after, bundle=whole, data=options.data)
     copy_bundle(options.out, options.out, **measured)
-    sys.stdout.write(json.dumps(dataclasses.asdict(evaluation), indent=2) + "\n")
+    sys.stdout.write(to_json(evaluation))
     sys.stdout.write(f"largest change through half precision: {difference:.4f}; see {options.out / METADATA_FILE}\n")
 
 

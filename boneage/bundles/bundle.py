@@ -30,6 +30,7 @@ from boneage.configuration.training import TTA_TRANSFORMS
 from boneage.registry.digest import metadata_digest
 from boneage.registry.settings import METADATA_FILE, PACKAGED_BUNDLE
 from boneage.tfrecords.info import read_info, split_info
+from boneage.tfrecords.quiet import import_tensorflow
 from boneage.tfrecords.schema import sex_from_male
 
 BUNDLE_VERSION = 3
@@ -139,6 +140,7 @@ class Bundle:
             BundleError: If the records and the bundle's training data have different preprocessing.
         """
         # Only reading records needs TensorFlow, prediction of files does not.
+        import_tensorflow()
         from boneage.tfrecords.reader import read_records, translate_shard_errors
 
         column = "male_probability" if self.metadata["task"] == "sex" else "predicted_months"

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -203,22 +204,26 @@ def export_onnx(model: keras.Model, path: Path) -> float:
         BundleError: If the difference is above 0.1.
     """
     probes, expected = probe(model)  # Keras can only export a model that was called
-    with _silence("tf2onnx"):
+    with _silence():
         model.export(path, format="onnx", verbose=False)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return check_difference(session.run(None, probes)[0], expected, path=path)
 
 
 @contextlib.contextmanager
-def _silence(logger: str) -> Iterator[None]:
-    """Log nothing: tf2onnx logs tracebacks of optimisations that it skips, and what it cannot convert fails anyway."""
-    log = logging.getLogger(logger)
-    level = log.level
-    log.setLevel(logging.CRITICAL)
+def _silence() -> Iterator[None]:
+    """Show nothing of an export: skipped optimisations are logged, and what cannot be converted fails anyway."""
+    levels = {log: log.level for log in map(logging.getLogger, ("tf2onnx", "tensorflow"))}
     try:
-        yield
+        for log in levels:
+            log.setLevel(logging.CRITICAL)
+        with warnings.catch_warnings():
+            # Keras 3.15 asks NumPy for `np.object`: no user can change it.
+            warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)
+            yield
     finally:
-        log.setLevel(level)
+        for log, level in levels.items():
+            log.setLevel(level)
 
 
 def probe(model: keras.Model) -> tuple[dict[str, np.ndarray], np.ndarray]:

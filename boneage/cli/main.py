@@ -267,8 +267,6 @@ def main() -> NoReturn:
         # File names may hold what the terminal's encoding lacks.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    # Hides the start-up messages of TensorFlow's C++ side; its errors are still shown.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # TensorFlow enables oneDNN only on CPUs with AVX-512; training is faster with it on others as well.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     # Keras 3.15 asks NumPy for `np.object` when it exports to ONNX: no user can change it.

@@ -53,11 +53,11 @@ def train(
                 "bundle": str(made.bundle),
                 "validation_error": made.validation_error,
                 "interval": made.interval,
-                "history": made.history,
+                "history": made.history.to_dict("records"),
             }
         )
         return
-    if "mae" in made.history[0]:
+    if "mae" in made.history:
         typer.echo(f"validation MAE {made.validation_error:.2f} months")
         typer.echo(format_coverage(made.interval))
     else:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,10 @@ from boneage.cohorts.labelled import BLANK, CohortError, Labelled, format_counts
 from boneage.evaluation.bootstrap import Estimate, Images, Metrics, bootstrap, find_groups
 from boneage.evaluation.conformal import measure_coverage
 from boneage.evaluation.evaluate import Comparison, compare, summarise
-from boneage.evaluation.metrics import Evaluation, Summary, summarise_errors
+from boneage.evaluation.metrics import Evaluation, Summary, flatten, summarise_errors
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MAX_LEVELS = 50
 """The most groups of a column: with more, none has enough radiographs."""
@@ -84,6 +88,26 @@ class Cohort:
     left_out: dict[str, int]
     whole_years_share: float
     notes: list[str] = field(default_factory=list)
+
+    def table(self) -> pd.DataFrame:
+        """Return the metrics of all radiographs and of the groups as a table.
+
+        Returns:
+            One row per group, `all` first, with the index `by` (the column) and `group` (its cell). Columns: those of
+            `Group`, and those of the metrics of the radiographs that were answered, each followed by its 95% interval.
+        """
+        groups = {("", "all"): self.overall}
+        groups |= {(column, level): group for column, levels in self.by.items() for level, group in levels.items()}
+        rows = []
+        for group in groups.values():
+            row = flatten(group)
+            del row["reasons"], row["answered"]
+            rows.append({**(flatten(group.answered) if group.answered else {}), **row})
+        return pd.DataFrame(rows, index=pd.MultiIndex.from_tuples(groups, names=["by", "group"]))
+
+    def plot(self) -> "Figure":
+        """Draw the radiographs that were answered, see `boneage.evaluation.metrics.Evaluation.plot`."""
+        return self.evaluation.plot()
 
 
 def join_answers(labelled: Labelled, answers: Answers) -> pd.DataFrame:

@@ -1,7 +1,6 @@
 """Evaluate a model: on records, or on labelled radiographs as they come, by group and beside other systems."""
 
 import contextlib
-import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from boneage.cohorts.cohort import (
 from boneage.cohorts.labelled import CohortError, Labelled, find_labelled
 from boneage.cohorts.notes import find_whole_years_share, list_notes
 from boneage.evaluation.evaluate import evaluate_records, make_folder, write_evaluation
-from boneage.evaluation.metrics import Evaluation
+from boneage.evaluation.metrics import Evaluation, to_dict
 from boneage.evaluation.sex_classification import SexEvaluation
 
 _PROGRESS_FILE = "evaluation.part.jsonl"
@@ -151,7 +150,7 @@ def _measure(
 
 def to_json(cohort: Cohort) -> str:
     """Serialise a cohort as indented JSON; undefined metrics become null."""
-    return json.dumps(dataclasses.asdict(cohort), indent=2, allow_nan=False) + "\n"
+    return json.dumps(to_dict(cohort), indent=2, allow_nan=False) + "\n"
 
 
 def _write(out: Path, frame: pd.DataFrame, cohort: Cohort) -> None:

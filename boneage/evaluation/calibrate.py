@@ -89,6 +89,9 @@ def calibrate(
     """
     # Imported here: fitting the lines needs no TensorFlow.
     from boneage.bundles.bundle import load_bundle
+    from boneage.tfrecords.quiet import import_tensorflow
+
+    import_tensorflow()
     from boneage.bundles.save import copy_bundle
 
     check_output(Path(out), is_folder=True)

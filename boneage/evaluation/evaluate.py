@@ -8,7 +8,7 @@ one patient are resampled together. What the model has already seen of the data 
 import contextlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from boneage.bundles.seen import Overlap, find_overlap, hash_radiographs, read_s
 from boneage.evaluation.bootstrap import Estimate, bootstrap, count_groups, find_groups
 from boneage.evaluation.conformal import COVERAGE_SHARE, add_intervals, format_coverage, measure_coverage
 from boneage.evaluation.frames import EvaluationError, check_frame, join_labels, raise_for_ids, require_same_ids
-from boneage.evaluation.metrics import AGE_BANDS_YEARS, Evaluation, Summary, summarise_errors
-from boneage.evaluation.plots import plot_evaluation
+from boneage.evaluation.metrics import AGE_BANDS_YEARS, Evaluation, Summary, summarise_errors, to_dict
+from boneage.evaluation.plots import plot_evaluation, save_figure
 from boneage.evaluation.sex_classification import SexEvaluation, summarise_sex, write_sex_evaluation
 from boneage.registry.resolve import resolve_bundle
 from boneage.tfrecords.identities import read_identities
@@ -99,6 +99,7 @@ def summarise(
         by_sex={name: summarise_rows(rows) for name, rows in by_sex.items() if len(rows)},
         by_age_years={name: summarise_rows(rows) for name, rows in by_age.items() if len(rows)},
         num_groups=count_groups(frame),
+        predictions=frame.reset_index(),
     )
 
 
@@ -139,8 +140,8 @@ def compare(frame: pd.DataFrame, baseline: pd.DataFrame, *, num_resamples: int =
 
 
 def to_json(evaluation: Evaluation | SexEvaluation) -> str:
-    """Serialise an evaluation as indented JSON; undefined metrics become null."""
-    return json.dumps(asdict(evaluation), indent=2, allow_nan=False) + "\n"
+    """Serialise an evaluation as indented JSON, without its predictions; undefined metrics become null."""
+    return json.dumps(to_dict(evaluation), indent=2, allow_nan=False) + "\n"
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
@@ -277,7 +278,8 @@ def evaluate_predictions(
     if interval:
         frame = add_intervals(frame, interval)
         promised = interval.get("coverage_share", COVERAGE_SHARE)
-        evaluation = replace(evaluation, coverage={"coverage_share": promised, **measure_coverage(frame)})
+        coverage = {"coverage_share": promised, **measure_coverage(frame)}
+        evaluation = replace(evaluation, coverage=coverage, predictions=frame)
     if out is not None:
         write_evaluation(out, frame, evaluation)
     return evaluation
@@ -299,7 +301,7 @@ def write_evaluation(folder: Path | str, frame: pd.DataFrame, evaluation: Evalua
     error = frame["predicted_months"] - frame["bone_age_months"]
     worst_first = np.argsort(-error.abs().to_numpy(), kind="stable")
     write_text(folder / "predictions.csv", format_frame(frame.assign(error_months=error).iloc[worst_first]))
-    plot_evaluation(frame[error.notna()], evaluation, folder / "evaluation.png")
+    save_figure(plot_evaluation(frame[error.notna()], evaluation), folder / "evaluation.png")
     write_text(folder / "evaluation.json", to_json(evaluation))
 
 

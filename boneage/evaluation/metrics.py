@@ -1,19 +1,38 @@
 """Error metrics in months, with confidence intervals by `boneage.evaluation.bootstrap`."""
 
-from dataclasses import dataclass, field
-from typing import Any
+import html
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
 from boneage.bundles.seen import Overlap
 from boneage.evaluation.bootstrap import Estimate, Groups, Images, Metrics, bootstrap
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Resamples = Float[np.ndarray, "*resamples images"]
 
 AGE_BANDS_YEARS = {"0-5": (0, 5), "5-10": (5, 10), "10-13": (10, 13), "13-16": (13, 16), "16+": (16, np.inf)}
 """Bands of labelled bone age in years, lower end inclusive, upper end exclusive: narrower in puberty, where most
 radiographs are taken."""
+
+
+# What a notebook shows of `Evaluation.table`, with its headings.
+_SHOWN = {
+    "num_images": "images",
+    "mae_months": "MAE (months)",
+    "mae_months_low": "95% from",
+    "mae_months_high": "to",
+    "rmse_months": "RMSE",
+    "bias_months": "bias",
+    "share_within_6_months": "share within 6",
+    "share_within_12_months": "12",
+    "share_within_24_months": "24 months",
+}
 
 
 @dataclass(frozen=True)
@@ -63,6 +82,7 @@ class Evaluation:
         by_sex: Keyed "female" and "male".
         by_age_years: Keyed as `AGE_BANDS_YEARS`.
         num_groups: Number of patients.
+        predictions: The predictions, one row per image, see `boneage.evaluation.evaluate.summarise`.
         coverage: Measured coverage of the prediction intervals, see `boneage.evaluation.conformal.measure_coverage`;
             None without intervals.
         overlap: Radiographs among them that the model has already seen.
@@ -75,6 +95,7 @@ class Evaluation:
     by_sex: dict[str, Summary]
     by_age_years: dict[str, Summary]
     num_groups: int
+    predictions: pd.DataFrame = field(repr=False, compare=False)
     coverage: dict[str, Any] | None = None
     overlap: list[Overlap] = field(default_factory=list)
 
@@ -87,6 +108,61 @@ class Evaluation:
     def headline(self) -> str:
         """The result as a short text."""
         return f"MAE {self.error:.2f} months"
+
+    @property
+    def groups(self) -> dict[str, Summary]:
+        """The summaries by name: `all`, `female`, `male`, and the age bands, such as `0-5 y`."""
+        by_age = {f"{name} y": summary for name, summary in self.by_age_years.items()}
+        return {"all": self.overall, **self.by_sex, **by_age}
+
+    def table(self) -> pd.DataFrame:
+        """Return the metrics as a table.
+
+        Returns:
+            One row per group, as in `groups`, with the columns of `Summary`. The ends of the 95% interval of a metric
+            follow it, such as `mae_months_low` and `mae_months_high`.
+        """
+        return pd.DataFrame.from_dict({name: flatten(group) for name, group in self.groups.items()}, orient="index")
+
+    def plot(self) -> "Figure":
+        """Draw predicted against labelled age, the agreement (Bland-Altman), and the error by age band.
+
+        Returns:
+            The figure; save it by `figure.savefig("evaluation.png")`.
+        """
+        from boneage.evaluation.plots import plot_evaluation
+
+        return plot_evaluation(self.predictions, self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the most important metrics of each group."""
+        shown = self.table()[list(_SHOWN)].rename(columns=_SHOWN)
+        title = f"{self.headline}, {self.dataset}" if self.dataset else self.headline
+        return f"<strong>{html.escape(title)}</strong>{shown.to_html(float_format='{:.2f}'.format)}"
+
+
+def flatten(summary: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass of metrics as the cells of a row, each estimate followed by its interval.
+
+    Args:
+        summary: A dataclass such as `Summary`, whose undefined metrics are None.
+    """
+    row: dict[str, Any] = {}
+    for name, value in vars(summary).items():
+        if isinstance(value, Estimate):
+            row |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
+        else:
+            row[name] = float("nan") if value is None else value
+    return row
+
+
+def to_dict(evaluation: Any) -> dict[str, Any]:
+    """Return an evaluation, or what contains one, as dictionaries and lists without the predictions."""
+
+    def leave_out(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {name: value for name, value in pairs if not isinstance(value, pd.DataFrame) and name != "predictions"}
+
+    return asdict(evaluation, dict_factory=leave_out)
 
 
 def summarise_errors(

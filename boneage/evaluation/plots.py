@@ -1,10 +1,11 @@
-"""Figures of predictions and of training, as PNG files.
+"""Figures of predictions and of training.
 
-Figures use Matplotlib's object interface without `pyplot`: no window, no global state, no open figure. Ages are in
-years, as clinicians read them; errors are in months.
+Figures use Matplotlib's object interface without `pyplot`: no window, no global state, no open figure. A notebook shows
+them where a cell ends with one. Ages are in years, as clinicians read them; errors are in months.
 """
 
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -27,14 +28,22 @@ SERIES_COLOURS = (BLUE, VERMILION, ORANGE, SKY_BLUE, GREY)
 _SEX_STYLES = {"male": (BLUE, "^"), "female": (VERMILION, "o"), "unknown sex": (GREY, "s")}
 
 
-def plot_evaluation(frame: pd.DataFrame, evaluation: Evaluation, path: Path | str) -> None:
+class NotebookFigure(Figure):
+    """A figure that a notebook shows, though `pyplot` is not imported."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
+
+
+def plot_evaluation(frame: pd.DataFrame, evaluation: Evaluation) -> Figure:
     """Plot an evaluation: predicted against labelled age, Bland-Altman, and error by age band.
 
     Args:
         frame: The predictions that `evaluation` summarises, with columns `sex`, `bone_age_months`,
             `predicted_months`.
         evaluation: Their evaluation.
-        path: PNG file to write; an existing one is replaced.
     """
     figure = make_figure(width_inches=16, height_inches=5.4)
     scatter, agreement, bands = figure.subplots(1, 3)
@@ -47,16 +56,15 @@ def plot_evaluation(frame: pd.DataFrame, evaluation: Evaluation, path: Path | st
     _draw_bands(bands, evaluation)
     num_images = f"{evaluation.overall.num_images:,} images"
     figure.suptitle(f"{evaluation.dataset}: {num_images}" if evaluation.dataset else num_images, fontweight="bold")
-    save_figure(figure, path)
+    return figure
 
 
-def plot_sex(frame: pd.DataFrame, confusion: Mapping[str, Mapping[str, int]], path: Path | str) -> None:
+def plot_sex(frame: pd.DataFrame, confusion: Mapping[str, Mapping[str, int]]) -> Figure:
     """Plot sex classification: the confusion matrix, and the predicted probabilities by recorded sex.
 
     Args:
         frame: Columns `sex` and `male_probability`, in [0, 1].
         confusion: Counts, by recorded and then by predicted sex.
-        path: PNG file to write; an existing one is replaced.
     """
     figure = make_figure(width_inches=11, height_inches=4.8)
     matrix, shares = figure.subplots(1, 2)
@@ -79,18 +87,16 @@ def plot_sex(frame: pd.DataFrame, confusion: Mapping[str, Mapping[str, int]], pa
     shares.axvline(0.5, color=INK, linewidth=0.8, linestyle=":")
     shares.set(xlabel="Predicted probability of male", ylabel="Images", title="Predicted probability")
     _legend(shares)
-    save_figure(figure, path)
+    return figure
 
 
-def plot_history(history: Sequence[Mapping[str, float]], path: Path | str) -> None:
+def plot_history(history: pd.DataFrame) -> Figure:
     """Plot the training history: training and validation metric by epoch.
 
     Args:
-        history: One mapping per epoch: `epoch`, and `mae` and `val_mae` in months or `error_share` and
-            `val_error_share`.
-        path: PNG file to write; an existing one is replaced.
+        history: One row per epoch: `epoch`, and `mae` and `val_mae` in months or `error_share` and `val_error_share`.
     """
-    table = pd.DataFrame(history).set_index("epoch")
+    table = history.set_index("epoch")
     metric, label, unit = (
         ("mae", "MAE", " months") if "mae" in table else ("error_share", "sex classification error", "")
     )
@@ -108,7 +114,7 @@ def plot_history(history: Sequence[Mapping[str, float]], path: Path | str) -> No
     axes.set_ylim(bottom=0)
     axes.set(xlabel="Epoch", ylabel="Mean absolute error (months)" if unit else "Sex classification error")
     _legend(axes)
-    save_figure(figure, path)
+    return figure
 
 
 def _draw_scatter(axes: Axes, frame: pd.DataFrame) -> None:
@@ -178,8 +184,8 @@ def _draw_images(axes: Axes, frame: pd.DataFrame, x: pd.Series, y: pd.Series) ->
 
 
 def make_figure(*, width_inches: float, height_inches: float) -> Figure:
-    """Make an empty figure without a window."""
-    figure = Figure(figsize=(width_inches, height_inches), dpi=130, layout=ConstrainedLayoutEngine(wspace=0.06))
+    """Make an empty figure without a window, which a notebook shows."""
+    figure = NotebookFigure(figsize=(width_inches, height_inches), dpi=130, layout=ConstrainedLayoutEngine(wspace=0.06))
     FigureCanvasAgg(figure)
     return figure
 

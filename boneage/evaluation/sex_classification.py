@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,12 @@ from boneage.base.files import write_text
 from boneage.base.spreadsheets import format_frame
 from boneage.bundles.seen import Overlap
 from boneage.evaluation.bootstrap import Estimate, bootstrap, find_groups
-from boneage.evaluation.plots import plot_sex
+from boneage.evaluation.metrics import to_dict
+from boneage.evaluation.plots import plot_sex, save_figure
 from boneage.tfrecords.schema import SEXES, sex_from_male
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +50,7 @@ class SexEvaluation:
         macro_f1: Mean F1 of both sexes.
         confusion: Counts, by recorded and then by predicted sex.
         by_sex: The metrics of each sex.
+        predictions: The predictions, one row per radiograph, see `summarise_sex`.
         overlap: Radiographs among them that the model has already seen.
     """
 
@@ -54,6 +60,7 @@ class SexEvaluation:
     macro_f1: float
     confusion: dict[str, dict[str, int]]
     by_sex: dict[str, SexReport]
+    predictions: pd.DataFrame = dataclasses.field(repr=False, compare=False)
     overlap: list[Overlap] = dataclasses.field(default_factory=list)
 
     @property
@@ -65,6 +72,18 @@ class SexEvaluation:
     def headline(self) -> str:
         """The result as a short text."""
         return f"sex classification accuracy {100 * self.accuracy.value:.1f}%"
+
+    def table(self) -> pd.DataFrame:
+        """Return the metrics as a table: one row per recorded sex, with the columns of `SexReport`."""
+        return pd.DataFrame.from_dict({sex: vars(report) for sex, report in self.by_sex.items()}, orient="index")
+
+    def plot(self) -> "Figure":
+        """Draw the confusion matrix, and the predicted probabilities by recorded sex.
+
+        Returns:
+            The figure; save it by `figure.savefig("evaluation.png")`.
+        """
+        return plot_sex(self.predictions, self.confusion)
 
 
 def sex_evaluation_table(evaluation: SexEvaluation) -> Table:
@@ -135,6 +154,7 @@ def summarise_sex(
             )
             for sex in SEXES
         },
+        predictions=frame.reset_index(drop=True),
     )
 
 
@@ -144,5 +164,5 @@ def write_sex_evaluation(folder: Path, frame: pd.DataFrame, evaluation: SexEvalu
     wrong_by = np.where(frame["sex"] == "male", 1 - frame["male_probability"], frame["male_probability"])
     worst_first = np.argsort(-wrong_by, kind="stable")
     write_text(folder / "predictions.csv", format_frame(frame.iloc[worst_first]))
-    plot_sex(frame, evaluation.confusion, folder / "evaluation.png")
-    write_text(folder / "evaluation.json", json.dumps(dataclasses.asdict(evaluation), indent=2) + "\n")
+    save_figure(plot_sex(frame, evaluation.confusion), folder / "evaluation.png")
+    write_text(folder / "evaluation.json", json.dumps(to_dict(evaluation), indent=2) + "\n")

@@ -129,10 +129,10 @@ class Reading:
         Returns:
             The figure; save it by `figure.savefig("hand.png")`.
         """
-        from matplotlib.figure import Figure
+        from boneage.evaluation.plots import make_figure
 
         pictures = {"radiograph": self._decode_picture(), "crop": self.crop}
-        figure = Figure(figsize=(7, 4.5), layout="constrained")
+        figure = make_figure(width_inches=7, height_inches=4.5)
         for axes, (name, pixels) in zip(figure.subplots(1, 2), pictures.items(), strict=True):
             axes.set_axis_off()
             if pixels is not None:

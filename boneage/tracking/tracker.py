@@ -9,6 +9,7 @@ import functools
 import importlib.metadata
 import subprocess
 import uuid
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,10 @@ def start_tracking(
         yield Tracker()
         return
     # Imported here because it takes seconds and is not needed to train.
-    from boneage.tracking.sync import SyncThread
+    with warnings.catch_warnings():
+        # MLflow loads tqdm, which asks for widgets in a notebook: no bar of it is shown.
+        warnings.filterwarnings("ignore", "IProgress not found")
+        from boneage.tracking.sync import SyncThread
     from boneage.tracking.system import watch_system
 
     outbox = Outbox(folder)

@@ -1,1 +1,5 @@
 """Training: datasets, fit loop, schedule, distribution and the run folder."""
+
+from boneage.tfrecords.quiet import import_tensorflow
+
+import_tensorflow()

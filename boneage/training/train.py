@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import pandas as pd
 import tensorflow as tf
+from matplotlib.figure import Figure
 
 from boneage.base.locks import lock_folder
 from boneage.bundles.bundle import load_bundle, read_metadata
@@ -17,7 +19,7 @@ from boneage.bundles.save import copy_bundle, save_bundle
 from boneage.configuration.experiment import Experiment, load_experiment, to_json
 from boneage.evaluation.conformal import Interval, fit_conformal_intervals
 from boneage.evaluation.evaluate import evaluate_predictions, find_seen_records
-from boneage.evaluation.plots import plot_history
+from boneage.evaluation.plots import plot_history, save_figure
 from boneage.models.fused_batch_norm import fuse_batch_norm, to_float32
 from boneage.registry.settings import TRAINING_EXPERIMENT
 from boneage.tfrecords.info import RecordsError, read_info, split_info
@@ -54,7 +56,7 @@ __all__ = ["TrainingError", "TrainingResult", "train"]
 BUNDLE_FOLDER = "bundle"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class TrainingResult:
     """Result of a training run.
 
@@ -62,7 +64,7 @@ class TrainingResult:
         folder: The run folder.
         bundle: The bundle folder inside it.
         validation_error: MAE of the bundle on the validation split in months; the error rate for sex classification.
-        history: One dictionary per epoch: `epoch`, `loss`, `mae`, `val_mae` (months; `error_share` and
+        history: One row per epoch: `epoch`, `loss`, `mae`, `val_mae` (months; `error_share` and
             `val_error_share` for the sex), `learning_rate`, `seconds`, `images_per_second`, `input_stall_share`. The
             validation values are those of the half that chooses the epoch.
         interval: The prediction intervals, set by the other half, see
@@ -72,8 +74,16 @@ class TrainingResult:
     folder: Path
     bundle: Path
     validation_error: float
-    history: list[dict[str, float]]
+    history: pd.DataFrame
     interval: Interval | None
+
+    def plot(self) -> Figure:
+        """Draw training and validation error by epoch.
+
+        Returns:
+            The figure; save it by `figure.savefig("history.png")`.
+        """
+        return plot_history(self.history)
 
 
 def train(
@@ -150,7 +160,7 @@ def train(
                 state=state,
                 tracker=tracker,
             )
-            history = state["history"]
+            history = pd.DataFrame(state["history"])
             if chief:
                 model.load_weights(folder / BEST_WEIGHTS_FILE)
                 result = _finish_run(
@@ -247,7 +257,7 @@ def _finish_run(
     info: dict[str, Any],
     used: UsedRadiographs,
     folder: Path,
-    history: list[dict[str, float]],
+    history: pd.DataFrame,
     tracker: Tracker,
 ) -> TrainingResult:
     """Evaluate the best weights, write the bundle and the plots, and track them."""
@@ -283,7 +293,7 @@ def _finish_run(
     if used.held_back:
         measured["interval"] = fit_conformal_intervals(predicted[predicted["id"].isin(used.held_back)])
     copy_bundle(bundle, bundle, **measured)
-    plot_history(history, folder / "history.png")
+    save_figure(plot_history(history), folder / "history.png")
     tracker.log_metrics({f"best_val_{experiment.train.metric}": evaluation.error})
     # Without the predictions: their ids can be file names that contain patient names.
     for path in (*sorted(out.glob("evaluation.*")), folder / "history.png"):

@@ -1,1 +1,5 @@
 """Search for the best head with KerasTuner."""
+
+from boneage.tfrecords.quiet import import_tensorflow
+
+import_tensorflow()

@@ -3,6 +3,7 @@ import pytest
 
 from boneage.cohorts.cohort import (
     MAX_LEVELS,
+    Cohort,
     compare_answered,
     join_answers,
     measure_answered,
@@ -96,3 +97,24 @@ def test_measure_beside_compares_within_groups(make_cohort):
         "a": -3,
         "b": 0,
     }
+
+
+def test_table_has_a_row_for_each_group(make_cohort):
+    labelled, answers = make_cohort([50, 60, 70, 80], [3, -9, 30, NAN])
+    frame = join_answers(labelled, answers)
+    cohort = Cohort(
+        system="bundle",
+        evaluation=measure_answered(frame, answers, name="here", **SEEDED),
+        overall=measure_group(frame, **SEEDED),
+        by=measure_groups(frame, ("sex",), **SEEDED),
+        beside={},
+        left_out={},
+        whole_years_share=0.0,
+    )
+    table = cohort.table()
+    assert table.index[0] == ("", "all")
+    assert {by for by, _ in table.index[1:]} == {"sex"}
+    row = table.loc[("", "all")]
+    assert (row["num_images"], row["num_refused"]) == (4, 1)
+    assert row["mae_months"] == cohort.evaluation.error
+    assert row["share_within_12_months"] == pytest.approx(2 / 4)

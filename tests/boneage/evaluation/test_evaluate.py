@@ -26,6 +26,7 @@ from boneage.evaluation.evaluate import (
     to_json,
     write_evaluation,
 )
+from boneage.evaluation.metrics import to_dict
 
 MEANS = (
     "mae_months",
@@ -258,9 +259,26 @@ def test_comparison_refuses_other_images_and_other_labels(frame):
         compare(frame, relabelled)
 
 
+def test_table_has_a_row_for_each_group(frame):
+    evaluation = summarise(frame, num_resamples=20)
+    table = evaluation.table()
+    assert list(table.index)[:3] == ["all", "female", "male"]
+    assert table.loc["all", "mae_months"] == evaluation.error
+    assert (table["mae_months_low"] <= table["mae_months_high"]).all()
+    assert table["num_images"].dtype == int
+    assert f"<strong>{evaluation.headline}</strong>" in evaluation._repr_html_()
+
+
+def test_predictions_stay_out_of_repr_and_json(frame):
+    evaluation = summarise(frame, num_resamples=20)
+    assert set(evaluation.predictions["id"]) == set(frame["id"])
+    assert "predictions" not in repr(evaluation)
+    assert "predictions" not in json.loads(to_json(evaluation))
+
+
 def test_json_round_trips(frame):
     evaluation = summarise(frame, dataset="test split", num_resamples=20)
-    assert json.loads(to_json(evaluation)) == dataclasses.asdict(evaluation)
+    assert json.loads(to_json(evaluation)) == to_dict(evaluation)
     assert json.loads(to_json(evaluation))["by_age_years"]["16+"]["pearson"] is None
 
 

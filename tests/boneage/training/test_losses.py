@@ -63,7 +63,7 @@ def test_train_a_distribution_on_generalised_means(precision, prepared, tmp_path
     config = dataclasses.replace(config, epochs=2, batch_size=8, warmup_epochs=0.0, precision=precision)
     options = {"data": prepared.folder, "tracking_uri": "none"}
     made = train(Experiment("tiny", config, AugmentConfig()), run=tmp_path / "run", **options)
-    assert made.history[1]["loss"] < made.history[0]["loss"]
+    assert made.history["loss"].iloc[1] < made.history["loss"].iloc[0]
     predicted = load_bundle(made.bundle).predict_records(prepared.folder, split="validation")["predicted_months"]
     assert predicted.between(0, 240).all()
 

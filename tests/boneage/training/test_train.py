@@ -57,7 +57,7 @@ def test_writes_a_bundle_that_predicts_months(finished, prepared):
     frame = load_bundle(result.bundle).predict_records(prepared.folder, split="validation")
     mae_months = (frame["predicted_months"] - frame["bone_age_months"]).abs().mean()
     assert mae_months == pytest.approx(result.validation_error, abs=1e-4)
-    assert mae_months == pytest.approx(min(row["val_mae"] for row in result.history), abs=1e-3)
+    assert mae_months == pytest.approx(result.history["val_mae"].min(), abs=1e-3)
     assert frame["predicted_months"].between(1, 300).all()
 
 
@@ -69,7 +69,7 @@ def test_train_sets_the_interval_by_radiographs_that_chose_no_epoch(_small, divi
     used = list_used_radiographs(made.folder, task="age", init="none")
     frame = load_bundle(result.bundle).predict_records(made.folder, split="validation").set_index("id")
     errors = (frame["predicted_months"] - frame["bone_age_months"]).abs()
-    assert errors[used.choosing].mean() == pytest.approx(min(row["val_mae"] for row in result.history), abs=1e-3)
+    assert errors[used.choosing].mean() == pytest.approx(result.history["val_mae"].min(), abs=1e-3)
     written = json.loads((result.folder / "evaluation-validation" / "evaluation.json").read_text())
     assert [(seen["use"], seen["num_images"]) for seen in written["overlap"]] == [("selection", 21), ("interval", 21)]
 
@@ -82,8 +82,9 @@ def test_train_on_one_validation_record_ends_without_an_interval(_small, divided
 
 def test_leaves_history_plots_and_evaluation(finished):
     result, _ = finished
-    assert [row["epoch"] for row in result.history] == [1, 2]
-    assert all(row["images_per_second"] > 0 and 0 <= row["input_stall_share"] <= 1 for row in result.history)
+    assert list(result.history["epoch"]) == [1, 2]
+    assert (result.history["images_per_second"] > 0).all()
+    assert result.history["input_stall_share"].between(0, 1).all()
     names = {path.name for path in result.folder.iterdir()}
     assert {"experiment.json", "history.png", "evaluation-validation", "bundle"} <= names
     assert json.loads((result.folder / "experiment.json").read_text())["train"]["seed"] == 5
@@ -98,7 +99,7 @@ def test_tracks_parameters_mae_and_the_bundle(finished, prepared):
     assert run.data.params["train.network"] == "efficientnet_lite0"
     assert run.data.params["data.digest"] == prepared.info["digest"]
     tracked = [metric.value for metric in client.get_metric_history(run.info.run_id, "val_mae")]
-    assert tracked == pytest.approx([row["val_mae"] for row in result.history])
+    assert tracked == pytest.approx(list(result.history["val_mae"]))
     assert run.data.metrics["best_val_mae"] == pytest.approx(result.validation_error)
     assert {"learning_rate", "images_per_second", "input_stall_share", "mae"} <= set(run.data.metrics)
     assert any(name.startswith("system/cpu") for name in run.data.metrics)
@@ -131,7 +132,7 @@ def test_a_killed_run_resumes_to_the_same_result(finished, prepared, tmp_path, m
     resumed = train(EXPERIMENT, data=prepared.folder, run=tmp_path / "run", tracking_uri="none", resume=True)
     whole, _ = finished
     for key in ("loss", "mae", "val_mae"):
-        assert [row[key] for row in resumed.history] == pytest.approx([row[key] for row in whole.history], rel=1e-5)
+        assert list(resumed.history[key]) == pytest.approx(list(whole.history[key]), rel=1e-5)
     one, other = (load_network(run.bundle).get_weights() for run in (resumed, whole))
     for mine, theirs in zip(one, other, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
@@ -189,7 +190,7 @@ def test_a_run_with_a_phase_for_the_head_resumes_to_the_same_result(prepared, tm
             train(experiment, data=prepared.folder, run=tmp_path / "run", tracking_uri="none")
     resumed = train(experiment, data=prepared.folder, run=tmp_path / "run", tracking_uri="none", resume=True)
     for key in ("loss", "mae", "val_mae", "learning_rate"):
-        assert [row[key] for row in resumed.history] == pytest.approx([row[key] for row in whole.history], rel=1e-5)
+        assert list(resumed.history[key]) == pytest.approx(list(whole.history[key]), rel=1e-5)
 
 
 def test_a_run_with_averages_clipping_and_accumulation_resumes_to_the_same_result(prepared, tmp_path, monkeypatch):
@@ -208,12 +209,12 @@ def test_a_run_with_averages_clipping_and_accumulation_resumes_to_the_same_resul
             train(experiment, data=prepared.folder, run=tmp_path / "run", tracking_uri="none")
     resumed = train(experiment, data=prepared.folder, run=tmp_path / "run", tracking_uri="none", resume=True)
     for key in ("loss", "mae", "val_mae", "learning_rate"):
-        assert [row[key] for row in resumed.history] == pytest.approx([row[key] for row in whole.history], rel=1e-6)
+        assert list(resumed.history[key]) == pytest.approx(list(whole.history[key]), rel=1e-6)
     one, other = (load_network(run.bundle).get_weights() for run in (resumed, whole))
     for mine, theirs in zip(one, other, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-7)
     # The averaged weights are validated and saved.
-    assert min(row["val_mae"] for row in whole.history) == pytest.approx(whole.validation_error, abs=1e-3)
+    assert whole.history["val_mae"].min() == pytest.approx(whole.validation_error, abs=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
@@ -224,7 +225,7 @@ def test_a_run_in_mixed_precision_leaves_a_network_in_float32(prepared, tmp_path
     made = train(experiment, data=prepared.folder, run=tmp_path / "run", tracking_uri="none")
     model = load_network(made.bundle)
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
-    assert np.isfinite(made.history[0]["loss"])
+    assert np.isfinite(made.history["loss"].iloc[0])
 
 
 def test_refuses_a_run_folder_in_use_unless_told_to_resume(finished, prepared):
