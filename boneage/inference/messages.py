@@ -33,6 +33,7 @@ REASONS = {
     "unsure_orientation": "This may not be a hand radiograph: the orientation of a hand is unclear.",
     "sex_conflict": "The sex in the file contradicts the chosen one. Check which is right.",
     "sex_unknown": "The sex in the file is not understood. Correct PatientSex to F or M, or clear it.",
+    "rejected_by_reviewer": "A reviewer rejected it.",
     "impossible_answer": "The model's answer is outside 0 to 20 years and was discarded.",
     TIMED_OUT: "Time limit exceeded. Send fewer files at once, or send this one again.",
     INTERNAL_ERROR: "Internal error. The other files are not affected.",

@@ -14,10 +14,12 @@ from starlette.concurrency import run_in_threadpool
 
 from boneage.base.errors import BoneAgeError
 from boneage.inference.drawing import draw_crop, draw_plain
+from boneage.inference.messages import list_reasons
 from boneage.preprocessing.hand.interactive_correction import Click, find_contradicted_clicks
 from boneage.preprocessing.jobs.contact_sheets import Tile
 from boneage.preprocessing.sources.review_csv import Review
-from boneage.review.decisions import Decisions, join_reviews, review_state, verdict
+from boneage.review.agreement import join_reviews
+from boneage.review.decisions import Decisions, describe_verdict, review_state
 from boneage.review.desk import Desk, trace_outline
 from boneage.web.render import render
 from boneage.web.requests import RequestError, read_body
@@ -29,6 +31,7 @@ PAGE_HANDS = 48
 STATES = ("undecided", "kept", "corrected", "rejected", "disputed")
 _PICTURE_PX = 1200
 _MAX_BODY_BYTES = 65536
+_MAX_COMMENT = 500
 _NOT_FOLLOWED = (
     "Some clicks have no effect: the mask is one connected region without holes. Click closer to its outline."
 )
@@ -84,6 +87,16 @@ class Decision(Correction):
     degrees: float = pydantic.Field(0.0, ge=-360, le=360)
 
 
+class Comment(pydantic.BaseModel):
+    """A comment on a radiograph.
+
+    Args:
+        comment: The text; an empty one removes the comment.
+    """
+
+    comment: str = pydantic.Field(max_length=_MAX_COMMENT)
+
+
 def create_review(desk: Desk, decisions: Decisions, *, token: str | None = None) -> FastAPI:
     """Make the web application of the review desk.
 
@@ -112,13 +125,15 @@ def create_review(desk: Desk, decisions: Decisions, *, token: str | None = None)
     return app
 
 
-Sent = TypeVar("Sent", bound=Correction)
+Sent = TypeVar("Sent", bound=pydantic.BaseModel)
 # Read from the URL query; unknown values match nothing.
 Shown = Annotated[Filter, Depends()]
 
 
 def _add_pages(app: FastAPI, desk: Desk, decisions: Decisions) -> None:
     reasons = sorted({reason for tile in desk.tiles for reason in tile.reasons})
+    # The first sentence tells the reason, what follows tells what to do.
+    named_reasons = {reason: list_reasons([reason])[0].split(". ")[0].rstrip(".") for reason in reasons}
 
     def describe(number: int) -> dict[str, Any]:
         return {"tile": desk.tiles[number], **_describe(desk, decisions, number)}
@@ -146,14 +161,16 @@ def _add_pages(app: FastAPI, desk: Desk, decisions: Decisions) -> None:
         hands = [describe(number) for number in later[:PAGE_HANDS]]
         for hand in hands:
             hand["others"] = {
-                name: verdict(theirs[hand["tile"].id]) for name, theirs in others.items() if hand["tile"].id in theirs
+                name: describe_verdict(theirs[hand["tile"].id])
+                for name, theirs in others.items()
+                if hand["tile"].id in theirs
             }
         return render(
             "review.html",
             hands=hands,
             shown=shown,
             states=STATES if decisions.reviewer else STATES[:-1],
-            reasons=reasons,
+            reasons=named_reasons,
             num_matches=len(matches),
             num_earlier=len(earlier),
             previous=earlier[-PAGE_HANDS:][0] if earlier else None,
@@ -176,6 +193,7 @@ def _add_pages(app: FastAPI, desk: Desk, decisions: Decisions) -> None:
             hand=describe(number),
             shown=shown,
             size=hand.pixels.shape[::-1],
+            max_comment=_MAX_COMMENT,
             outline=trace_outline(hand.segmentation.mask),
             previous=max((match for match in matches if match < number), default=None),
             next=min((match for match in matches if match > number), default=None),
@@ -223,24 +241,43 @@ def _add_actions(app: FastAPI, desk: Desk, decisions: Decisions) -> None:
         return _describe(desk, decisions, number)
 
     @app.post("/hands/{number}/outline")
-    async def draw_outline(number: int, request: Request) -> dict[str, str]:
+    async def draw_outline(number: int, request: Request) -> dict[str, Any]:
         _find(desk, decisions, number)
         correction = await _read(request, Correction)
         mask, contradicted = await run_in_threadpool(correct, number, correction)
-        return {"outline": trace_outline(mask), "message": _NOT_FOLLOWED if contradicted else ""}
+        not_followed = [place for place, click in enumerate(correction.clicks) if Click(*click) in contradicted]
+        message = _NOT_FOLLOWED if contradicted else ""
+        return {"outline": trace_outline(mask), "not_followed": not_followed, "message": message}
 
     @app.post("/hands/{number}/decision")
     async def take_decision(number: int, request: Request) -> dict[str, Any]:
         _find(desk, decisions, number)
         return await run_in_threadpool(decide, number, await _read(request, Decision))
 
+    @app.post("/hands/{number}/comment")
+    async def take_comment(number: int, request: Request) -> dict[str, Any]:
+        _find(desk, decisions, number)
+        comment = await _read(request, Comment)
+        await run_in_threadpool(decisions.comment, desk.tiles[number].id, comment.comment)
+        return _describe(desk, decisions, number)
+
+    def describe_id(id: str) -> dict[str, Any]:
+        (number,) = (number for number, tile in enumerate(desk.tiles) if tile.id == id)
+        return _describe(desk, decisions, number)
+
     @app.post("/undo")
     def undo() -> dict[str, Any]:
         id = decisions.undo()
         if id is None:
             raise RequestError(409, "nothing to undo since the server was started.")
-        (number,) = (number for number, tile in enumerate(desk.tiles) if tile.id == id)
-        return _describe(desk, decisions, number)
+        return describe_id(id)
+
+    @app.post("/redo")
+    def redo() -> dict[str, Any]:
+        id = decisions.redo()
+        if id is None:
+            raise RequestError(409, "nothing to redo.")
+        return describe_id(id)
 
     @app.post("/joint")
     def write_joint() -> dict[str, str]:
@@ -261,9 +298,10 @@ def _describe(desk: Desk, decisions: Decisions, number: int) -> dict[str, Any]:
         "number": number,
         "id": id,
         "state": review_state(review),
-        "verdict": verdict(review),
+        "verdict": describe_verdict(review),
+        "comment": review.comment,
         # The browser requests the images again when the decision changes.
-        "version": quote(" ".join(review.rows)),
+        "version": quote(" ".join(review.decisions)),
         "num_decided": len(decisions),
     }
 

@@ -1,10 +1,8 @@
-"""The decisions of reviewers: each in their own file, written at once, undone in order, and compared."""
+"""The decisions of reviewers: each in their own file, written at once, undone and redone in order, and compared."""
 
-import collections
 import dataclasses
 import glob
 import hashlib
-import math
 import re
 import threading
 from collections.abc import Collection, Mapping
@@ -13,12 +11,22 @@ from typing import Any
 
 from boneage.base.files import write_bytes
 from boneage.preprocessing.sources.review_csv import UNREVIEWED, Review, ReviewError, read_reviews, write_reviews
+from boneage.review.agreement import Agreement, compare, join_reviews
 
 # Name of the file with the merged decisions of all reviewers.
 JOINT = "joint"
 _CORRECTIONS = ("rotate", "flip", "mask")
 _REVIEWER = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _Stamp = tuple[int, int, int] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Change:
+    """What a decision or a comment changed."""
+
+    id: str
+    before: Review
+    after: Review
 
 
 class Decisions:
@@ -40,7 +48,8 @@ class Decisions:
         self.path = decisions_path(path, reviewer)
         self._masks = path.with_name(f"{path.stem}.masks")
         self._lock = threading.Lock()
-        self._history: list[tuple[str, Review | None]] = []
+        self._done: list[_Change] = []
+        self._undone: list[_Change] = []
         self._stamp = _stamp(self.path)
         self._reviews = read_reviews(self.path) if self._stamp else {}
         if unknown := sorted(self._reviews.keys() - set(ids)):
@@ -49,7 +58,7 @@ class Decisions:
             )
 
     def __len__(self) -> int:
-        return len(self._reviews)
+        return sum(bool(review.decisions) for review in self._reviews.values())
 
     def find(self, id: str) -> Review:
         """Return the decision on a radiograph, `UNREVIEWED` if there is none."""
@@ -67,7 +76,7 @@ class Decisions:
 
         Args:
             id: The radiograph.
-            decision: One of `boneage.preprocessing.sources.review_csv.DECISIONS`.
+            decision: One of `boneage.preprocessing.sources.review_csv.DECISIONS` but a comment.
             degrees: Rotation of the crop shown, counter-clockwise positive, for `rotate`.
             mask: A PNG, 255 on the hand, for `mask`.
 
@@ -89,11 +98,24 @@ class Decisions:
             else:
                 path, digest = self._keep_mask(mask)
                 review = self._correct(known, mask=path, mask_sha256=digest)
-            self._write(id, review)
-            self._history.append((id, known if known.rows else None))
+            self._change(id, review.with_comment(known.comment))
+
+    def comment(self, id: str, text: str) -> None:
+        """Comment on a radiograph, in place of an earlier comment; written to disk when this returns.
+
+        Args:
+            id: The radiograph.
+            text: The comment; an empty one removes that there is.
+
+        Raises:
+            ReviewError: If another process has changed the file.
+            OSError: If it cannot be written.
+        """
+        with self._lock:
+            self._change(id, self.find(id).with_comment(" ".join(text.split())))
 
     def undo(self) -> str | None:
-        """Undo the latest decision since the start; written to disk when this returns.
+        """Undo the latest decision or comment since the start; written to disk when this returns.
 
         Returns:
             Id of the radiograph; None if there is nothing to undo.
@@ -103,12 +125,30 @@ class Decisions:
             OSError: If it cannot be written.
         """
         with self._lock:
-            if not self._history:
+            if not self._done:
                 return None
-            id, before = self._history[-1]
-            self._write(id, before)
-            self._history.pop()
-            return id
+            change = self._done[-1]
+            self._write(change.id, change.before)
+            self._undone.append(self._done.pop())
+            return change.id
+
+    def redo(self) -> str | None:
+        """Redo what was undone last, unless something was decided since; written to disk when this returns.
+
+        Returns:
+            Id of the radiograph; None if there is nothing to redo.
+
+        Raises:
+            ReviewError: If another process has changed the file.
+            OSError: If it cannot be written.
+        """
+        with self._lock:
+            if not self._undone:
+                return None
+            change = self._undone[-1]
+            self._write(change.id, change.after)
+            self._done.append(self._undone.pop())
+            return change.id
 
     def read_others(self) -> dict[str, dict[str, Review]]:
         """Read the decisions of the other reviewers, by name; empty if this reviewer has no name.
@@ -139,7 +179,7 @@ class Decisions:
         write_reviews(path, joint)
         return path, len(joint), len(disputed)
 
-    def compare(self) -> list["Agreement"]:
+    def compare(self) -> list[Agreement]:
         """Compare with each of the other reviewers."""
         return [compare(name, self._reviews, theirs) for name, theirs in self.read_others().items()]
 
@@ -161,12 +201,18 @@ class Decisions:
             rows.append(f"mask {review.mask.relative_to(self.path.parent.resolve()).as_posix()}")
         return dataclasses.replace(review, rows=tuple(rows) or ("keep",))
 
-    def _write(self, id: str, review: Review | None) -> None:
+    def _change(self, id: str, review: Review) -> None:
+        change = _Change(id, before=self.find(id), after=review)
+        self._write(id, review)
+        self._done.append(change)
+        self._undone.clear()
+
+    def _write(self, id: str, review: Review) -> None:
         if _stamp(self.path) != self._stamp:
             raise ReviewError(f"{self.path}: was changed by another process; restart the server.")
         # The latest decision is the last row.
         reviews = {other: decided for other, decided in self._reviews.items() if other != id}
-        if review is not None:
+        if review.rows:
             reviews[id] = review
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_reviews(self.path, reviews)
@@ -192,63 +238,16 @@ def _name_path(path: Path, name: str) -> Path:
     return path.with_name(f"{path.stem}.{name}{path.suffix}")
 
 
-@dataclasses.dataclass(frozen=True)
-class Agreement:
-    """Agreement of two reviewers on the radiographs that both decided on.
-
-    Args:
-        other: Name of the other reviewer.
-        num_both: Number of those radiographs.
-        share: Share of equal decisions, in [0, 1]; NaN without radiographs.
-        kappa: Cohen's kappa; NaN if the expected agreement is 1.
-    """
-
-    other: str
-    num_both: int
-    share: float
-    kappa: float
+def describe_verdict(review: Review) -> str:
+    """Return a decision in words, such as `"rotated by 90° to the left, flipped"`; empty without one."""
+    return ", ".join(map(_describe_row, review.decisions))
 
 
-def compare(other: str, mine: Mapping[str, Review], theirs: Mapping[str, Review]) -> Agreement:
-    """Compute the agreement of two reviewers (Cohen 1960, https://doi.org/10.1177/001316446002000104).
-
-    Args:
-        other: Name of the other reviewer.
-        mine: Decisions of this reviewer, by id.
-        theirs: Decisions of the other reviewer, by id.
-    """
-    pairs = [(verdict(mine[id]), verdict(theirs[id])) for id in mine.keys() & theirs.keys()]
-    if not pairs:
-        return Agreement(other, 0, math.nan, math.nan)
-    share = sum(one == two for one, two in pairs) / len(pairs)
-    ones, twos = (collections.Counter(verdicts) for verdicts in zip(*pairs, strict=True))
-    chance = sum(ones[decision] * twos[decision] for decision in ones) / len(pairs) ** 2
-    kappa = (share - chance) / (1 - chance) if chance < 1 else math.nan
-    return Agreement(other, len(pairs), share, kappa)
-
-
-def join_reviews(reviews: Mapping[str, Mapping[str, Review]]) -> tuple[dict[str, Review], list[str]]:
-    """Merge the decisions of reviewers.
-
-    Args:
-        reviews: Their decisions, by name and id.
-
-    Returns:
-        The decisions that all reviewers of a radiograph agree on, with the mask of the first by name; and the disputed
-        ids.
-    """
-    joint: dict[str, Review] = {}
-    disputed: set[str] = set()
-    for name in sorted(reviews):
-        for id, review in reviews[name].items():
-            if verdict(joint.setdefault(id, review)) != verdict(review):
-                disputed.add(id)
-    return {id: review for id, review in joint.items() if id not in disputed}, sorted(disputed)
-
-
-def verdict(review: Review) -> str:
-    """Return a decision as comparable text; all corrected masks count as equal."""
-    return ", ".join("mask" if row.startswith("mask ") else row for row in review.rows)
+def _describe_row(row: str) -> str:
+    decision, _, value = row.partition(" ")
+    if decision == "rotate":
+        return f"rotated by {abs(float(value)):g}° to the {'left' if float(value) > 0 else 'right'}"
+    return {"keep": "kept", "reject": "rejected", "flip": "flipped", "mask": "mask corrected"}[decision]
 
 
 def review_state(review: Review) -> str:
@@ -257,7 +256,7 @@ def review_state(review: Review) -> str:
         return "rejected"
     if not review.keep:
         return "undecided"
-    return "corrected" if any(row.startswith(_CORRECTIONS) for row in review.rows) else "kept"
+    return "corrected" if any(row.startswith(_CORRECTIONS) for row in review.decisions) else "kept"
 
 
 def _turn(degrees: float) -> float:

@@ -2,7 +2,8 @@
 
 The file is a CSV with `id,decision,value`: `keep` accepts a radiograph whatever the gate says, `reject` rejects it,
 `rotate` turns its crop by `value` degrees, counter-clockwise, `flip` mirrors its crop, `mask` takes the mask of the
-hand from the PNG `value` within the folder of the file. A radiograph may have several rows; corrections imply `keep`.
+hand from the PNG `value` within the folder of the file. `comment` says why, and decides nothing. A radiograph may have
+several rows; corrections imply `keep`.
 """
 
 import csv
@@ -22,7 +23,8 @@ from boneage.base.spreadsheets import format_rows, unescape_cell
 from boneage.preprocessing.io.radiograph import UnreadableImageError
 from boneage.preprocessing.io.read import read_radiograph
 
-DECISIONS = ("keep", "reject", "rotate", "flip", "mask")
+COMMENT = "comment"
+DECISIONS = ("keep", "reject", "rotate", "flip", "mask", COMMENT)
 
 
 class ReviewError(BoneAgeError):
@@ -50,6 +52,20 @@ class Review:
     flip: bool = False
     mask: Path | None = None
     mask_sha256: str = ""
+
+    @property
+    def decisions(self) -> tuple[str, ...]:
+        """The rows without comments."""
+        return tuple(row for row in self.rows if not row.startswith(f"{COMMENT} "))
+
+    @property
+    def comment(self) -> str:
+        """The comments; empty without any."""
+        return " ".join(row.removeprefix(f"{COMMENT} ") for row in self.rows if row.startswith(f"{COMMENT} "))
+
+    def with_comment(self, text: str) -> "Review":
+        """Return the review with a comment in place of those it has; without any where `text` is empty."""
+        return dataclasses.replace(self, rows=self.decisions + ((f"{COMMENT} {text}",) if text else ()))
 
     def override_reasons(self, reasons: tuple[str, ...]) -> tuple[str, ...]:
         """Return the reasons that remain after the review."""
@@ -149,6 +165,10 @@ def _read_decision(decision: str, value: str, *, path: Path, where: str) -> dict
         if not value or not mask.is_relative_to(folder) or not mask.is_file():
             raise ReviewError(f"{where}: mask needs a PNG within {path.parent} as its value. Received: {value!r}.")
         return {"keep": True, "mask": mask, "mask_sha256": hashlib.sha256(mask.read_bytes()).hexdigest()}
+    if decision == COMMENT:
+        if not value:
+            raise ReviewError(f"{where}: comment needs a text as its value; fill it in or remove the row.")
+        return {}
     choices = ", ".join(DECISIONS)
     raise ReviewError(
         f"{where}: `decision` must be one of {choices}. Received: {decision!r}.{suggest_closest(decision, DECISIONS)}"

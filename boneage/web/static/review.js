@@ -1,12 +1,9 @@
-// Decisions by key and mouse, on the grid and on one radiograph; a decision shown is saved on the server.
+// Decisions by key, mouse and touch, on the list and on one radiograph; a decision shown is saved on the server.
 "use strict";
 
 const grid = document.getElementById("grid");
 const mask = document.getElementById("mask");
 const message = document.getElementById("message");
-const help = document.getElementById("help");
-const KEYS = { k: "keep", x: "reject", r: "rotate", R: "rotate-right", f: "flip", m: "open", Enter: "open", u: "undo", "?": "help",
-  n: "next", p: "previous" };
 let latest = Promise.resolve();
 
 function notify(text, isProblem = false) {
@@ -39,7 +36,8 @@ function show(answer) {
   if (!hand) return null;
   hand.classList.remove("undecided", "kept", "corrected", "rejected");
   hand.classList.add(answer.state);
-  hand.querySelector(".verdict").textContent = answer.verdict;
+  hand.querySelector(".verdict").textContent = answer.verdict || "undecided";
+  hand.querySelector(".comment").textContent = answer.comment;
   const [picture, name] = grid ? [hand.querySelector(".tile"), "tile.jpg"] : [hand.querySelector(".crop"), "crop.png"];
   picture.src = `/hands/${answer.number}/${name}?${answer.version}`;
   return hand;
@@ -49,170 +47,89 @@ function decide(hand, decision, more = {}) {
   ask(`/hands/${hand.dataset.number}/decision`, { decision, ...more }, show);
 }
 
-function act(name, hand) {
-  if (name === "help") help.showModal();
-  else if (name === "undo") undo();
-  else if (name === "joint") ask("/joint", {}, (answer) => notify(answer.message));
-  else if (name === "next" || name === "previous") document.getElementById(name)?.click();
-  else if (!hand) return;
-  else if (name === "rotate" || name === "rotate-right") decide(hand, "rotate", { degrees: name === "rotate" ? 90 : -90 });
-  else if (name === "flip") decide(hand, "flip");
-  else if (name === "keep" || name === "reject") {
-    decide(hand, name);
-    if (grid) choose(hand.nextElementSibling);
-  } else if (name === "open") hand.querySelector("[data-do=open]")?.click();
-  else if (name === "accept") accept();
-  else if (name === "clear") clear();
+function decideAndGoOn(hand, decision) {
+  decide(hand, decision);
+  if (!grid) return;
+  if (hand.nextElementSibling) hand.nextElementSibling.focus();
+  else notify("Last radiograph on this page; n shows the next page.");
 }
 
-function undo() {
-  if (mask && undoClick()) return;
-  ask("/undo", {}, (answer) => {
+function goBackTo(path) {
+  ask(path, {}, (answer) => {
     const hand = show(answer);
     if (grid && hand) hand.focus();
     if (mask && hand) location.reload();
   });
 }
 
+// By name, with the radiograph that is meant; the page of one radiograph adds its own.
+const ACTIONS = {
+  help: () => document.getElementById("help").showModal(),
+  undo: () => goBackTo("/undo"),
+  redo: () => goBackTo("/redo"),
+  joint: () => ask("/joint", {}, (answer) => notify(answer.message)),
+  next: () => document.getElementById("next")?.click(),
+  previous: () => document.getElementById("previous")?.click(),
+  keep: (hand) => decideAndGoOn(hand, "keep"),
+  reject: (hand) => decideAndGoOn(hand, "reject"),
+  rotate: (hand) => decide(hand, "rotate", { degrees: 90 }),
+  "rotate-right": (hand) => decide(hand, "rotate", { degrees: -90 }),
+  flip: (hand) => decide(hand, "flip"),
+  open: (hand) => hand.querySelector("[data-do=open]").click(),
+};
+const WITHOUT_HAND = ["help", "undo", "redo", "joint", "next", "previous"];
+const KEYS = { k: "keep", x: "reject", r: "rotate", R: "rotate-right", f: "flip", u: "undo", U: "redo", n: "next",
+  p: "previous", "?": "help" };
+
 document.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-do]");
-  if (button && button.dataset.do !== "open") act(button.dataset.do, button.closest(".hand"));
+  const button = event.target.closest("button[data-do]");
+  if (button) ACTIONS[button.dataset.do](button.closest(".hand"), event);
 });
 
-document.addEventListener("keydown", (event) => {
-  if (help.open || event.target.closest("select, input") || event.altKey || event.metaKey) return;
-  if (event.key === "Enter" && event.target.closest("button, a")) return;
-  let name = KEYS[event.key];
-  if (event.ctrlKey) name = event.key === "z" ? "undo" : undefined;
-  else if (mask) name = { a: "accept", Enter: "accept", c: "clear", Escape: "back" }[event.key] ?? name;
-  else if (event.key.startsWith("Arrow")) name = event.key;
-  if (!name) return;
-  event.preventDefault();
-  if (name === "back") document.getElementById("back").click();
-  else if (name.startsWith("Arrow")) move(name);
-  else act(name, mask ?? document.activeElement.closest(".hand"));
-});
-
-// The grid: keys apply to the focused radiograph.
-
-function choose(hand) {
-  if (hand) hand.focus();
-  else notify("Last radiograph on this page; n shows the next page.");
+// What a field or a button does with a key itself.
+function isTakenByField(event) {
+  const field = event.target.closest("select, input, textarea, summary, button, a");
+  if (!field) return false;
+  if (field.matches("select, textarea, input:not([type=radio], [type=checkbox], [type=range])")) return true;
+  if (field.matches("input")) return event.key.length !== 1 || event.key === " ";
+  return event.key === "Enter" || event.key === " ";
 }
 
-function move(key) {
+document.addEventListener("keydown", (event) => {
+  if (document.querySelector("dialog[open]") || event.altKey || event.metaKey || isTakenByField(event)) return;
+  let name = KEYS[event.key];
+  if (event.ctrlKey) name = { z: "undo", Z: "redo", y: "redo" }[event.key];
+  else if (event.key.length === 1 && event.key !== " " && !hasShortcuts()) return;
+  const hand = mask ?? document.activeElement.closest(".hand");
+  if (!name || !(hand || WITHOUT_HAND.includes(name) || grid && name.startsWith("go-"))) return;
+  event.preventDefault();
+  ACTIONS[name](hand, event);
+});
+
+// The list: keys apply to the focused radiograph, the one that Tab stops at.
+
+function rove(hand) {
+  for (const other of grid.querySelectorAll(".hand")) {
+    const place = other === hand ? 0 : -1;
+    for (const part of [other, ...other.querySelectorAll("button, a")]) part.tabIndex = place;
+  }
+}
+
+function go(step) {
   const hands = [...grid.querySelectorAll(".hand")];
   const place = hands.indexOf(document.activeElement.closest(".hand"));
-  const columns = hands.filter((hand) => hand.offsetTop === hands[0].offsetTop).length;
-  const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[key];
-  (hands[place < 0 ? 0 : place + step] ?? hands[place])?.focus();
+  const columns = hands.filter((hand) => hand.offsetTop === hands[0]?.offsetTop).length;
+  const next = { left: place - 1, right: place + 1, up: place - columns, down: place + columns, first: 0,
+    last: hands.length - 1 }[step];
+  (hands[place < 0 && step !== "last" ? 0 : next] ?? hands[place])?.focus();
 }
 
 if (grid) {
-  grid.addEventListener("click", (event) => event.target.closest(".hand")?.focus());
-  for (const select of document.querySelectorAll("select")) select.addEventListener("change", () => select.form.submit());
-  (document.getElementById(location.hash.slice(1)) ?? grid.querySelector(".hand"))?.focus();
-}
-
-// One radiograph: the server computes an outline from clicks and a box.
-
-const svg = document.getElementById("radiograph");
-const outline = document.getElementById("outline");
-const original = outline?.getAttribute("d");
-let clicks = [];
-let box = null;
-let down = null;
-let numAsked = 0;
-
-function locate(event) {
-  const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
-  const { width, height } = svg.viewBox.baseVal;
-  return [Math.min(Math.max(point.x, 0), width - 1), Math.min(Math.max(point.y, 0), height - 1)];
-}
-
-function between([x, y], [x2, y2]) {
-  return [Math.min(x, x2), Math.min(y, y2), Math.max(x, x2) + 1, Math.max(y, y2) + 1].map(Math.floor);
-}
-
-function drawBox(corners) {
-  const [left, top, right, bottom] = corners ?? [0, 0, 0, 0];
-  const values = { x: left, y: top, width: right - left, height: bottom - top };
-  for (const [name, value] of Object.entries(values)) document.getElementById("box").setAttribute(name, value);
-}
-
-function draw() {
-  const circles = clicks.map(([x, y, isOn]) => {
-    const circle = document.createElementNS("http://www.w3.org/2000/svg", "circle");
-    for (const [name, value] of Object.entries({ cx: x, cy: y, r: svg.viewBox.baseVal.height / 120 })) circle.setAttribute(name, value);
-    circle.classList.add(isOn ? "on" : "off");
-    return circle;
-  });
-  document.getElementById("clicks").replaceChildren(...circles);
-  drawBox(box);
-  const isEmpty = !clicks.length && !box;
-  for (const button of document.querySelectorAll("[data-do=accept], [data-do=clear]")) button.disabled = isEmpty;
-  return isEmpty;
-}
-
-async function correct() {
-  const number = ++numAsked;
-  if (draw()) {
-    outline.setAttribute("d", original);
-    svg.classList.remove("asking");
-    return;
-  }
-  svg.classList.add("asking");
-  try {
-    const answer = await post(`/hands/${mask.dataset.number}/outline`, { clicks, box });
-    if (number !== numAsked) return;
-    outline.setAttribute("d", answer.outline);
-    notify(answer.message, true);
-  } catch (error) {
-    notify(error.message, true);
-  }
-  if (number === numAsked) svg.classList.remove("asking");
-}
-
-function undoClick() {
-  if (!clicks.length && !box) return false;
-  if (clicks.length) clicks.pop();
-  else box = null;
-  correct();
-  return true;
-}
-
-function clear() {
-  clicks = [];
-  box = null;
-  correct();
-}
-
-function accept() {
-  if (!clicks.length && !box) return;
-  ask(`/hands/${mask.dataset.number}/decision`, { decision: "mask", clicks, box }, () => location.reload());
-}
-
-if (svg) {
-  svg.addEventListener("contextmenu", (event) => event.preventDefault());
-  svg.addEventListener("pointerdown", (event) => {
-    down = { x: event.clientX, y: event.clientY, place: locate(event), isBox: false };
-    svg.setPointerCapture(event.pointerId);
-    event.preventDefault();
-  });
-  svg.addEventListener("pointermove", (event) => {
-    if (!down) return;
-    down.isBox ||= Math.hypot(event.clientX - down.x, event.clientY - down.y) > 8;
-    if (down.isBox) drawBox(between(down.place, locate(event)));
-  });
-  svg.addEventListener("pointerup", (event) => {
-    if (!down) return;
-    if (down.isBox) box = between(down.place, locate(event));
-    else clicks.push([...down.place, !(event.shiftKey || event.button === 2)]);
-    down = null;
-    correct();
-  });
-  svg.addEventListener("pointercancel", () => {
-    down = null;
-    draw();
-  });
+  for (const step of ["left", "right", "up", "down", "first", "last"]) ACTIONS[`go-${step}`] = () => go(step);
+  Object.assign(KEYS, { m: "open", Enter: "open", ArrowLeft: "go-left", ArrowRight: "go-right", ArrowUp: "go-up",
+    ArrowDown: "go-down", Home: "go-first", End: "go-last" });
+  grid.addEventListener("focusin", (event) => rove(event.target.closest(".hand")));
+  grid.addEventListener("click", (event) => { if (!event.target.closest("button, a")) event.target.closest(".hand")?.focus(); });
+  const first = document.getElementById(location.hash.slice(1)) ?? grid.querySelector(".hand");
+  if (first) first.focus();
 }

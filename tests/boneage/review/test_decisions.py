@@ -1,11 +1,9 @@
 """Decisions of reviewers: on the disk at once, undone in order, never written over, compared and joined."""
 
-import math
-
 import pytest
 
 from boneage.preprocessing.sources.review_csv import UNREVIEWED, Review, ReviewError, read_reviews
-from boneage.review.decisions import Decisions, compare, join_reviews, review_state
+from boneage.review.decisions import Decisions, describe_verdict, review_state
 
 IDS = ("1", "2", "3", "4")
 
@@ -80,6 +78,51 @@ def test_undo_goes_back_to_the_start_and_is_on_the_disk(start):
     assert rows_of(decisions.path) == ["1,keep,"]
 
 
+def test_redo_goes_forward_until_something_else_is_decided(start):
+    decisions = start()
+    decisions.decide("1", "keep")
+    decisions.decide("1", "reject")
+    assert decisions.redo() is None
+    assert decisions.undo() == decisions.undo() == "1"
+    assert rows_of(decisions.path) == []
+    assert decisions.redo() == "1"
+    assert rows_of(decisions.path) == ["1,keep,"]
+    assert decisions.redo() == "1"
+    assert rows_of(decisions.path) == ["1,reject,"]
+    assert decisions.undo() == "1"
+    decisions.decide("2", "flip")
+    assert decisions.redo() is None
+    assert rows_of(decisions.path) == ["1,keep,", "2,flip,"]
+
+
+def test_a_comment_stays_with_the_decisions_and_counts_as_none(start):
+    decisions = start()
+    decisions.comment("1", "ask again,\nthe wrist is cut")
+    assert (len(decisions), review_state(decisions.find("1"))) == (0, "undecided")
+    decisions.decide("1", "flip")
+    decisions.decide("1", "reject")
+    assert rows_of(decisions.path) == ["1,reject,", '1,comment,"ask again, the wrist is cut"']
+    assert start().find("1").comment == "ask again, the wrist is cut"
+    assert (len(decisions), describe_verdict(decisions.find("1"))) == (1, "rejected")
+    decisions.comment("1", " ")
+    assert rows_of(decisions.path) == ["1,reject,"]
+    decisions.undo()
+    assert decisions.find("1").comment == "ask again, the wrist is cut"
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ((), ""),
+        (("keep", "comment clear"), "kept"),
+        (("rotate -45", "flip"), "rotated by 45° to the right, flipped"),
+        (("rotate 90", "mask decisions.masks/1.png"), "rotated by 90° to the left, mask corrected"),
+    ],
+)
+def test_describe_verdict(rows, words):
+    assert describe_verdict(Review(rows=rows)) == words
+
+
 def test_what_someone_else_wrote_is_not_written_over(start):
     one, other = start(), start()
     other.decide("1", "keep")
@@ -135,27 +178,3 @@ def test_reviewers_are_kept_apart_and_joined(start, tmp_path):
     # Who has no name is alone.
     assert start().read_others() == {}
     assert start().find("1").reject
-
-
-def verdicts(**decisions):
-    return {id: Review(rows=(decision,)) for id, decision in decisions.items()}
-
-
-def test_agreement_is_cohens():
-    # The example of https://en.wikipedia.org/wiki/Cohen's_kappa: of 50, 20 and 15 agreed on, 5 and 10 not.
-    kinds = [("keep", "keep")] * 20 + [("keep", "reject")] * 5 + [("reject", "keep")] * 10 + [("reject", "reject")] * 15
-    mine = verdicts(**{str(number): one for number, (one, _) in enumerate(kinds)}, more="keep")
-    theirs = verdicts(**{str(number): two for number, (_, two) in enumerate(kinds)})
-    found = compare("ben", mine, theirs)
-    assert (found.other, found.num_both) == ("ben", 50)
-    assert found.share == pytest.approx(0.7)
-    assert found.kappa == pytest.approx(0.4)
-    same = compare("ben", verdicts(a="keep"), verdicts(a="keep"))
-    assert same.share == 1 and math.isnan(same.kappa)
-    none = compare("ben", verdicts(a="keep"), verdicts(b="keep"))
-    assert none.num_both == 0 and math.isnan(none.share)
-
-
-def test_what_a_third_one_says_does_not_settle_a_dispute():
-    reviews = {"c": verdicts(a="keep"), "a": verdicts(a="keep"), "b": verdicts(a="reject")}
-    assert join_reviews(reviews) == ({}, ["a"])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from boneage.inference.messages import explain_reasons
 from boneage.preprocessing.config import PreprocessingConfig
 from boneage.preprocessing.hand.interactive_correction import Click
 from boneage.preprocessing.jobs.contact_sheets import ContactSheetError
@@ -103,7 +104,7 @@ def test_worst_first_with_score_and_reasons(client, desk):
     assert desk.tiles[0].id == "two & (hands)"
     page = client.get("/").text
     assert "two &amp; (hands)" in page
-    assert ", ".join(desk.tiles[0].reasons) in page
+    assert explain_reasons(desk.tiles[0].reasons[:1]) in page
     assert f"{desk.tiles[1].score:.2f}" in page
     assert "0</span> of 5 decided" in page
     assert image(client.get("/hands/0/tile.jpg")).shape == (160, 320)
@@ -136,13 +137,37 @@ def test_pages_go_on_where_the_last_one_ended(client, monkeypatch):
 
 def test_a_decision_is_on_the_disk_before_the_answer(client, tmp_path, desk):
     told = decide(client, 1, "reject").json()
-    assert (told["state"], told["verdict"], told["num_decided"]) == ("rejected", "reject", 1)
+    assert (told["state"], told["verdict"], told["num_decided"]) == ("rejected", "rejected", 1)
     assert read_reviews(tmp_path / "decisions.csv")[desk.tiles[1].id].reject
     told = client.post("/undo", headers=ORIGIN).json()
     assert (told["number"], told["state"], told["num_decided"]) == (1, "undecided", 0)
     assert read_reviews(tmp_path / "decisions.csv") == {}
     nothing = client.post("/undo", headers=ORIGIN)
     assert (nothing.status_code, nothing.json()["detail"][:15]) == (409, "nothing to undo")
+
+
+def test_what_was_undone_is_redone(client):
+    decide(client, 1, "reject")
+    assert client.post("/undo", headers=ORIGIN).json()["state"] == "undecided"
+    told = client.post("/redo", headers=ORIGIN).json()
+    assert (told["number"], told["state"]) == (1, "rejected")
+    nothing = client.post("/redo", headers=ORIGIN)
+    assert (nothing.status_code, nothing.json()["detail"]) == (409, "nothing to redo.")
+
+
+def test_a_comment_decides_nothing_and_is_shown(client, tmp_path, desk):
+    told = client.post("/hands/1/comment", json={"comment": " the <wrist>\n is cut "}, headers=ORIGIN).json()
+    assert (told["comment"], told["state"], told["num_decided"]) == ("the <wrist> is cut", "undecided", 0)
+    assert read_reviews(tmp_path / "decisions.csv")[desk.tiles[1].id].comment == "the <wrist> is cut"
+    for path in ("/", "/hands/1"):
+        assert "the &lt;wrist&gt; is cut" in client.get(path).text
+    long = client.post("/hands/1/comment", json={"comment": "x" * 501}, headers=ORIGIN)
+    assert (long.status_code, "`comment`" in long.json()["detail"]) == (422, True)
+
+
+def test_without_scripts_it_is_told_what_does_not_work(client):
+    for path in ("/", "/hands/1"):
+        assert '<noscript><p class="notice">JavaScript is off' in client.get(path).text
 
 
 def resemble(one, other):
@@ -175,7 +200,7 @@ def test_a_box_and_clicks_make_a_mask(client, tmp_path, desk):
     assert answer["message"] == ""
     assert max(float(coordinate) for coordinate in re.findall(r"[ML]([\d.]+) ", outline)) <= 205
     told = decide(client, 0, "mask", **asked).json()
-    assert (told["state"], told["verdict"]) == ("corrected", "mask")
+    assert (told["state"], told["verdict"]) == ("corrected", "mask corrected")
     review = read_reviews(tmp_path / "decisions.csv")[desk.tiles[0].id]
     mask = cv2.imread(str(review.mask), cv2.IMREAD_GRAYSCALE) == 255
     assert mask.shape == (256, 410)
@@ -194,11 +219,14 @@ def test_a_click_that_cannot_be_followed_is_told(client, desk):
     row, column = np.unravel_index(cv2.distanceTransform(within, cv2.DIST_L2, 5).argmax(), within.shape)
     beyond = [9999.0, 9999.0, True]  # it cannot come from the page, and is not heard
 
-    def tell(*clicks):
-        return client.post(f"/hands/{number}/outline", json={"clicks": clicks}, headers=ORIGIN).json()["message"]
+    def ask(*clicks):
+        return client.post(f"/hands/{number}/outline", json={"clicks": clicks}, headers=ORIGIN).json()
 
-    assert "the mask is one connected region without holes" in tell([float(column), float(row), False], beyond)
-    assert tell(beyond) == ""
+    told = ask(beyond, [float(column), float(row), False])
+    assert "the mask is one connected region without holes" in told["message"]
+    assert told["not_followed"] == [1]
+    told = ask(beyond)
+    assert (told["message"], told["not_followed"]) == ("", [])
 
 
 def test_a_click_on_a_hand_that_lies_goes_on_from_the_outline_that_is_shown(tmp_path, monkeypatch):
@@ -288,7 +316,7 @@ def test_two_reviewers_agree_or_not_and_write_the_joint_file(start, tmp_path, de
     assert "With anna, 4 decided by both: 75% agree, Cohen&#39;s kappa 0.50" in page.replace("Cohen's", "Cohen&#39;s")
     assert "anna: " not in page
     assert shown(ben, "?state=disputed") == [2]
-    assert "anna: keep" in ben.get("/?state=disputed").text
+    assert "anna: kept" in ben.get("/?state=disputed").text
     told = ben.post("/joint", headers=ORIGIN).json()["message"]
     assert told.startswith("3 decisions are in ") and "1 disputed ones are left out" in told
     assert set(read_reviews(tmp_path / "decisions.joint.csv")) == {desk.tiles[number].id for number in (0, 1, 3)}

@@ -19,7 +19,7 @@ from boneage.serve.app import create_app
 
 # The recorded runs that the leaderboard of the documentation compares.
 RECORDS = "331928ca2d8a0d86"
-PLACE = "([x, y]) => { const at = new DOMPoint(x, y).matrixTransform(radiograph.getScreenCTM()); return [at.x, at.y]; }"
+PLACE = "([x, y]) => { const at = new DOMPoint(x, y).matrixTransform(film.getScreenCTM()); return [at.x, at.y]; }"
 
 
 @pytest.fixture
@@ -136,8 +136,8 @@ def test_reviews_by_keyboard_and_corrects_a_mask_by_mouse(page, live, drawn_desk
     page.wait_for_selector("#hand-5.corrected")
     page.keyboard.press("Control+z")
     page.wait_for_selector("#hand-5.undecided:focus")
-    assert page.text_content("#hand-1 .verdict") == "reject"
-    assert page.text_content("#hand-4 .verdict") == "rotate 90"
+    assert page.text_content("#hand-1 .verdict") == "rejected"
+    assert page.text_content("#hand-4 .verdict") == "rotated by 90° to the left"
     assert page.text_content("#decided") == "4"
     page.keyboard.press("?")
     page.wait_for_selector("#help:visible")
@@ -152,6 +152,7 @@ def test_reviews_by_keyboard_and_corrects_a_mask_by_mouse(page, live, drawn_desk
     assert "With ben, 3 decided by both: 100% agree" in page.text_content(".agreement")
     grid = page.screenshot()
     page.select_option("select[name=state]", "undecided")
+    page.click("text=Apply")
     page.wait_for_url("**/?state=undecided*")
     assert page.locator(".hand").count() == 8
 
@@ -166,7 +167,7 @@ def test_reviews_by_keyboard_and_corrects_a_mask_by_mouse(page, live, drawn_desk
     page.mouse.up()
     page.mouse.click(*page.evaluate(PLACE, (160, 240)))
     page.mouse.click(*page.evaluate(PLACE, (8, 8)), button="right")
-    page.wait_for_selector("#radiograph:not(.asking)")
+    page.wait_for_selector("#film:not(.asking)")
     assert page.locator("#clicks .on").count() == page.locator("#clicks .off").count() == 1
     assert page.get_attribute("#outline", "d") != original
     save(pictures / "review.png", grid, page.screenshot(), most_px=960)
@@ -181,6 +182,108 @@ def test_reviews_by_keyboard_and_corrects_a_mask_by_mouse(page, live, drawn_desk
     left = {id: review.rows for id, review in read_reviews(tmp_path / "decisions.anna.csv").items()}
     assert [left[id][0] for id in ids[1:5]] == ["reject", "reject", "keep", "rotate 90"]
     assert set(left) == set(ids[:5]) and left[ids[0]][0].startswith("mask decisions.masks/")
+
+
+def open_desk(live, drawn_desk, folder):
+    ids = {tile.id for tile in drawn_desk.tiles}
+    return live(create_review(drawn_desk, Decisions(folder / "decisions.csv", ids=ids)))
+
+
+def wait_for_outline(page):
+    page.wait_for_selector("#film:not(.asking)")
+    return page.get_attribute("#outline", "d")
+
+
+def test_corrects_a_mask_without_a_mouse(page, live, drawn_desk, tmp_path):
+    page.goto(f"{open_desk(live, drawn_desk, tmp_path)}/hands/4")
+    original = page.get_attribute("#outline", "d")
+    press = page.keyboard.press
+
+    def move(times, *keys):
+        for key in times * keys:
+            press(key)
+
+    # The first arrow shows the crosshair in the middle.
+    press("3")
+    move(1, "ArrowLeft")
+    assert page.text_content("#place") == "Crosshair 160, 200: inside the outline"
+    move(14, "ArrowUp", "ArrowLeft")
+    press("Enter")
+    assert "First corner set" in page.text_content("#message")
+    move(26, "ArrowDown", "ArrowRight")
+    press("Enter")
+    boxed = wait_for_outline(page)
+    assert page.get_attribute("#box", "width") == "261" and boxed != original
+
+    # Where the hand is thick, nothing can be cut out; a ring and a question tell.
+    press("2")
+    move(13, "ArrowUp", "ArrowLeft")
+    press("Enter")
+    wait_for_outline(page)
+    page.wait_for_selector("#clicks .off.ignored .ring")
+    press("a")
+    page.wait_for_selector("#ignored:visible")
+    page.click("text=Go on correcting")
+    press("u")
+    assert wait_for_outline(page) == boxed
+    press("U")
+    page.wait_for_selector("#clicks .off.ignored")
+    press("u")
+    wait_for_outline(page)
+
+    # The view follows the crosshair.
+    move(3, "+")
+    shown = page.get_attribute("#film", "viewBox")
+    move(30, "ArrowUp")
+    assert page.get_attribute("#film", "viewBox") != shown
+    press("i")
+    assert page.get_attribute("#grey feFuncR", "slope") == "-1"
+    with page.expect_navigation():
+        press("a")
+    page.wait_for_selector("#mask.corrected")
+    page.fill("#text", "a thin wrist")
+    press("Tab")
+    press("Enter")
+    page.wait_for_selector("text=Comment saved.")
+    (review,) = read_reviews(tmp_path / "decisions.csv").values()
+    assert review.mask is not None and review.comment == "a thin wrist"
+
+
+def test_decides_without_shortcuts(page, live, drawn_desk, tmp_path):
+    page.goto(open_desk(live, drawn_desk, tmp_path))
+    page.click("text=Keys")
+    page.uncheck("#help [name=shortcuts]")
+    for key in ("Escape", "End", "Home", "ArrowRight", "x"):
+        page.keyboard.press(key)
+    assert page.evaluate("document.activeElement.id") == "hand-1"
+    for key in ("Tab", "Tab", "Enter"):
+        page.keyboard.press(key)
+    page.wait_for_selector("#hand-1.rejected")
+    # What has the focus is named by its score, verdict and reasons.
+    page.keyboard.press("ArrowLeft")
+    named = page.locator("#caption-1").text_content()
+    assert all(
+        word in named for word in ("1409", "score 0.", "rejected", "The hand is cut off by the edge of the film.")
+    )
+    page.keyboard.press("Control+z")
+    page.wait_for_selector("#hand-1.undecided:focus")
+    page.keyboard.press("Control+y")
+    page.wait_for_selector("#hand-1.rejected:focus")
+    assert page.locator("[tabindex='0']").count() == 6
+
+
+def test_corrects_a_mask_by_touch(browser, live, drawn_desk, tmp_path):
+    with browser.new_page(viewport={"width": 390, "height": 844}, has_touch=True) as page:
+        page.goto(f"{open_desk(live, drawn_desk, tmp_path)}/hands/0")
+        for mode, places in (("box", ((1, 1), (318, 398))), ("outside", ((8, 8),)), ("hand", ((160, 240),))):
+            page.check(f"[name=mode][value={mode}]")
+            page.evaluate("scrollTo(0, 0)")
+            for place in places:
+                page.touchscreen.tap(*page.evaluate(PLACE, place))
+        wait_for_outline(page)
+        # A finger is less precise than the film.
+        assert int(page.get_attribute("#box", "height")) == pytest.approx(398, abs=3)
+        assert page.locator("#clicks .on").count() == page.locator("#clicks .off").count() == 1
 
 
 @pytest.mark.slow

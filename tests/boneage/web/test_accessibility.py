@@ -12,6 +12,8 @@ from boneage.review.decisions import Decisions
 from boneage.serve.app import create_app
 
 TOKEN = "a-secret-of-some-length"
+# Where a pixel of the radiograph is on the page.
+PLACE = "([x, y]) => { const at = new DOMPoint(x, y).matrixTransform(film.getScreenCTM()); return [at.x, at.y]; }"
 AXE_OPTIONS = {"resultTypes": ["violations"], "preload": False}
 # What is beyond the page or hidden by what contains it, unless that can be scrolled.
 FIND_LOST_TEXT = """() => {
@@ -193,6 +195,7 @@ def desk_address(live, drawn_desk, tmp_path):
     ids = [tile.id for tile in drawn_desk.tiles]
     for name, rows in (("ben", ["reject,", "reject,"]), ("anna", ["reject,", "keep,", "rotate,90"])):
         lines = [f"{id},{row}" for id, row in zip(ids[1:], rows, strict=False)]
+        lines.append(f"{ids[1]},comment,the wrist is cut")
         (tmp_path / f"decisions.{name}.csv").write_text("\n".join(["id,decision,value", *lines]) + "\n")
     return live(create_review(drawn_desk, Decisions(tmp_path / "decisions.csv", reviewer="anna", ids=set(ids))))
 
@@ -206,24 +209,35 @@ def press(*keys):
     return press_all
 
 
-def click_in_and_beside_the_hand(page):
-    for x_share, button in ((0.5, "left"), (0.05, "right")):
-        box = page.locator("#radiograph").bounding_box()
-        page.mouse.click(box["x"] + x_share * box["width"], box["y"] + box["height"] / 2, button=button)
-    page.wait_for_selector("#radiograph:not(.asking)")
+def correct_by_clicks(page):
+    """By one beside the hand, and one deep within it that is not the hand, which cannot be followed."""
+    for place, button in (((10, 200), "left"), ((150, 190), "right")):
+        page.mouse.click(*page.evaluate(PLACE, place), button=button)
+    page.wait_for_selector("#film:not(.asking)")
+
+
+def accept_what_is_not_followed(page):
+    correct_by_clicks(page)
+    page.keyboard.press("a")
+    page.wait_for_selector("#ignored:visible")
+
+
+def open_legend(page):
+    page.click("text=Legend")
 
 
 @pytest.mark.parametrize(
     ("state", "path", "act"),
     [
-        ("list", "/", stay),
+        ("list", "/", open_legend),
         ("filter", "/?state=undecided&gate=rejected", stay),
         ("disputed", "/?state=disputed", stay),
         ("empty", "/?gate=none", stay),
         ("keys", "/", press("?")),
         ("decided in the list", "/#hand-4", press("x", "k")),
         ("one radiograph", "/hands/0", stay),
-        ("correction", "/hands/0", click_in_and_beside_the_hand),
+        ("correction", "/hands/4", correct_by_clicks),
+        ("correction not followed", "/hands/4", accept_what_is_not_followed),
         ("decided", "/hands/1", stay),
         ("error", "/hands/99", stay),
     ],

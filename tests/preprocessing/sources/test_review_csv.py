@@ -41,6 +41,7 @@ def test_decisions_add_up(write, tmp_path):
         ("id,decision,value\n1,rotate,nan\n", "rotate needs degrees as its value"),
         ("id,decision,value\n1,mask,../outside.png\n", "mask needs a PNG within"),
         ("id,decision,value\n1,mask,missing.png\n", "mask needs a PNG within"),
+        ("id,decision,value\n1,comment,\n", "comment needs a text"),
         ("id,decision,value\n1,keep,\n1,reject,\n", "line 3: 1 is both rejected and kept"),
     ],
 )
@@ -60,6 +61,15 @@ def test_a_person_stands_above_the_gate():
     assert Review(keep=True).override_reasons(("bad_mask",)) == ()
     assert Review(reject=True).override_reasons(()) == ("rejected_by_reviewer",)
     assert Review().override_reasons(("bad_mask",)) == ("bad_mask",)
+
+
+def test_comments_decide_nothing(write):
+    review = read_reviews(write("id,decision,value\n1,comment,blurred; why?\n1,flip,\n1,comment,ask Ben\n"))["1"]
+    assert (review.keep, review.decisions, review.comment) == (True, ("flip",), "blurred; why? ask Ben")
+    assert review.with_comment("clear").rows == ("flip", "comment clear")
+    assert review.with_comment("").rows == ("flip",)
+    only = read_reviews(write("id,decision,value\n1,comment,blurred\n"))["1"]
+    assert only.override_reasons(("bad_mask",)) == ("bad_mask",)
 
 
 def test_what_is_written_is_read_again(write, tmp_path):
