@@ -40,7 +40,22 @@ COMMAND = typer.main.get_command(app)
 PAGES = runpy.run_path(str(ROOT / "docs" / "pages.py"))
 COMMANDS_BY_NAME = PAGES["flatten_commands"](COMMAND)
 # What the shell itself, and programs of others, are asked on the pages.
-OTHER_WORDS = {"cd", "curl", "done", "export", "for", "git", "mlflow", "pre-commit", "wait"}
+OTHER_WORDS = {
+    "cd",
+    "cp",
+    "curl",
+    "docker",
+    "done",
+    "export",
+    "for",
+    "git",
+    "mkdir",
+    "mlflow",
+    "openssl",
+    "pre-commit",
+    "sudo",
+    "wait",
+}
 
 
 def find_blocks(language):
