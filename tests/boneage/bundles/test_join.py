@@ -36,6 +36,14 @@ def test_answers_with_the_mean(members, tmp_path):
     np.testing.assert_allclose(again, np.mean(answers, axis=0), atol=1e-5)
 
 
+def test_the_licences_of_all_members_hold(members, tmp_path):
+    licensed = [
+        copy_bundle(tmp_path / str(number), member, licence=licence)
+        for number, (member, licence) in enumerate(zip(members, ("MIT", "CC-BY-NC-4.0"), strict=True))
+    ]
+    assert load_bundle(ensemble(licensed, out=tmp_path / "joined")).metadata["licence"] == "CC-BY-NC-4.0 AND MIT"
+
+
 def test_what_cannot_be_joined_is_refused(members, tmp_path):
     with pytest.raises(BundleError, match="at least two"):
         ensemble(members[:1], out=tmp_path / "out")

@@ -47,6 +47,19 @@ def test_evaluate_of_files_tells_errors_and_refusals(hospital):
     ]
 
 
+def test_evaluate_names_the_commit_of_a_branch_on_the_hub(hub, hospital):
+    hub.create("ward/bones")
+    commit = hub.commit("ward/bones", {path.name: path.read_bytes() for path in (hospital / "bundle").iterdir()})
+    cohort = evaluate(
+        hospital / "bundle",
+        beside=["hf://ward/bones"],
+        files=hospital / "radiographs",
+        table=hospital / "labels.csv",
+        num_resamples=20,
+    )
+    assert list(cohort.beside) == [f"hf://ward/bones@{commit}"]
+
+
 def test_evaluate_of_tables_needs_no_files(hospital):
     evaluate(hospital / "bundle", files=hospital / "radiographs", table=hospital / "labels.csv", out=hospital / "out")
     (hospital / "other.csv").write_text("id,bone_age_months\n1,58\n2,70\n3,50\n")
