@@ -1,1 +1,1 @@
-"""MLflow stores, and the bundles in their model registry."""
+"""Where bundles come from by name: MLflow stores with their model registry, and the Hugging Face hub."""

@@ -22,6 +22,7 @@ FUNCTIONS = [
     "outcomes",
     "predict",
     "prepare",
+    "publish",
     "reference_atlas",
     "reference_compare",
     "reference_fit",
