@@ -104,8 +104,7 @@ def make_private_folder(path: Path) -> None:
     try:
         path.mkdir(mode=0o700)
     except FileExistsError:
-        if not path.is_dir():
-            raise
+        check_output(path, is_folder=True)
     else:
         path.chmod(0o700)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import filelock
 
 from boneage.base.errors import BoneAgeError
-from boneage.base.files import remove_left_overs
+from boneage.base.files import check_output, remove_left_overs
 
 _FOLDER_LOCK = ".boneage.lock"
 # A process that ends removes its lock file; whoever opened that file just before tries again within this time.
@@ -28,20 +28,27 @@ def lock_folder(folder: Path, *, mode: int = 0o777) -> Iterator[None]:
     The lock of a killed process does not count, and its temporary files are removed.
 
     Args:
-        folder: The folder; created if missing.
+        folder: The folder; created if missing, and then removed again if nothing is written.
         mode: Permissions of a new folder.
 
     Raises:
         OutputInUseError: If another process has locked it.
         OSError: If the folder or the lock file cannot be created.
     """
+    check_output(folder, is_folder=True)
+    is_new = not folder.exists()
     folder.mkdir(mode=mode, parents=True, exist_ok=True)
-    with _lock(
-        folder.resolve() / _FOLDER_LOCK,
-        message=f"{folder}: another process is writing here; wait until it has ended, or choose another folder.",
-    ):
-        remove_left_overs(folder.rglob("*"))
-        yield
+    try:
+        with _lock(
+            folder.resolve() / _FOLDER_LOCK,
+            message=f"{folder}: another process is writing here; wait until it has ended, or choose another folder.",
+        ):
+            remove_left_overs(folder.rglob("*"))
+            yield
+    finally:
+        if is_new:
+            with contextlib.suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
 @contextlib.contextmanager

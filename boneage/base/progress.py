@@ -61,6 +61,8 @@ def show_progress(title: str, *, quiet: bool) -> Iterator[Progress]:
     display = _make_display(bar) if bar.console.is_jupyter else bar.start
 
     def report(finished: int, total: int) -> None:
+        if total == 0:
+            return
         bar.update(task, completed=finished, total=total)
         display()  # not before: a download at the start has its own progress bar
 

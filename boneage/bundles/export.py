@@ -55,9 +55,10 @@ def export(bundle: str | Path, *, out: str | Path, format: str) -> float:
             raise ExportError(f"{out}: an OpenVINO file must end in .xml; choose another path with --out.")
         if importlib.util.find_spec("openvino") is None:
             raise ExportError("the format openvino requires openvino; install it with: pip install openvino")
-    model = load_network(resolve_bundle(bundle))
+    folder = resolve_bundle(bundle)
     try:
-        with lock_output(out):
+        with lock_output(out):  # Before the network is loaded, which takes a while.
+            model = load_network(folder)
             beside = make_folder_beside(out)
             try:
                 difference = FORMATS[format](model, beside / out.name)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from boneage.base.progress import show_progress
-from boneage.cli.options import AgeUnit, Json, Reference, Tta, Workers
+from boneage.cli.options import AgeUnit, Json, Reference, Tta, Workers, add_row, make_table, print_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -62,8 +62,6 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Evaluate a model on records, or on files and a table: MAE, RMSE, bias, coverage, with 95% intervals."""
-    import rich
-
     from boneage.cohorts.cohort import Cohort
     from boneage.cohorts.evaluate import evaluate as run
     from boneage.cohorts.evaluate import to_json as cohort_to_json
@@ -91,7 +89,7 @@ def evaluate(
     if isinstance(evaluation, Cohort):
         _print_cohort(evaluation)
     else:
-        rich.print(
+        print_table(
             sex_evaluation_table(evaluation) if isinstance(evaluation, SexEvaluation) else evaluation_table(evaluation)
         )
         for remark in list_remarks(evaluation):
@@ -120,8 +118,6 @@ def stress(
     as_json: Json = False,
 ) -> None:
     """Stress a bundle: 46 transformations of radiographs, change of the error, significant errors, refusals."""
-    import rich
-
     from boneage.cohorts.labelled import format_counts
     from boneage.cohorts.stress import stress as run
     from boneage.cohorts.stress import to_json
@@ -141,7 +137,7 @@ def stress(
     if as_json:
         typer.echo(to_json(result), nl=False)
         return
-    rich.print(_stress_table(result))
+    print_table(_stress_table(result))
     typer.echo(f"as they come: {describe_group(result.baseline)}")
     typer.echo(f"significant errors in %, as they come and transformed: {result.rule}")
     typer.echo("p: Wilcoxon's test of the change, McNemar's of the significant errors; not corrected for their number")
@@ -153,7 +149,7 @@ def stress(
 def _stress_table(result: "Stress") -> "Table":
     # 80 columns wide with its longest names.
     headings = ("Transformation", "Refused", "MAE", "Change", "p", "Signif.\n%", "p")
-    table = _make_table(f"Stress of {result.system}, months", *headings)
+    table = make_table(f"Stress of {result.system}, months", headings)
     family = ""
     for name, effect in result.effects.items():
         if family and effect.family != family:
@@ -161,10 +157,11 @@ def _stress_table(result: "Stress") -> "Table":
         family = effect.family
         refused = f"{effect.num_refused:,} of {effect.num_paired + effect.num_refused:,}"
         if effect.mae_months is None or effect.change_months is None:
-            table.add_row(name, refused, *["-"] * 5)
+            add_row(table, name, refused, *["-"] * 5)
             continue
         shares = (effect.baseline_significant_share, effect.significant_share)
-        table.add_row(
+        add_row(
+            table,
             name,
             refused,
             f"{effect.mae_months.value:.2f}",
@@ -196,33 +193,29 @@ def describe_group(group: "Group") -> str:
 
 
 def _print_cohort(cohort: "Cohort") -> None:
-    import rich
-
     from boneage.cohorts.labelled import format_counts
     from boneage.evaluation.evaluate import evaluation_table, list_remarks
 
-    rich.print(evaluation_table(cohort.evaluation))
+    print_table(evaluation_table(cohort.evaluation))
     typer.echo(describe_group(cohort.overall))
     if cohort.left_out:
         typer.echo(f"left out, as they are no labelled radiographs: {format_counts(cohort.left_out)}")
     for remark in list_remarks(cohort.evaluation):
         typer.echo(remark)
     for column, groups in cohort.by.items():
-        rich.print(_group_table(f"By {column}", groups))
+        print_table(_group_table(f"By {column}", groups))
     if cohort.beside:
-        rich.print(_beside_table(cohort.system, cohort.overall, cohort.beside))
+        print_table(_beside_table(cohort.system, cohort.overall, cohort.beside))
     for column in cohort.by if cohort.beside else ():
-        rich.print(_paired_table(column, cohort.beside))
+        print_table(_paired_table(column, cohort.beside))
     for note in cohort.notes:
         typer.echo(f"note: {note}")
 
 
 def _group_table(title: str, groups: "Mapping[str, Group]") -> "Table":
-    from rich.markup import escape
-
-    table = _make_table(title, "Group", "Refused", "MAE", "RMSE", "Bias", "% of all\nwithin 12")
+    table = make_table(title, ("Group", "Refused", "MAE", "RMSE", "Bias", "% of all\nwithin 12"))
     for name, group in groups.items():
-        table.add_row(escape(name), *_list_cells(group))
+        add_row(table, name, *_list_cells(group))
     return table
 
 
@@ -240,11 +233,11 @@ def _list_cells(group: "Group") -> list[str]:
 
 
 def _beside_table(system: str, overall: "Group", beside: "Mapping[str, Beside]") -> "Table":
-    from rich.markup import escape
+    from rich.text import Text
 
-    table = _make_table("Beside each other", "System", "Refused", "MAE", "Bias", "Difference", "n")
-    table.caption = (
-        f"Difference: MAE of {escape(system)} minus that of the other, of the n radiographs that both answered; "
+    table = make_table("Beside each other", ("System", "Refused", "MAE", "Bias", "Difference", "n"))
+    table.caption = Text(
+        f"Difference: MAE of {system} minus that of the other, of the n radiographs that both answered; "
         "negative is better."
     )
     groups = {system: overall, **{name: other.overall for name, other in beside.items()}}
@@ -253,19 +246,17 @@ def _beside_table(system: str, overall: "Group", beside: "Mapping[str, Beside]")
         if group.answered is not None:
             errors = [_format(group.answered.mae_months, form=".1f"), _format(group.answered.bias_months, form="+.1f")]
         difference = _list_difference(beside[name].paired) if name in beside else ["", ""]
-        table.add_row(escape(name), f"{group.num_refused:,} of {group.num_images:,}", *errors, *difference)
+        add_row(table, name, f"{group.num_refused:,} of {group.num_images:,}", *errors, *difference)
     return table
 
 
 def _paired_table(column: str, beside: "Mapping[str, Beside]") -> "Table":
-    from rich.markup import escape
-
-    table = _make_table(f"Difference by {column}", "Group", "System", "MAE", "Difference", "n")
+    table = make_table(f"Difference by {column}", ("Group", "System", "MAE", "Difference", "n"))
     for name, other in beside.items():
         for level, comparison in other.paired_by[column].items():
             answered = other.by[column][level].answered
             mae = "-" if answered is None else _format(answered.mae_months)
-            table.add_row(escape(level), escape(name), mae, *_list_difference(comparison))
+            add_row(table, level, name, mae, *_list_difference(comparison))
     return table
 
 
@@ -273,20 +264,6 @@ def _list_difference(comparison: "Comparison | None") -> list[str]:
     if comparison is None:
         return ["-", "0"]
     return [_format(comparison.difference_months, form="+.1f"), f"{comparison.num_images:,}"]
-
-
-def _make_table(title: str, *headings: str) -> "Table":
-    from rich.box import SIMPLE_HEAD
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(
-        title=escape(title), box=SIMPLE_HEAD, show_edge=False, title_justify="left", padding=0, pad_edge=False
-    )
-    for number, heading in enumerate(headings):
-        # Names may be long; a number that is cut off is another number.
-        table.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=number > 0)
-    return table
 
 
 def _format(estimate: "Estimate", *, form: str = ".2f") -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from boneage.cli.options import Json, Reference, make_table, print_json
+from boneage.cli.options import Json, Reference, add_row, make_table, print_json, print_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -55,15 +55,13 @@ def follow(
     as_json: Json = False,
 ) -> None:
     """Follow children over time: bone age velocity, the smallest change that is real, acceleration."""
-    import rich
-
     from boneage.studies.follow import follow as run
 
     follow_up = run(predictions, out=out, table=table, radiographs=radiographs, error_months=error, reference=reference)
     if as_json:
         print_json(dataclasses.asdict(follow_up))
         return
-    rich.print(_make_table(follow_up))
+    print_table(_make_table(follow_up))
     typer.echo()
     for line in _list_lines(follow_up):
         typer.echo(line)
@@ -109,8 +107,6 @@ def height(
     as_json: Json = False,
 ) -> None:
     """Predict adult height by Bayley-Pinneau; target height of the parents, and scores of the height by CDC and WHO."""
-    import rich
-
     from boneage.studies.height import height as run
     from boneage.studies.height import to_records
 
@@ -135,7 +131,7 @@ def height(
         for line in _describe_heights(records[0]):
             typer.echo(line)
     else:
-        rich.print(_make_height_table(records))
+        print_table(_make_height_table(records))
         for record in records:
             if record["reasons"]:
                 typer.echo(f"{record['child']}: {record['reasons']}")
@@ -149,8 +145,6 @@ def dose(
     as_json: Json = False,
 ) -> None:
     """Summarise exposure, dose area product and deviation index by device, age and year, from DICOM headers."""
-    import rich
-
     from boneage.studies.dose import dose as run
     from boneage.studies.dose import to_report
 
@@ -160,7 +154,7 @@ def dose(
         return
     for quantity, words in _QUANTITIES.items():
         if found.radiographs[quantity].notna().any():
-            rich.print(_make_dose_table(found, quantity, words))
+            print_table(_make_dose_table(found, quantity, words))
         else:
             typer.echo(f"{words}: in no header")
         typer.echo()
@@ -170,8 +164,6 @@ def dose(
 
 
 def _make_table(follow_up: "FollowUp") -> "Table":
-    from rich.text import Text
-
     table = make_table(
         "From the first to the last radiograph of each child",
         ("Child", "Years", "n", "Months a year, 95%", "Change", "Real from", "Pace"),
@@ -180,12 +172,13 @@ def _make_table(follow_up: "FollowUp") -> "Table":
         ages = [visit.chronological_age_months / 12 for visit in course.visits]
         count = str(sum(visit.num_radiographs for visit in course.visits))
         if course.overall is None:
-            table.add_row(Text(course.child), f"{ages[0]:.1f}", count, "", "", "", "one visit")
+            add_row(table, course.child, f"{ages[0]:.1f}", count, "", "", "", "one visit")
             continue
         step = course.overall
         smallest = "unknown" if step.smallest_change_months is None else f"{step.smallest_change_months:.1f}"
-        table.add_row(
-            Text(course.child),
+        add_row(
+            table,
+            course.child,
             f"{ages[0]:.1f}-{ages[-1]:.1f}",
             count,
             _format_velocity(step),
@@ -248,21 +241,18 @@ def _describe_heights(record: dict[str, Any]) -> list[str]:
 
 
 def _make_height_table(records: list[dict[str, Any]]) -> "Table":
-    from rich.text import Text
-
     table = make_table(
         "Heights, cm", ("Child", "Height", "Maturation", "Adult", "by the interval", "Target", "CDC", "WHO")
     )
     for record in records:
         ends = record["adult_height_low_cm"], record["adult_height_high_cm"]
-        table.add_row(
-            Text(str(record["child"])),
+        add_row(
+            table,
+            str(record["child"]),
             _format_number(record["height_cm"]),
             str(record["maturation"]),
             _format_number(record["adult_height_cm"]),
-            ""
-            if ends == (None, None)
-            else f"[{_format_number(ends[0])}, {_format_number(ends[1])}]".replace("[", r"\["),
+            "" if ends == (None, None) else f"[{_format_number(ends[0])}, {_format_number(ends[1])}]",
             _format_number(record["target_height_cm"]),
             *(_format_number(record[name], form="+.2f") for name in ("cdc_sds", "who_sds")),
         )
@@ -274,13 +264,11 @@ def _format_number(value: float | None, *, form: str = ".1f") -> str:
 
 
 def _make_dose_table(found: "Dose", quantity: str, words: str) -> "Table":
-    from rich.text import Text
-
     table = make_table(words, ("By", "Level", "n", "Missing", "Median", "Quartiles"))
     for row in found.groups[found.groups["quantity"] == quantity].to_dict("records"):
         cells = ("", "") if not row["num"] else (f"{row['median']:.3g}", f"{row['lower']:.3g} to {row['upper']:.3g}")
         counts = (f"{row['num']:,}", f"{row['num_missing']:,}")
-        table.add_row(row["group"], Text(row["level"][:_MAX_LEVEL]), *counts, *cells)
+        add_row(table, row["group"], row["level"][:_MAX_LEVEL], *counts, *cells)
     return table
 
 

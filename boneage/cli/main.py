@@ -1,14 +1,12 @@
 """The command line: each command is the function of the same name."""
 
-import dataclasses
 import io
-import json
 import math
 import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -26,7 +24,7 @@ from boneage.cli.options import (
     Reference,
     SexBundle,
     Tta,
-    print_json,
+    exit_unanswered,
 )
 from boneage.cli.outcomes import outcomes
 from boneage.cli.preparation import prepare, records, segment
@@ -46,9 +44,6 @@ from boneage.cli.training import (
     train_unet,
     tune,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 app = typer.Typer(
     name="boneage",
@@ -144,12 +139,11 @@ def predict(
         )
     measured = None if table is None else measure_predictions(frame, inputs, table=table, age_unit=age_unit)
     if as_json:
-        rows = frame.to_json(orient="records", indent=2, double_precision=2)
-        if measured is None:
-            typer.echo(rows)
-        else:
-            print_json({"predictions": json.loads(rows), "labelled": dataclasses.asdict(measured)})
-        _exit_unanswered(frame["accepted"])
+        typer.echo(frame.to_json(orient="records", indent=2, double_precision=2))
+        if measured is not None:
+            # Standard output is reserved for the JSON document.
+            typer.echo(describe_group(measured), err=True)
+        exit_unanswered(frame["accepted"], what="a prediction")
         return
     for row in frame.to_dict("records"):
         # A UID tells nobody which file it is.
@@ -165,7 +159,7 @@ def predict(
         typer.echo("no prediction interval with this model; `boneage calibrate` sets one")
     if measured is not None:
         typer.echo(describe_group(measured))
-    _exit_unanswered(frame["accepted"])
+    exit_unanswered(frame["accepted"], what="a prediction")
 
 
 def demo(
@@ -239,13 +233,6 @@ def _describe(row: dict[Any, Any]) -> str:
     return "; ".join([text, *told, *filter(None, [row["detail"]])])
 
 
-def _exit_unanswered(accepted: "pd.Series[bool]") -> None:
-    """End with exit status 1 if no file has a prediction."""
-    if not accepted.any():
-        typer.echo("boneage: no file has a prediction; the reasons are listed above.", err=True)
-        raise typer.Exit(1)
-
-
 def _format_months(row: dict[Any, Any]) -> str:
     """Format a bone age and its interval."""
     return f"{row['bone_age_months']:.1f} months ({row['bone_age_months'] / 12:.1f} years){_interval(row)}"
@@ -272,11 +259,18 @@ def main() -> NoReturn:
     # Keras 3.15 asks NumPy for `np.object` when it exports to ONNX: no user can change it.
     warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)
     try:
-        sys.exit(app(prog_name="boneage"))
-    except SystemExit as ended:
-        if ended.code == _INTERRUPTED:  # Typer ends so after Ctrl-C
+        status = app(prog_name="boneage", standalone_mode=False)
+        if status == _INTERRUPTED:  # Typer ends so after Ctrl-C
             typer.echo("boneage: interrupted", err=True)
-        raise
+        sys.exit(status or 0)  # a command returns None
+    except typer.TyperException as error:
+        # Without a message the help has been printed.
+        if text := error.format_message():
+            context: typer.Context | None = getattr(error, "ctx", None)
+            command = "boneage" if context is None else context.command_path
+            end = "" if text.endswith((".", "?")) else "."
+            typer.echo(f"boneage: {printable(text)}{end} See `{command} --help`.", err=True)
+        sys.exit(error.exit_code)
     except (BoneAgeError, ValueError) as error:
         if debug:
             raise

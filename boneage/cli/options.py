@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.table import Table as RichTable
 
     from boneage.preprocessing.config import PreprocessingConfig
@@ -73,8 +74,12 @@ AgeUnit = Annotated[
 ]
 Table = Annotated[Path | None, typer.Option(help="CSV or spreadsheet with labels or sex, one row per radiograph.")]
 
-# Columns of words in tables for the terminal.
-_WORDS = frozenset({"By", "Child", "First", "Level", "Maturation", "Method", "Pace", "Second", "Sex"})
+# Columns of words in tables for the terminal, beside the first.
+_WORDS = frozenset(
+    {"Default", "Description", "Level", "Maturation", "Pace", "Second", "Sex", "System", "Title", "Type"}
+)
+# Of a table that is not cut off, in characters.
+_WIDEST = 10_000
 
 
 def read_preprocessing(
@@ -148,11 +153,39 @@ def make_table(title: str, headings: Sequence[str]) -> "RichTable":
     """Make a table for the terminal whose words are to the left and whose numbers are to the right."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, title_justify="left", padding=0, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading in _WORDS else "right", no_wrap=True)
+    table = Table(title=Text(title), box=SIMPLE_HEAD, show_edge=False, title_justify="left", padding=0, pad_edge=False)
+    for number, heading in enumerate(headings):
+        is_words = number == 0 or heading in _WORDS
+        # Words may be long; a number that is cut off is another number.
+        table.add_column(Text(heading), justify="left" if is_words else "right", overflow="fold", no_wrap=not is_words)
     return table
+
+
+def add_row(table: "RichTable", *cells: str) -> None:
+    """Add a row of plain text, which may be anything: names come from files."""
+    from rich.text import Text
+
+    table.add_row(*map(Text, cells))
+
+
+def print_table(table: "RichTable") -> None:
+    """Print a table, beyond the width of the terminal rather than cut off; what is no terminal has no width."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    console = Console()
+    needed = Measurement.get(console, console.options.update(width=_WIDEST), table)
+    console.width = max(console.width, needed.minimum if console.is_terminal else needed.maximum)
+    console.print(table)
+
+
+def exit_unanswered(accepted: "pd.Series[bool]", *, what: str) -> None:
+    """End with exit status 1 if no file has an answer."""
+    if not accepted.any():
+        typer.echo(f"boneage: no file has {what}; the reasons are listed above.", err=True)
+        raise typer.Exit(1)
 
 
 def print_json(value: Any) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from boneage.cli.options import Json, make_table, print_json
+from boneage.cli.options import Json, add_row, make_table, print_json, print_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,8 +28,6 @@ def outcomes(
     as_json: Json = False,
 ) -> None:
     """Measure predicted adult heights by the heights reached, and bone age by menarche and growth spurt."""
-    import rich
-
     from boneage.studies.outcomes import outcomes as run
     from boneage.studies.outcomes import to_report
 
@@ -38,10 +36,10 @@ def outcomes(
         print_json(to_report(found))
         return
     if found.methods:
-        rich.print(_make_methods(found))
+        print_table(_make_methods(found))
         typer.echo()
     if found.differences:
-        rich.print(_make_differences(found))
+        print_table(_make_differences(found))
         typer.echo()
     for event in found.events:
         typer.echo(_describe_event(event))
@@ -53,24 +51,20 @@ def outcomes(
 
 
 def _make_methods(found: "Outcomes") -> "Table":
-    from rich.text import Text
-
     title = "Predicted less reached height"
     table = make_table(title, ("Method", "Sex", "n", "No answer", "Bias, cm", "RMSE, cm", "GPPE, %"))
     for row in found.methods:
         counts = (f"{row.num_radiographs:,}", f"{row.num_unanswered:,}")
         estimates = (_format(row.bias_cm, form="+.1f"), _format(row.rmse_cm), _format(row.gppe_percent, form=".2f"))
-        table.add_row(Text(row.method), row.group, *counts, *estimates)
+        add_row(table, row.method, row.group, *counts, *estimates)
     return table
 
 
 def _make_differences(found: "Outcomes") -> "Table":
-    from rich.text import Text
-
     table = make_table("The first less the second", ("First", "Second", "Sex", "RMSE, cm", "GPPE, %"))
     for row in found.differences:
         estimates = (_format(row.rmse_cm, form="+.2f"), _format(row.gppe_percent, form="+.2f"))
-        table.add_row(Text(row.first), Text(row.second), row.group, *estimates)
+        add_row(table, row.first, row.second, row.group, *estimates)
     return table
 
 

@@ -17,6 +17,7 @@ from boneage.cli.options import (
     Settings,
     Table,
     Workers,
+    exit_unanswered,
     print_json,
     read_preprocessing,
 )
@@ -149,7 +150,9 @@ def segment(
         frame = run(inputs, out=out, config=config, workers=workers, progress=report)
     if as_json:
         typer.echo(frame.to_json(orient="records", indent=2, double_precision=4))
+        exit_unanswered(frame["accepted"], what="an accepted hand")
         return
     typer.echo(f"{out}: {len(frame):,} files, {int(frame['accepted'].sum()):,} accepted")
     for reasons, count in frame.loc[~frame["accepted"], "reasons"].value_counts().items():
         typer.echo(f"  {reasons}: {count:,}")
+    exit_unanswered(frame["accepted"], what="an accepted hand")

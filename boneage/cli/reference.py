@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from boneage.cli.options import Json, make_table, print_json
+from boneage.cli.options import Json, add_row, make_table, print_json, print_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,8 +69,6 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare two growth references: shift of the score by age and sex, and children who change their class."""
-    import rich
-
     from boneage.studies.reference_compare import reference_compare, to_report
 
     comparison = reference_compare(first, second, out=out, cohort=cohort)
@@ -78,11 +76,11 @@ def compare(
         print_json(to_report(comparison))
         return
     typer.echo(f"Score by {comparison.second} less score by {comparison.first}, by the latter and the age in years")
-    rich.print(_make_shift_table(comparison))
+    print_table(_make_shift_table(comparison))
     if comparison.classes is not None:
         typer.echo()
         if comparison.num_children:
-            rich.print(_make_class_table(comparison.classes))
+            print_table(_make_class_table(comparison.classes))
             typer.echo()
         typer.echo(_describe_classes(comparison))
     typer.echo(f"written: {out}")
@@ -99,9 +97,6 @@ def atlas(
     as_json: Json = False,
 ) -> None:
     """Make an atlas of your radiographs: by sex and year, the one whose readings lie nearest the median."""
-    import rich
-    from rich.text import Text
-
     from boneage.studies.atlas import reference_atlas, to_report
 
     found = reference_atlas(readings, radiographs, out=out)
@@ -111,22 +106,20 @@ def atlas(
     table = make_table("Plates, months", ("Sex", "Year", "Plate", "Bone age", "Median", "Distance", "Of"))
     for row in found.plates.to_dict("records"):
         months = (f"{row[name]:.1f}" for name in ("bone_age_months", "median_months", "distance_months"))
-        table.add_row(row["sex"], f"{row['age_years']}", Text(row["id"]), *months, f"{row['num_radiographs']:,}")
-    rich.print(table)
+        add_row(table, row["sex"], f"{row['age_years']}", row["id"], *months, f"{row['num_radiographs']:,}")
+    print_table(table)
     if found.num_left_out:
         typer.echo(f"{found.num_left_out:,} radiographs left out: one reader, no sex, or no file that can be read")
     typer.echo(f"written: {out}")
 
 
 def _make_shift_table(comparison: "ReferenceComparison") -> "Table":
-    from rich.text import Text
-
     table = make_table("", ("Sex", "Age", "at -2", "at 0", "at +2"))
     # The file has all ages.
     for row in comparison.shifts.to_dict("records"):
         if row["chronological_age_months"] % 12 == 0:
             shifts = (f"{round(row[f'shift_at_{name}'], 2) + 0.0:+.2f}" for name in ("minus_2", "median", "plus_2"))
-            table.add_row(Text(row["sex"]), f"{row['chronological_age_months'] // 12}", *shifts)
+            add_row(table, row["sex"], f"{row['chronological_age_months'] // 12}", *shifts)
     return table
 
 
@@ -134,7 +127,7 @@ def _make_class_table(classes: "pd.DataFrame") -> "Table":
     table = make_table("Radiographs by class", ("Sex", "First", "Second", "n"))
     for row in classes.to_dict("records"):
         if row["num_radiographs"]:
-            table.add_row(row["sex"], row["first"], row["second"], f"{row['num_radiographs']:,}")
+            add_row(table, row["sex"], row["first"], row["second"], f"{row['num_radiographs']:,}")
     return table
 
 

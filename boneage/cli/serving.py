@@ -133,8 +133,14 @@ def _lock_folders(stack: contextlib.ExitStack, outputs: dict[str, Path | None], 
     Raises:
         BoneAgeError: If a folder cannot be written to, or another process uses it.
     """
+    from boneage.base.files import check_output
     from boneage.base.locks import lock_folder, lock_watched
 
+    if watch is not None:
+        try:
+            check_output(watch, is_folder=True)
+        except OSError as error:
+            raise ServeError(f"{watch}: {error.strerror}; choose another folder with --watch.") from error
     for option, folder in outputs.items():
         if folder is not None:
             try:
@@ -205,4 +211,6 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise ServeError(f"{host}:{port}: {error.strerror}; choose another --host or --port.") from error
+        # Python appends what it tried, in parentheses.
+        reason = str(error.strerror).partition(" (")[0]
+        raise ServeError(f"{host}:{port}: {reason}; choose another --host or --port.") from error

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from boneage.cli.options import Json, print_json
+from boneage.cli.options import Json, add_row, make_table, print_json, print_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,8 +35,6 @@ def agree(
     as_json: Json = False,
 ) -> None:
     """Measure how far readers agree, and a model with them: limits of agreement, correlation, repeatability."""
-    import rich
-
     from boneage.studies.agree import agree as run
 
     agreement = run(readings, out=out, model=model, by=by or (), consensus=consensus)
@@ -44,7 +42,7 @@ def agree(
         print_json(dataclasses.asdict(agreement))
         return
     for table in _make_tables(agreement):
-        rich.print(table)
+        print_table(table)
         typer.echo()
     for line in _list_lines(agreement):
         typer.echo(line)
@@ -53,19 +51,19 @@ def agree(
 
 def _make_tables(agreement: "Agreement") -> "list[Table]":
     """Make the tables for the terminal: pairs, readers, and groups."""
-    pairs = _make_table("Two readers, first minus second", "Pair", "n", "Bias", "Lower limit", "Upper limit")
+    pairs = make_table("Two readers, first minus second, months", ("Pair", "n", "Bias", "Lower limit", "Upper limit"))
     for name, limits in agreement.pairs.items():
         cells = (_format(estimate, signed=True) for estimate in (limits.bias, limits.low, limits.high))
-        pairs.add_row(name, f"{limits.num_radiographs:,}", *cells)
-    readers = _make_table("Each reader against the mean of the others", "Reader", "n", "Bias", "MAE", "RMSE")
+        add_row(pairs, name, f"{limits.num_radiographs:,}", *cells)
+    readers = make_table("Each reader against the mean of the others, months", ("Reader", "n", "Bias", "MAE", "RMSE"))
     for name, found in agreement.against_others.items():
         errors = (_format(found.bias, signed=True), _format(found.mae), _format(found.rmse))
-        readers.add_row(name, f"{found.num_radiographs:,}", *errors)
+        add_row(readers, name, f"{found.num_radiographs:,}", *errors)
     tables = [pairs, readers]
     for factor, groups in agreement.by.items():
-        table = _make_table(f"By {factor}", factor.capitalize(), "n", "Error of one reader", "Alpha")
+        table = make_table(f"By {factor}, months", (factor.capitalize(), "n", "Error of one reader", "Alpha"))
         for level, group in groups.items():
-            table.add_row(level, f"{group.num_radiographs:,}", _number(group.reader_sd), _alpha(group.alpha))
+            add_row(table, level, f"{group.num_radiographs:,}", _number(group.reader_sd), _alpha(group.alpha))
         tables.append(table)
     return tables
 
@@ -99,18 +97,6 @@ def _list_lines(agreement: "Agreement") -> list[str]:
             f"of it its own; no answer for {model.num_refused:,} radiographs"
         )
     return lines
-
-
-def _make_table(title: str, *headings: str) -> "Table":
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(
-        title=f"{title}, months", box=SIMPLE_HEAD, show_edge=False, title_justify="left", padding=0, pad_edge=False
-    )
-    for number, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
-    return table
 
 
 def _format(estimate: "Estimate", *, digits: int = 1, signed: bool = False) -> str:

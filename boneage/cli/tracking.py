@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from boneage.cli.options import Json, TrackingUri, print_json
+from boneage.cli.options import Json, TrackingUri, print_json, print_table
 
 
 def ui(
@@ -45,18 +45,23 @@ def best(
     as_json: Json = False,
 ) -> None:
     """List training runs on the same records, best first; register one as the champion."""
-    import rich
-
     from boneage.tracking.registry import best as work
     from boneage.tracking.registry import leaderboard_table
 
     board = work(metric=metric, digest=digest, promote=promote, run=run, tracking_uri=tracking_uri)
     if as_json:
         print_json(
-            {"metric": board.metric, "digest": board.digest, "runs": json.loads(board.runs.to_json(orient="records"))}
+            {
+                "metric": board.metric,
+                "digest": board.digest,
+                "runs": json.loads(board.runs.to_json(orient="records")),
+                "others": board.others,
+            }
         )
         return
-    rich.print(leaderboard_table(board))
+    print_table(leaderboard_table(board))
+    for other, count in board.others.items():
+        typer.echo(f"on other records: {count:,} {'run' if count == 1 else 'runs'}, --digest {other}")
 
 
 def sync(

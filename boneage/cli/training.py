@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from boneage.cli.options import Data, Json, Settings, Tta, print_json, read_settings
+from boneage.cli.options import Data, Json, Settings, Tta, add_row, make_table, print_json, print_table, read_settings
 
 Tracking = Annotated[str | None, typer.Option(help="MLflow tracking URI; 'none' turns tracking off.")]
 
@@ -82,8 +82,6 @@ def tune(
     """Search for the best head; heads are trained with their backbone and judged on held-out training radiographs."""
     import contextlib
 
-    import rich
-
     from boneage.tuning.report import summary_table
     from boneage.tuning.tune import tune as run
 
@@ -106,26 +104,22 @@ def tune(
     if as_json:
         print_json(made.summary)
         return
-    rich.print(summary_table(made.summary))
+    print_table(summary_table(made.summary))
     typer.echo(f"written: {made.folder / 'trials.csv'}, {made.folder / 'tune.json'}")
 
 
 def recipes(as_json: Json = False) -> None:
     """List the packaged recipes that `boneage train` and `boneage tune` take by name."""
-    import rich
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     from boneage.configuration.recipes import list_recipes
 
     listed = list_recipes()
     if as_json:
         print_json(listed)
         return
-    table = Table("Recipe", "Title", box=SIMPLE_HEAD, show_edge=False)
+    table = make_table("", ("Recipe", "Title"))
     for name, title in listed.items():
-        table.add_row(name, title)
-    rich.print(table)
+        add_row(table, name, title)
+    print_table(table)
 
 
 def settings(
@@ -136,22 +130,16 @@ def settings(
     as_json: Json = False,
 ) -> None:
     """List the keys that `--set` takes in a command, with type, default and description."""
-    import rich
-    from rich.box import SIMPLE_HEAD
-    from rich.markup import escape
-    from rich.table import Table
-
     from boneage.configuration.settings import list_settings
 
     listed = list_settings(command)
     if as_json:
         print_json([dataclasses.asdict(setting) for setting in listed])
         return
-    table = Table("Key", "Type", "Default", "Description", box=SIMPLE_HEAD, show_edge=False)
+    table = make_table("", ("Key", "Type", "Default", "Description"))
     for setting in listed:
-        row = (setting.key, setting.type, json.dumps(setting.default), setting.description)
-        table.add_row(*map(escape, row))
-    rich.print(table)
+        add_row(table, setting.key, setting.type, json.dumps(setting.default), setting.description)
+    print_table(table)
 
 
 def calibrate(
@@ -189,6 +177,9 @@ def ensemble(
     tta: Tta = None,
 ) -> None:
     """Combine bundles into an ensemble that predicts their mean."""
+    from boneage.tfrecords.quiet import import_tensorflow
+
+    import_tensorflow()
     from boneage.bundles.join import ensemble as run
 
     typer.echo(f"bundle: {run(bundles, out=out, tta=tta)}")
@@ -279,6 +270,9 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Export a bundle's network for another runtime and compare its output with Keras."""
+    from boneage.tfrecords.quiet import import_tensorflow
+
+    import_tensorflow()
     from boneage.bundles.export import export as run
 
     difference = run(bundle, out=out, format=format)

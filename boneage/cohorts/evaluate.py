@@ -9,6 +9,7 @@ import pandas as pd
 
 from boneage.base.files import write_text
 from boneage.base.locks import lock_folder
+from boneage.bundles.bundle import read_metadata
 from boneage.cohorts.answers import Answers, is_table, predict_answers, read_answers
 from boneage.cohorts.cohort import (
     Cohort,
@@ -23,6 +24,7 @@ from boneage.cohorts.notes import find_whole_years_share, list_notes
 from boneage.evaluation.evaluate import evaluate_records, make_folder, write_evaluation
 from boneage.evaluation.metrics import Evaluation, to_dict
 from boneage.evaluation.sex_classification import SexEvaluation
+from boneage.registry.resolve import resolve_bundle
 
 _PROGRESS_FILE = "evaluation.part.jsonl"
 
@@ -85,7 +87,10 @@ def evaluate(
     _check_systems(systems, files=files, table=table, out=out)
     columns = tuple(dict.fromkeys(by))
     labelled = find_labelled(files, table=table, age_unit=age_unit, columns=columns)
-    # Tables first: what is wrong with one is told before a bundle reads for minutes.
+    # What is wrong with one system is told before another reads for minutes.
+    for system in systems:
+        if not is_table(system):
+            read_metadata(resolve_bundle(system))
     answers = {str(system): read_answers(system, labelled) for system in systems if is_table(system)}
     with contextlib.nullcontext() if out is None else lock_folder(make_folder(out)):
         for number, system in enumerate(systems):

@@ -20,6 +20,7 @@ from boneage.cohorts.stress_plot import draw_worst, plot_stress
 from boneage.cohorts.transformations import TRANSFORMATIONS
 from boneage.evaluation.evaluate import make_folder
 from boneage.inference.growth_reference import load_growth_reference
+from boneage.inference.reader import Reader
 from boneage.inference.reading import Reading
 from boneage.preprocessing.jobs.resumable import resume_key, run_resumable
 from boneage.preprocessing.sources.sources import Case
@@ -79,8 +80,9 @@ def stress(
     growth = load_growth_reference(reference)
     labelled = find_labelled(files, table=table, age_unit=age_unit)
     name = pin_bundle(str(bundle))
+    prepared = prepare_reading(name, tta=tta)
     with lock_folder(make_folder(out)):
-        answers = _read_all(name, labelled, tta=tta, out=out, workers=workers, progress=progress)
+        answers = _read_all(prepared, labelled, out=out, workers=workers, progress=progress)
         frame = join_stressed(labelled, answers, growth)
         effects = measure_stress(name, labelled, frame, growth, num_resamples=num_resamples, seed=seed)
         _write(out, frame, effects, labelled)
@@ -88,16 +90,15 @@ def stress(
 
 
 def _read_all(
-    bundle: str | Path,
+    prepared: tuple[Reader, Request],
     labelled: Labelled,
     *,
-    tta: str | None,
     out: Path,
     workers: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> pd.DataFrame:
     """Return the answers of all radiographs: `id`, `transformation`, `predicted_months` and `reasons`."""
-    reader, request = prepare_reading(bundle, tta=tta)
+    reader, request = prepared
     work = (request, reader.digest, tuple(TRANSFORMATIONS))
     rows = run_resumable(
         functools.partial(_read, request=request),

@@ -17,7 +17,7 @@ import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from boneage.base.files import write_text
+from boneage.base.files import check_output, write_text
 from boneage.base.locks import lock_folder
 from boneage.base.spreadsheets import format_frame
 from boneage.bundles.bundle import Bundle, load_bundle
@@ -313,6 +313,7 @@ def make_folder(folder: Path | str) -> Path:
     """
     folder = Path(folder)
     try:
+        check_output(folder, is_folder=True)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EvaluationError(f"{folder}: cannot be created ({error.strerror}); choose another folder.") from error

@@ -141,7 +141,9 @@ def load_growth_reference(path: str | Path | None = None) -> GrowthReference:
     path = BRUSH_FOUNDATION if path is None or str(path) == BRUSH_FOUNDATION.stem else Path(path)
     try:
         table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ReferenceTableError(f"{path}: {error.strerror}; check the path of the reference.") from error
+    except ValueError as error:
         raise ReferenceTableError(f"{path}: cannot be read as CSV ({error}); required columns: {_list()}.") from error
     columns = LMS_COLUMNS if set(LMS_COLUMNS) <= set(table.columns) else COLUMNS
     if absent := [name for name in columns if name not in table.columns]:

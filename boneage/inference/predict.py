@@ -155,6 +155,7 @@ def _predict(
     for name, folder in reports.items():
         if folder is not None:
             try:
+                check_output(folder, is_folder=True)
                 (staging.folders[name] or folder).mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 message = f"{folder}: {error.strerror}; choose another folder with --{name.replace('_', '-')}."

@@ -1,6 +1,7 @@
 """Download bundles from an MLflow model registry, with a cache."""
 
 import os
+import re
 import tempfile
 from hashlib import sha256
 from pathlib import Path
@@ -23,13 +24,15 @@ def fetch_bundle(name: str, *, tracking_uri: str | None = None) -> Path:
         The bundle, below `$BONEAGE_HOME` or `~/.cache/boneage`.
 
     Raises:
-        TrackingStoreError: If the store cannot be reached, or contains no such model.
+        TrackingStoreError: If the name has another form, the store cannot be reached, or contains no such model.
     """
+    if not re.fullmatch(r"models:/[^/@]+(@[^/@]+|/\d+)", name):
+        raise TrackingStoreError(f"{name}: names no model; write models:/NAME@ALIAS or models:/NAME/VERSION.")
     uri = resolve_uri(tracking_uri)
     path = name.removeprefix("models:/")
     model, _, alias = path.partition("@")
     with convert_mlflow_errors(uri):
-        client = open_store(uri)
+        client = open_store(uri, create=False)
         if alias:
             version = client.get_model_version_by_alias(model, alias)
         else:

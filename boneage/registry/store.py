@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -21,12 +22,18 @@ class TrackingStoreError(BoneAgeError):
     """Raised if an MLflow store cannot be reached or used."""
 
 
-def open_store(uri: str) -> MlflowClient:
-    """Open a store; a SQLite file and its folder are created if missing.
+def open_store(uri: str, *, create: bool = True) -> MlflowClient:
+    """Open a store.
+
+    Args:
+        uri: MLflow tracking URI.
+        create: Whether a SQLite file and its folder are created if missing.
 
     Raises:
-        TrackingStoreError: If the URI is invalid, or the store cannot be created.
+        TrackingStoreError: If the URI is invalid, or the store is missing or cannot be created.
     """
+    if not create and (path := sqlite_path(uri)) is not None and not path.exists():
+        raise TrackingStoreError(f"{path}: no such file; train a network, or name another store by --tracking-uri.")
     # Retries happen in `boneage.tracking.sync`; MLflow would retry for up to 15 minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -51,7 +58,9 @@ def to_store_error(error: Exception, *, uri: str) -> TrackingStoreError:
     message = re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__
     if "failed with exception" in message:  # the cause follows the last colon
         message = message.rsplit(": ", maxsplit=1)[-1].strip("'\")")
-    return TrackingStoreError(f"MLflow at {redact_credentials(uri)}: {redact_credentials(message)[:300]}")
+    return TrackingStoreError(
+        f"MLflow at {redact_credentials(uri)}: {textwrap.shorten(redact_credentials(message), 300)}"
+    )
 
 
 def redact_credentials(text: str) -> str:

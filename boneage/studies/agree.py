@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MultipleLocator
 
-from boneage.base.files import write_json, write_text
+from boneage.base.files import check_output, write_json, write_text
 from boneage.base.locks import lock_folder
 from boneage.base.spreadsheets import format_frame
 from boneage.evaluation.bootstrap import Estimate
@@ -53,6 +53,7 @@ def agree(
         BoneAgeError: If a table cannot be used, or another process writes the folder.
         ValueError: If `consensus` is unknown.
     """
+    check_output(Path(out), is_folder=True)
     table = read_readings(readings)
     num_refused = 0
     if model is not None:

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from boneage.base.errors import BoneAgeError, printable
-from boneage.base.files import write_text
+from boneage.base.files import check_output, write_text
 from boneage.base.locks import lock_folder
 from boneage.base.sex import UnknownSexError, parse_sex
 from boneage.base.spreadsheets import format_frame
@@ -66,6 +66,7 @@ def reference_atlas(readings: str | Path, radiographs: str | Path, *, out: str |
     Raises:
         BoneAgeError: If the table or the folder cannot be used, or another process writes `out`.
     """
+    check_output(Path(out), is_folder=True)
     table = read_readings(readings)
     if "sex" not in table:
         raise AtlasError(f"{readings}: needs a column sex: boys and girls have plates of their own.")

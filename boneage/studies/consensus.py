@@ -28,7 +28,7 @@ def find_consensus(readings: pd.DataFrame, *, method: str) -> pd.DataFrame:
     Raises:
         ValueError: If `method` is unknown.
     """
-    check_choice("method", method, METHODS)
+    check_choice("consensus", method, METHODS)
     people = readings[readings["reader"] != MODEL]
     wide = people.pivot_table(index="id", columns="reader", values="months", aggfunc="mean")
     labels = wide.median(axis=1) if method == "median" else wide.mean(axis=1)

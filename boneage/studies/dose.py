@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from boneage.base.errors import BoneAgeError
-from boneage.base.files import write_json, write_text
+from boneage.base.files import check_output, write_json, write_text
 from boneage.base.locks import lock_folder
 from boneage.base.spreadsheets import format_frame
 from boneage.evaluation.conformal import age_band
@@ -80,6 +80,8 @@ def dose(inputs: str | Path | Sequence[str | Path], *, out: str | Path | None = 
     Raises:
         BoneAgeError: If an input does not exist, there is no DICOM file, or another process writes `out`.
     """
+    if out is not None:
+        check_output(Path(out), is_folder=True)
     sources = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     paths = [item for source in sources for item in list_files(Path(source))[0]]
     files, rejections = find_radiographs(paths)
@@ -94,7 +96,9 @@ def dose(inputs: str | Path | Sequence[str | Path], *, out: str | Path | None = 
         except UnreadableImageError as error:
             reasons[error.reason] += 1
     if not rows:
-        raise NoExposureError(f"{', '.join(map(str, sources))}: contains no readable DICOM file.")
+        raise NoExposureError(
+            f"{', '.join(map(str, sources))}: contains no readable DICOM file; give DICOM files, or a folder of them."
+        )
     frame = pd.DataFrame(rows)
     numbers = {patient: str(number) for number, patient in enumerate(frame["patient"].dropna().unique(), start=1)}
     frame.insert(0, "child", frame["patient"].map(numbers).fillna(""))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from boneage.base.files import write_json, write_text
+from boneage.base.files import check_output, write_json, write_text
 from boneage.base.locks import lock_folder
 from boneage.base.spreadsheets import format_frame
 from boneage.inference.growth_reference import load_growth_reference
@@ -74,6 +74,7 @@ def follow(
     """
     if error_months is not None and not error_months > 0:
         raise ValueError(f"`error_months` must be positive. Received: {error_months}.")
+    check_output(Path(out), is_folder=True)
     growth = load_growth_reference(reference)
     visits = read_visits(predictions, table=table, radiographs=radiographs)
     courses = find_courses(visits, reference=growth, error_months=error_months)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from boneage.base.errors import check_choice
-from boneage.base.files import write_json, write_text
+from boneage.base.files import check_output, write_json, write_text
 from boneage.base.locks import lock_folder
 from boneage.base.spreadsheets import format_frame
 from boneage.evaluation.conformal import MAX_BONE_AGE_MONTHS
@@ -98,6 +98,8 @@ def height(
         BoneAgeError: If a table cannot be used, or another process writes `out`.
         ValueError: If `children` has a key or a value that is not understood.
     """
+    if out is not None:
+        check_output(Path(out), is_folder=True)
     frame = _make_frame(children) if isinstance(children, Mapping) else _read_children(children)
     bayley_pinneau = None if tables is None else load_bayley_pinneau(tables)
     references = {

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from boneage.base.files import write_json, write_text
+from boneage.base.files import check_output, write_json, write_text
 from boneage.base.locks import lock_folder
 from boneage.base.spreadsheets import format_frame
 from boneage.evaluation.bootstrap import Estimate, resample
@@ -111,6 +111,7 @@ def outcomes(cohort: str | Path, *, out: str | Path, num_resamples: int = 1000, 
     Raises:
         BoneAgeError: If the table cannot be used, or another process writes `out`.
     """
+    check_output(Path(out), is_folder=True)
     table = read_outcomes(cohort)
     events = [model_event(table.frame, event) for event in table.events]
     frame = table.frame[table.frame["final_height_cm"].notna()]

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.ticker import MultipleLocator
 
 from boneage.base.errors import BoneAgeError
-from boneage.base.files import write_json, write_text
+from boneage.base.files import check_output, write_json, write_text
 from boneage.base.locks import lock_folder
 from boneage.base.spreadsheets import format_frame
 from boneage.evaluation.plots import BLUE, INK, VERMILION, make_figure, save_figure, style_axes
@@ -76,6 +76,7 @@ def reference_compare(
     Raises:
         BoneAgeError: If a table cannot be used, the references share no age, or another process writes `out`.
     """
+    check_output(Path(out), is_folder=True)
     one, other = load_growth_reference(first), load_growth_reference(second)
     shifts = pd.DataFrame([row for sex in SEXES for row in _list_shifts(one, other, sex=sex)])
     if shifts.empty:

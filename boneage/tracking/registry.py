@@ -1,5 +1,6 @@
 """Compare the training runs of a store, and register the best one in MLflow's model registry."""
 
+import collections
 import dataclasses
 
 import pandas as pd
@@ -39,11 +40,13 @@ class Leaderboard:
         runs: One row per run: `run` (MLflow's id), `name`, `value` (of its bundle, in months for `val_mae`), `network`,
             `input_size_px`, `num_train` (radiographs), `fingerprint` of the preprocessing, `commit` of the code,
             `began` (UTC), and whether it is the `champion`.
+        others: Number of further finished runs with the metric by the digest of their records, newest first.
     """
 
     metric: str
     digest: str
     runs: pd.DataFrame
+    others: dict[str, int]
 
 
 def best(
@@ -73,13 +76,13 @@ def best(
         raise ValueError(f"a run id requires --promote. Received: {run!r}.")
     uri = resolve_uri(tracking_uri)
     with convert_mlflow_errors(uri):
-        client = open_store(uri)
-        found, digest = _find_runs(client, metric=metric, digest=digest, uri=uri)
+        client = open_store(uri, create=False)
+        found, digest, others = _find_runs(client, metric=metric, digest=digest, uri=uri)
         if promote:
             _promote(client, _choose(found, run))
         champion = _find_champion(client)
     rows = [_row(run, metric=metric, champion=champion) for run in found]
-    return Leaderboard(metric, digest, pd.DataFrame(rows, columns=list(COLUMNS)))
+    return Leaderboard(metric, digest, pd.DataFrame(rows, columns=list(COLUMNS)), others)
 
 
 def leaderboard_table(board: Leaderboard) -> Table:
@@ -102,8 +105,10 @@ def leaderboard_table(board: Leaderboard) -> Table:
     return table
 
 
-def _find_runs(client: MlflowClient, *, metric: str, digest: str | None, uri: str) -> tuple[list[Run], str]:
-    """Return the finished runs on the same records, best first, and the digest of the records."""
+def _find_runs(
+    client: MlflowClient, *, metric: str, digest: str | None, uri: str
+) -> tuple[list[Run], str, dict[str, int]]:
+    """Return the finished runs on the same records, best first, their digest, and the number of runs on others."""
     experiment = client.get_experiment_by_name(TRAINING_EXPERIMENT)
     nothing = TrackingStoreError(
         f"{uri}: no finished run with {metric}" + (f" on {digest}" if digest else "") + "; train one, or pass "
@@ -111,15 +116,18 @@ def _find_runs(client: MlflowClient, *, metric: str, digest: str | None, uri: st
     )
     if experiment is None:
         raise nothing
-    where = "attributes.status = 'FINISHED'" + (f" AND params.`data.digest` LIKE '{digest}%'" if digest else "")
-    newest = client.search_runs([experiment.experiment_id], where, order_by=["attributes.start_time DESC"])
-    evaluated = [run for run in newest if f"best_{metric}" in run.data.metrics]
-    if not evaluated:
+    newest = client.search_runs(
+        [experiment.experiment_id], "attributes.status = 'FINISHED'", order_by=["attributes.start_time DESC"]
+    )
+    digests = [run.data.params["data.digest"] for run in newest if f"best_{metric}" in run.data.metrics]
+    matching = [found for found in digests if found.startswith(digest or "")]
+    if not matching:
         raise nothing
-    digest = evaluated[0].data.params["data.digest"]
+    digest = matching[0]
+    others = {other: count for other, count in collections.Counter(digests).items() if other != digest}
     where = f"attributes.status = 'FINISHED' AND params.`data.digest` = '{digest}' AND metrics.`best_{metric}` >= 0"
     order = [f"metrics.`best_{metric}` ASC", "attributes.start_time ASC"]
-    return client.search_runs([experiment.experiment_id], where, max_results=_MAX_RUNS, order_by=order), digest
+    return client.search_runs([experiment.experiment_id], where, max_results=_MAX_RUNS, order_by=order), digest, others
 
 
 def _choose(runs: list[Run], run: str | None) -> Run:

@@ -12,6 +12,7 @@ import pandas as pd
 import tensorflow as tf
 from matplotlib.figure import Figure
 
+from boneage.base.files import check_output
 from boneage.base.locks import lock_folder
 from boneage.bundles.bundle import load_bundle, read_metadata
 from boneage.bundles.export_check import check_exportable
@@ -126,6 +127,7 @@ def train(
         if experiment.train.task == "age" and described["num_labelled"] < described["num_records"]:
             raise RecordsError(f"{data}: split {split!r} has records without bone age; training needs every label.")
     folder = Path(run or Path("runs") / experiment.name)
+    check_output(folder, is_folder=True)
     strategy = build_strategy(distribution)
     check_divisible(strategy, experiment.train)
     check_exportable(experiment.train)

@@ -104,7 +104,7 @@ def _has_leakage(init: str, *, digest: str) -> bool:
 
 
 def summary_table(summary: dict[str, Any]) -> Table:
-    """Return the terminal table of a search: the best heads, then the reference heads."""
+    """Return the terminal table of a search: the best heads and the reference heads, in the order of validation."""
     caption = [
         f"MAE in months: validation on {summary['num_judged']:,} radiographs, held out {summary['num_compared']:,}.",
         *(
@@ -117,13 +117,11 @@ def summary_table(summary: dict[str, Any]) -> Table:
         caption.append(LEAKAGE_WARNING)
     result = Table(title="Heads", caption="\n".join(caption), box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for heading in ("Trial", "Head", "Validation", "Held out", "Seconds"):
-        result.add_column(heading, justify="left" if heading == "Head" else "right")
-    for section in (summary["best"], summary["references"]):
-        for trial in section:
-            name = str(trial["number"]) if trial["kind"] == "search" else trial["kind"]
-            maes = (f"{trial[key]:.2f}" for key in ("val_mae_months", "compared_mae_months"))
-            result.add_row(name, _describe(trial["settings"]), *maes, f"{trial['seconds']:.0f}")
-        result.add_section()
+        result.add_column(heading, justify="left" if heading == "Head" else "right", no_wrap=heading != "Head")
+    for trial in sorted([*summary["best"], *summary["references"]], key=lambda trial: trial["val_mae_months"]):
+        name = str(trial["number"]) if trial["kind"] == "search" else trial["kind"]
+        maes = (f"{trial[key]:.2f}" for key in ("val_mae_months", "compared_mae_months"))
+        result.add_row(name, _describe(trial["settings"]), *maes, f"{trial['seconds']:.0f}")
     return result
 
 

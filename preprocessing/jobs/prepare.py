@@ -169,11 +169,11 @@ def _prepare(
     if not cases:
         raise PreparationError(
             f"{source}: none of its {len(rejections)} entries can be prepared: "
-            f"{_count_reasons(item.reason for item in rejections)}."
+            f"{_count_reasons(item.reason for item in rejections)}. The first: {rejections[0].detail}"
         )
     if all(case.bone_age_months is None for case in cases):
         raise PreparationError(
-            f"{source}: no radiograph has a bone age; give a table with a column `boneage` by --table."
+            f"{source}: no radiograph has a bone age; give a table with the columns id and boneage by --table."
         )
     if policy == "given":
         notices += _check_given(cases, source=source)

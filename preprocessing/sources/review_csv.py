@@ -116,7 +116,9 @@ def read_reviews(path: Path) -> dict[str, Review]:
             if not {"id", "decision"} <= set(reader.fieldnames or ()):
                 raise ReviewError(f"{path}: needs the columns id,decision,value; add the missing ones.")
             rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise ReviewError(f"{path}: {error.strerror}; check the path of the decisions.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise ReviewError(f"{path}: cannot be read ({error}); give a CSV with id,decision,value.") from error
     reviews: dict[str, Review] = {}
     for number, row in enumerate(rows, start=2):

@@ -336,7 +336,12 @@ def read_cells(path: Path) -> list[list[str]]:
     try:
         content = path.read_bytes()
         # The content decides: an Excel file is a ZIP archive whatever its name.
-        lines = _excel_cells(content) if content.startswith(b"PK") else _csv_cells(content)
+        is_excel = content.startswith(b"PK")
+        if not content.strip():
+            raise ValueError("is empty")
+        if not is_excel and (path.suffix.lower() == ".xlsx" or b"\0" in content):
+            raise ValueError("neither CSV nor an Excel file")
+        lines = _excel_cells(content) if is_excel else _csv_cells(content)
     except OSError as error:
         raise UnreadableTableError(f"{path}: {error.strerror}; check the path of the table.") from error
     except Exception as error:  # openpyxl documents no closed set of errors for damaged files.

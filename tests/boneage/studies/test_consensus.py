@@ -57,5 +57,5 @@ def test_find_consensus_of_one_reader_is_that_reading():
 
 
 def test_find_consensus_refuses_an_unknown_method():
-    with pytest.raises(ValueError, match="method"):
+    with pytest.raises(ValueError, match="consensus"):
         find_consensus(READINGS, method="mode")
