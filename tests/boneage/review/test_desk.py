@@ -337,6 +337,7 @@ def test_prepare_follows_the_decisions(client, source, desk, tmp_path):
     decide(client, 1, "reject")
     decide(client, 2, "rotate", degrees=90)
     decide(client, 3, "keep")
+    client.post("/hands/3/comment", json={"comment": "a thin wrist"}, headers=ORIGIN)
     seen = {desk.tiles[number].id: image(client.get(f"/hands/{number}/crop.png")) for number in (0, 2, 3)}
     folder = make(source, tmp_path / "reviewed", decisions=tmp_path / "decisions.csv")
     kept = {record.id: record for path in folder.glob("*.tfrecord") for record in map(decode, read_frames(path))}
@@ -344,6 +345,7 @@ def test_prepare_follows_the_decisions(client, source, desk, tmp_path):
     assert len(kept) == NUM_HANDS - 1
     for id, crop in seen.items():
         assert np.array_equal(cv2.imdecode(np.frombuffer(kept[id].image, np.uint8), cv2.IMREAD_GRAYSCALE), crop)
+    assert json.loads(kept[desk.tiles[3].id].decisions)["review"] == ["keep", "comment a thin wrist"]
     again = Desk(folder, source=source)
     assert [tile.id for tile in again.tiles if tile.reasons] == [desk.tiles[1].id]
 
