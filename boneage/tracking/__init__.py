@@ -1,1 +1,1 @@
-"""Tracking with MLflow: the outbox of a run, its sync to a store, and the leaderboard."""
+"""Tracking with MLflow: the outbox of a run, its sync to a store, the leaderboard; and bundles published on the hub."""
