@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -164,7 +165,8 @@ def free_port():
 @contextlib.contextmanager
 def running(words, url, **options):
     """Run a server until the block ends; wait until it answers."""
-    process = subprocess.Popen([*map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    process = subprocess.Popen([*map(str, words)], **silent, **options)
     try:
         for _ in range(600):
             with contextlib.suppress(httpx.TransportError):
@@ -174,8 +176,34 @@ def running(words, url, **options):
             time.sleep(0.2)
         yield
     finally:
-        process.terminate()
-        process.wait(30)
+        os.killpg(process.pid, signal.SIGTERM)  # MLflow's own process does not end alone
+        process.wait(60)
+
+
+@pytest.mark.slow
+def test_mlflow_answers_its_own_page_alone(services, tmp_path):
+    """The line of the compose file, over SQLite: the pages of MLflow ask by POST, with an origin."""
+    port, host = free_port(), HOSTS["MLFLOW_HOST"]
+    (tmp_path / "database_password").write_text("a-password", encoding="utf-8")
+    line = services["mlflow"]["entrypoint"][-1].replace("$$", "$").replace("--port 5000", f"--port {port} --workers 1")
+    line = line.replace("/run/secrets", str(tmp_path)).replace("/opt/mlflow/bin/mlflow", f"{sys.executable} -m mlflow")
+    line = line.replace("--artifacts-destination /artifacts", f"--artifacts-destination {tmp_path}")
+    line = re.sub(r"postgresql\S+", f"sqlite:///{tmp_path}/mlflow.db", line)
+    folder = Path(sys.executable).parent
+    env = os.environ | HOSTS | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+    with running(["/bin/sh", "-c", line], f"http://127.0.0.1:{port}/health", env=env):
+        for given, origin, status in (
+            (host, host, 200),
+            (host, "elsewhere.example", 403),
+            ("elsewhere.example", host, 403),
+        ):
+            answered = httpx.post(
+                f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow/experiments/search",
+                json={"max_results": 5},
+                headers={"Host": given, "Origin": f"https://{origin}"},
+                timeout=60,
+            )
+            assert answered.status_code == status, (given, origin)
 
 
 @pytest.mark.slow
