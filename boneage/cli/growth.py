@@ -22,6 +22,11 @@ _QUANTITIES = {
     "exposure_index": "exposure index",
     "deviation_index": "deviation index",
 }
+_AREAS = {
+    "field_area_mm2": "area of the field, mm²",
+    "hand_area_mm2": "area of the hand, mm²",
+    "hand_share": "share of the field that is hand",
+}
 _MAX_LEVEL = 30
 
 
@@ -141,6 +146,9 @@ def height(
 
 def dose(
     inputs: Annotated[list[Path], typer.Argument(metavar="DICOM...", help="DICOM files and folders of them.")],
+    areas: Annotated[
+        bool, typer.Option("--areas", help="Also measure the area of the field and of the hand in it; takes longer.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the tables, the figure and the JSON file.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -148,15 +156,15 @@ def dose(
     from boneage.studies.dose import dose as run
     from boneage.studies.dose import to_report
 
-    found = run(inputs, out=out)
+    found = run(inputs, areas=areas, out=out)
     if as_json:
         print_json(to_report(found))
         return
-    for quantity, words in _QUANTITIES.items():
+    for quantity, words in (_QUANTITIES | (_AREAS if areas else {})).items():
         if found.radiographs[quantity].notna().any():
             print_table(_make_dose_table(found, quantity, words))
         else:
-            typer.echo(f"{words}: in no header")
+            typer.echo(f"{words}: {'of no radiograph' if quantity in _AREAS else 'in no header'}")
         typer.echo()
     typer.echo(_describe_dose(found))
     if out is not None:

@@ -18,6 +18,7 @@ from boneage.evaluation.metrics import AGE_BANDS_YEARS
 from boneage.preprocessing.io.dicom.exposure import read_exposure
 from boneage.preprocessing.io.radiograph import UnreadableImageError
 from boneage.preprocessing.sources.listing import RadiographFile, find_radiographs, list_files
+from boneage.studies.areas import AREAS, measure_areas
 from boneage.studies.dose_plot import plot_dose
 
 RADIOGRAPHS_FILE, GROUPS_FILE, CHILDREN_FILE, REPORT_FILE = "radiographs.csv", "groups.csv", "children.csv", "dose.json"
@@ -31,7 +32,7 @@ QUANTITIES = (
     "target_exposure_index",
     "deviation_index",
 )
-"""What is summarised."""
+"""What is summarised; with areas, `boneage.studies.areas.AREAS` too."""
 UNKNOWN = "unknown"
 # Headers state the deviation index to a tenth.
 _TOLERANCE = 0.15
@@ -47,7 +48,8 @@ class Dose:
 
     Args:
         radiographs: `child` (a running number, `""` where unknown), `device`, `year`, `age_years` (to a tenth), `sex`,
-            and `QUANTITIES`. `deviation_index` is that of the header, or else by exposure index and target.
+            `QUANTITIES`, and the areas if asked for. `deviation_index` is that of the header, or else by exposure index
+            and target.
         groups: By `group` (all, device, age, year) and `level`, for each `quantity`: `num`, `num_missing`, `median`,
             and the quartiles `lower` and `upper`.
         children: `child`, `num_radiographs`, `num_studies`, `num_repeats` (further radiographs of one study),
@@ -67,11 +69,13 @@ class Dose:
     num_rejected: dict[str, int]
 
 
-def dose(inputs: str | Path | Sequence[str | Path], *, out: str | Path | None = None) -> Dose:
+def dose(inputs: str | Path | Sequence[str | Path], *, areas: bool = False, out: str | Path | None = None) -> Dose:
     """Summarise the exposure of radiographs by device, age and year, and by child, as DICOM headers state it.
 
     Args:
         inputs: DICOM files and folders of them.
+        areas: Whether to read the pixels too, and to measure the area of the field beside that of the hand: a second or
+            more for each radiograph.
         out: Folder for `radiographs.csv`, `groups.csv`, `children.csv`, `dose.json` and `dose.png`.
 
     Returns:
@@ -92,7 +96,7 @@ def dose(inputs: str | Path | Sequence[str | Path], *, out: str | Path | None = 
             if file.header is None:
                 reasons["no DICOM"] += 1
             else:
-                rows.append(_read_row(file))
+                rows.append(_read_row(file, areas=areas))
         except UnreadableImageError as error:
             reasons[error.reason] += 1
     if not rows:
@@ -101,13 +105,13 @@ def dose(inputs: str | Path | Sequence[str | Path], *, out: str | Path | None = 
         )
     frame = pd.DataFrame(rows)
     numbers = {patient: str(number) for number, patient in enumerate(frame["patient"].dropna().unique(), start=1)}
-    frame.insert(0, "child", frame["patient"].map(numbers).fillna(""))
+    frame.insert(0, "child", [numbers.get(patient, "") for patient in frame["patient"]])
     by_index = find_deviation_index(frame["exposure_index"], target=frame["target_exposure_index"])
     stated = frame["deviation_index"]
     frame["deviation_index"] = stated.fillna(by_index)
     found = Dose(
         radiographs=frame.drop(columns=["patient", "study"]),
-        groups=_summarise(frame),
+        groups=_summarise(frame, (*QUANTITIES, *(AREAS if areas else ()))),
         children=_sum_children(frame),
         num_without_child=int((frame["child"] == "").sum()),
         num_computed=int((stated.isna() & by_index.notna()).sum()),
@@ -149,7 +153,7 @@ def to_report(found: Dose) -> dict[str, object]:
     return {"num_radiographs": len(found.radiographs), **counts, "num_rejected": found.num_rejected, **tables}
 
 
-def _read_row(file: RadiographFile) -> dict[str, object]:
+def _read_row(file: RadiographFile, *, areas: bool) -> dict[str, object]:
     """Read the exposure of a file; `patient` and `study` are hashes, which must not be written out."""
     header = file.header
     exposure = dataclasses.asdict(read_exposure(file.path))
@@ -163,10 +167,11 @@ def _read_row(file: RadiographFile) -> dict[str, object]:
         "age_years": np.nan if age is None else round(age / 12, 1),
         "sex": (header.sex if header else None) or "",
         **{name: np.nan if exposure[name] is None else exposure[name] for name in QUANTITIES},
+        **(measure_areas(file.path) if areas else {}),
     }
 
 
-def _summarise(frame: pd.DataFrame) -> pd.DataFrame:
+def _summarise(frame: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
     """Summarise each quantity, of all radiographs and by device, age and year."""
     ages = frame["age_years"].map(lambda years: UNKNOWN if np.isnan(years) else age_band(12 * years))
     groupings = {"all": pd.Series("all", frame.index), "device": frame["device"], "age": ages, "year": frame["year"]}
@@ -175,7 +180,7 @@ def _summarise(frame: pd.DataFrame) -> pd.DataFrame:
         order = [level for level in AGE_BANDS_YEARS if (levels == level).any()]
         for level in [*order, *sorted(set(levels) - set(order))]:
             own = frame[levels == level]
-            for quantity in QUANTITIES:
+            for quantity in quantities:
                 values = own[quantity].dropna()
                 lower, median, upper = values.quantile([0.25, 0.5, 0.75])
                 rows.append(

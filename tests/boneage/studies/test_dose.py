@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from boneage.cli.main import main
+from boneage.preprocessing.synthetic import draw_radiograph
 from boneage.studies.dose import dose, find_deviation_index
 
 IMAGE = np.zeros((8, 8), np.uint8)
@@ -124,3 +125,23 @@ def test_dose_command_says_what_is_wrong_in_one_line(tmp_path, monkeypatch, caps
     assert (status, printed.out, printed.err.count("\n")) == (1, "", 1)
     assert told in printed.err
     assert not (tmp_path / "out").exists()
+
+
+def test_dose_with_areas_measures_field_and_hand(tmp_path, write_dicom):
+    pixels = draw_radiograph(120, sex="female", seed=7).pixels
+    height, width = pixels.shape
+    for name, spacing in (("1", {"PixelSpacing": [0.5, 0.5]}), ("2", {})):
+        shutil.copy(write_dicom(pixels, SOPInstanceUID=f"1.2.3.{name}", **spacing), tmp_path / f"{name}.dcm")
+    found = dose([tmp_path / "1.dcm", tmp_path / "2.dcm"], areas=True)
+    with_spacing, without = (row for _, row in found.radiographs.iterrows())
+    assert 0.5 < with_spacing["field_area_mm2"] / (height * width / 4) <= 1
+    assert with_spacing["hand_area_mm2"] / with_spacing["field_area_mm2"] == pytest.approx(with_spacing["hand_share"])
+    assert 0.1 < with_spacing["hand_share"] < 0.6
+    assert without["hand_share"] == with_spacing["hand_share"] and np.isnan(without["field_area_mm2"])
+    groups = found.groups.set_index(["group", "quantity"]).loc["all"]
+    assert groups.loc["hand_area_mm2", ["num", "num_missing"]].tolist() == [1, 1]
+
+
+def test_dose_with_areas_of_what_is_no_hand(files):
+    found = dose(files, areas=True)
+    assert found.radiographs["hand_share"].isna().all()
