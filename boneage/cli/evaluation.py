@@ -32,7 +32,7 @@ def evaluate(
         str, typer.Argument(help="Bundle, 'default' for the packaged model, or a CSV with the predictions of a system.")
     ],
     data: Annotated[
-        Path | None, typer.Option(help="Record folder written by `boneage prepare`, instead of --files and --table.")
+        Path | None, typer.Option(help="Record folder written by `boneage prepare`, instead of --files.")
     ] = None,
     split: Annotated[str, typer.Option(help="Split of the records: train, validation or test.")] = "validation",
     files: Files = None,

@@ -21,6 +21,7 @@ from boneage.cohorts.cohort import (
 )
 from boneage.cohorts.labelled import CohortError, Labelled, find_labelled
 from boneage.cohorts.notes import find_whole_years_share, list_notes
+from boneage.cohorts.records import measure_records
 from boneage.evaluation.evaluate import evaluate_records, make_folder, write_evaluation
 from boneage.evaluation.metrics import Evaluation, to_dict
 from boneage.evaluation.sex_classification import SexEvaluation
@@ -53,7 +54,7 @@ def evaluate(
 
     Args:
         bundle: The model, see `boneage.load`; or a CSV or Excel file of its predictions.
-        data: Folder of records, instead of `files` and `table`.
+        data: Folder of records, instead of `files`; `table` then only needs their ids and the columns of `by`.
         split: Split of the records: "train", "validation" or "test".
         files: Folder of radiographs. Not needed if all systems are tables.
         table: CSV or Excel file with `id`, `bone_age_months` and `sex`, and optionally `patient`, by which intervals
@@ -78,11 +79,21 @@ def evaluate(
         BoneAgeError: If a folder, a table or a bundle cannot be used, or no radiograph has both a label and an answer.
     """
     if data is not None:
-        if files is not None or table is not None or by or beside:
-            raise ValueError("`data` excludes `files`, `table`, `by` and `beside`: records have their own labels.")
-        return evaluate_records(
-            bundle, data=data, split=split, tta=tta, out=out, num_resamples=num_resamples, seed=seed
-        )
+        if files is not None or beside:
+            raise ValueError("`data` excludes `files` and `beside`.")
+        if (table is None) == bool(by):
+            raise ValueError("with `data`, `table` and `by` go together: records have their own labels.")
+        if table is None:
+            return evaluate_records(
+                bundle, data=data, split=split, tta=tta, out=out, num_resamples=num_resamples, seed=seed
+            )
+        with contextlib.nullcontext() if out is None else lock_folder(make_folder(out)):
+            cohort, frame = measure_records(
+                bundle, data=data, split=split, table=table, by=by, tta=tta, num_resamples=num_resamples, seed=seed
+            )
+            if out is not None:
+                _write(Path(out), frame.drop(columns="reasons"), cohort)
+        return cohort
     systems = [bundle, *beside]
     _check_systems(systems, files=files, table=table, out=out)
     columns = tuple(dict.fromkeys(by))

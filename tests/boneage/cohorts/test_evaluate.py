@@ -89,6 +89,9 @@ def test_evaluate_names_what_the_bundle_has_seen(hospital, monkeypatch):
     [
         ({}, "`data`, `files` and `table` are missing"),
         ({"data": "records", "files": "radiographs"}, "`data` excludes"),
+        ({"data": "records", "by": ["device"]}, "`table` and `by` go together"),
+        ({"data": "records", "table": "labels.csv"}, "`table` and `by` go together"),
+        ({"data": "records", "table": "labels.csv", "by": ["group"]}, "must not be called 'group'"),
         ({"table": "labels.csv"}, "bundle is a bundle, which needs radiographs"),
         ({"files": "radiographs", "table": "labels.csv", "beside": ["bundle"]}, "name a system twice"),
         ({"files": "radiographs", "table": "labels.csv", "out": "radiographs/out"}, "inside the folder"),
