@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from boneage.base.limits import memory_bytes
 from boneage.tfrecords.info import RecordsError, read_info, split_info
+from boneage.tfrecords.label_weights import READER_SD_MONTHS, weigh_label
 from boneage.tfrecords.schema import FIELDS, SEXES, Field, male_from_sex
 
 # Size of the shuffle buffer in records. The same on every machine, whatever its memory: it decides the order.
@@ -47,7 +48,8 @@ def read_records(
     Returns:
         A dataset of dictionaries: `id` and `group` string `(batch,)`, the latter by
         `boneage.tfrecords.schema.group_key`; `image` uint8 `(batch, size, size, 1)`, `male` float32
-        `(batch, 1)` (1 male, 0 female), `bone_age_months` float32 `(batch, 1)`, NaN where missing.
+        `(batch, 1)` (1 male, 0 female), `bone_age_months` float32 `(batch, 1)`, NaN where missing; `label_weight`
+        float32 `(batch,)`, see `boneage.tfrecords.label_weights.weigh_label`.
 
     Raises:
         RecordsError: If the folder or the split is missing, or a split is too small for one batch.
@@ -118,9 +120,9 @@ def decode_record(serialized: tf.Tensor, *, input_size: int) -> dict[str, tf.Ten
         input_size: Side of the image in pixels.
 
     Returns:
-        `id`, `group`, `image`, `male`, `bone_age_months` as in `read_records`, without the batch axis.
+        `id`, `group`, `image`, `male`, `bone_age_months`, `label_weight` as in `read_records`, without the batch axis.
     """
-    wanted = ("image", "id", "group", "sex", "bone_age_months")
+    wanted = ("image", "id", "group", "sex", "bone_age_months", "num_readers", "reader_sd_months")
     parsed = tf.io.parse_single_example(
         serialized, {field.name: _feature(field) for field in FIELDS if field.name in wanted}
     )
@@ -138,7 +140,14 @@ def decode_record(serialized: tf.Tensor, *, input_size: int) -> dict[str, tf.Ten
         "image": tf.ensure_shape(image, (input_size, input_size, 1)),
         "male": tf.reshape(tf.lookup.StaticHashTable(table, -1.0).lookup(parsed["sex"]), (1,)),
         "bone_age_months": tf.reshape(parsed["bone_age_months"], (1,)),
+        "label_weight": _weigh(parsed["num_readers"], parsed["reader_sd_months"]),
     }
+
+
+def _weigh(num_readers: tf.Tensor, reader_sd_months: tf.Tensor) -> tf.Tensor:
+    number = tf.cast(tf.maximum(num_readers, 1), tf.float32)
+    sd = tf.where(tf.math.is_nan(reader_sd_months), READER_SD_MONTHS, reader_sd_months)
+    return weigh_label(number, sd)
 
 
 def _feature(field: Field) -> tf.io.FixedLenFeature:

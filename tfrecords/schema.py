@@ -13,9 +13,9 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from boneage.base.errors import BoneAgeError
 
-SCHEMA_VERSION = 3
-# Version 2 has no `group`; everything else is the same.
-READABLE_VERSIONS = (2, SCHEMA_VERSION)
+SCHEMA_VERSION = 4
+# Version 3 has no `num_readers` and `reader_sd_months`, version 2 no `group` either; everything else is the same.
+READABLE_VERSIONS = (2, 3, SCHEMA_VERSION)
 SPLITS = ("train", "validation", "test")
 SEXES = ("female", "male")
 
@@ -47,6 +47,8 @@ FIELDS = (
     Field("group", "int", 1, True, "", "number of the patient, equal for copies too; missing: a patient of its own"),
     Field("sex", "string", 1, False, "", "`female` or `male`"),
     Field("bone_age_months", "float", 1, True, "months", "the reader's bone age"),
+    Field("num_readers", "int", 1, True, "", "number of readers whose readings the bone age joins"),
+    Field("reader_sd_months", "float", 1, True, "months", "standard deviation between these readers"),
     Field("chronological_age_months", "float", 1, True, "months", "age of the child on the day of the radiograph"),
     Field("pixel_spacing_mm", "float", 1, True, "mm", "side of one pixel of `image`, after resizing"),
     Field("source_sha256", "string", 1, False, "", "SHA-256 of the source file's bytes"),
@@ -83,6 +85,8 @@ class Record:
     fingerprint: str
     group: int | None = None
     bone_age_months: float | None = None
+    num_readers: int | None = None
+    reader_sd_months: float | None = None
     chronological_age_months: float | None = None
     pixel_spacing_mm: float | None = None
     mask_score: float | None = None

@@ -17,6 +17,7 @@ from boneage.tfrecords.writer import (
     REVIEW_FOLDER,
     data_digest,
     describe_ages,
+    describe_readers,
     hash_files,
 )
 
@@ -84,6 +85,8 @@ def _faults(folder: Path, info: dict[str, Any]) -> Iterator[str]:
 def _wrong_statistics(split: str, described: dict[str, Any], records: Sequence[Record]) -> Iterator[str]:
     """Yield the statistics of a split that differ from those of its records."""
     found = describe_ages([record.bone_age_months for record in records if record.bone_age_months is not None])
+    labelled = [record for record in records if record.bone_age_months is not None]
+    found |= describe_readers([(record.num_readers, record.reader_sd_months) for record in labelled])
     found["num_groups"] = len({group_key(record.id, record.group) for record in records})
     for name, value in found.items():
         # Records hold ages with seven digits.

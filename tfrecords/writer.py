@@ -11,6 +11,7 @@ import numpy as np
 from boneage.base.files import open_atomic, write_json, write_text
 from boneage.base.spreadsheets import format_rows
 from boneage.tfrecords.framing import frame_record
+from boneage.tfrecords.label_weights import READER_SD_MONTHS, weigh_label
 from boneage.tfrecords.schema import FIELDS, SCHEMA_VERSION
 
 Handle = TypeVar("Handle")
@@ -81,6 +82,18 @@ def data_digest(splits: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the digest of the data: SHA-256 over the names and hashes of all shards (16 hexadecimal digits)."""
     lines = [f"{shard['file']} {shard['sha256']}" for split in sorted(splits) for shard in splits[split]["shards"]]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def describe_readers(readers: Sequence[tuple[int | None, float | None]]) -> dict[str, float]:
+    """Return the mean weight of the labels of a split, its entry in `dataset_info.json`; empty without readers.
+
+    Args:
+        readers: Of each labelled record the number of readers and the standard deviation between them, in months.
+    """
+    if all(number is None for number, _ in readers):
+        return {}
+    weights = [weigh_label(float(number or 1), READER_SD_MONTHS if sd is None else sd) for number, sd in readers]
+    return {"mean_label_weight": round(float(np.mean(weights)), 6)}
 
 
 def describe_ages(ages_months: Sequence[float]) -> dict[str, Any]:

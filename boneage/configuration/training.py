@@ -11,6 +11,7 @@ SEX_JOINS = ("before", "after")
 ACTIVATIONS = ("relu", "gelu", "swish")
 POOLINGS = ("average", "max", "both", "gem")
 HEADS = ("regression", "distribution")
+LABEL_WEIGHTS = ("equal", "readers")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("cosine", "one_cycle")
 TTA_TRANSFORMS = {
@@ -70,6 +71,9 @@ class TrainConfig:
         outer_weight: How much more the youngest and the oldest count in the loss of the task `"age"`: a bone age `z`
             standard deviations from the mean of the train split has the weight
             `(1 + outer_weight * z**2) / (1 + outer_weight)`, which is 1 in the mean. 0 weighs all alike.
+        label_weights: How much each label counts in the loss of the task `"age"`: `"equal"`, or `"readers"`, the
+            inverse variance of a label that joins readings, from their number and standard deviation in the records,
+            see `boneage.tfrecords.label_weights`; the mean weight over the train split is 1.
         patience_epochs: Number of epochs without improvement of the validation metric before training stops; 0 turns
             early stopping off.
         tta: Test-time augmentation of the saved bundle: `"none"`, `"mirrored"` (image and mirror image) or `"ten"`
@@ -108,6 +112,7 @@ class TrainConfig:
     ema_momentum: float = 0.0
     loss: str = "mae"
     outer_weight: float = 0.0
+    label_weights: str = "equal"
     patience_epochs: int = 0
     tta: str = "none"
     precision: str = "float32"
@@ -126,6 +131,7 @@ class TrainConfig:
         check_choice("sex_joins", self.sex_joins, SEX_JOINS)
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
         check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("label_weights", self.label_weights, LABEL_WEIGHTS)
         check_positive(self, "input_size", "epochs", "batch_size", "accumulate_steps", "learning_rate", "sex_units")
         not_negative = ("warmup_epochs", "weight_decay", "clip_norm", "patience_epochs", "head_epochs", "seed")
         for name in (*not_negative, "outer_weight"):
@@ -133,6 +139,8 @@ class TrainConfig:
                 raise ValueError(f"`{name}` must not be negative. Received: {getattr(self, name)}.")
         if self.task == "sex" and self.use_sex:
             raise ValueError("`use_sex` must be false for the task 'sex'. Received: true.")
+        if self.task == "sex" and self.label_weights != "equal":
+            raise ValueError(f"`label_weights` must be 'equal' for the task 'sex'. Received: {self.label_weights!r}.")
         if self.task == "sex" and self.head != "regression":
             raise ValueError(f"`head` must be 'regression' for the task 'sex'. Received: {self.head!r}.")
         if not 0 <= self.dropout < 1:

@@ -8,6 +8,7 @@ import tensorflow as tf
 from boneage.configuration.augmentation import AugmentConfig
 from boneage.configuration.experiment import Experiment
 from boneage.configuration.training import TrainConfig
+from boneage.tfrecords.info import read_info
 from boneage.tfrecords.reader import read_records
 from boneage.training.augmentation import augment
 
@@ -22,7 +23,10 @@ def training_batches(
     num_workers: int = 1,
     ids: Collection[str] | None = None,
 ) -> tf.data.Dataset:
-    """Return the infinite dataset of augmented training batches, starting at an epoch.
+    """Return the infinite dataset of augmented training batches: inputs, target and weights, starting at an epoch.
+
+    The weights, float32 `(batch,)`, are those of `TrainConfig.label_weights`; inputs and target are those of
+    `to_inputs_and_target`.
 
     Order and augmentation depend only on the seed, the step and the worker: a resumed run gets the same batches as an
     uninterrupted one.
@@ -37,6 +41,7 @@ def training_batches(
         ids: Ids of the radiographs to use (default: all of the training split).
     """
     config = experiment.train
+    mean_weight = read_info(data)["splits"]["train"].get("mean_label_weight", 1.0)
     batches = read_records(
         data,
         split="train",
@@ -49,11 +54,16 @@ def training_batches(
         ids=ids,
     )
     augmented = batches.enumerate(first_epoch * steps).map(
-        lambda step, batch: to_inputs_and_target(
-            batch,
-            config,
-            experiment.augment,
-            seed=tf.stack([tf.constant(config.seed, tf.int64), step * num_workers + worker]),
+        lambda step, batch: (
+            *to_inputs_and_target(
+                batch,
+                config,
+                experiment.augment,
+                seed=tf.stack([tf.constant(config.seed, tf.int64), step * num_workers + worker]),
+            ),
+            batch["label_weight"] / mean_weight
+            if config.label_weights == "readers"
+            else tf.ones_like(batch["label_weight"]),
         ),
         num_parallel_calls=tf.data.AUTOTUNE,
     )

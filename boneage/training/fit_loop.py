@@ -52,7 +52,7 @@ def fit(
         config: The loss, its weights, the global batch size and the number of epochs.
         mean_months: Mean bone age of the train split, in months.
         std_months: Its standard deviation, in months.
-        batches: Infinite iterator of distributed training batches.
+        batches: Infinite iterator of distributed training batches: inputs, target and weights.
         validation: The distributed validation split; each worker has all of it.
         steps: Number of batches in an epoch.
         epochs: Indices of the epochs to train, counted from 0.
@@ -128,20 +128,21 @@ def _build_training_step(
     optimizer, variables = model.optimizer, model.trainable_variables
     forward = _build_forward(model, config=config)
 
-    def differentiate(inputs: dict[str, tf.Tensor], truth: tf.Tensor) -> list[tf.Tensor]:
+    def differentiate(inputs: dict[str, tf.Tensor], truth: tf.Tensor, weights: tf.Tensor) -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
             losses, sums = _measure(*forward(inputs, training=True), truth, config=config)
             # The optimizer sums the gradients of the replicas: divide by the global batch size to get the mean.
-            loss = optimizer.scale_loss(tf.reduce_sum(weigh(losses, truth)) / config.batch_size)
+            loss = optimizer.scale_loss(tf.reduce_sum(weights * weigh(losses, truth)) / config.batch_size)
         return [sums, *tape.gradient(loss, variables)]
 
-    def train(inputs: dict[str, tf.Tensor], truth: tf.Tensor) -> tf.Tensor:
+    def train(inputs: dict[str, tf.Tensor], truth: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         parts = config.accumulate_steps
-        total = differentiate(*_part((inputs, truth), 0, parts))
+        batch = (inputs, truth, weights)
+        total = differentiate(*_part(batch, 0, parts))
         for number in range(1, parts):
             # One part after the other: together they would need the memory of the whole batch.
             with tf.control_dependencies(total):
-                part = differentiate(*_part((inputs, truth), number, parts))
+                part = differentiate(*_part(batch, number, parts))
             total = [tf.add(*pair) for pair in zip(total, part, strict=True)]
         sums, *gradients = total
         optimizer.apply(gradients, variables)

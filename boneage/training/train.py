@@ -126,6 +126,11 @@ def train(
         described = split_info(info, split, folder=data)
         if experiment.train.task == "age" and described["num_labelled"] < described["num_records"]:
             raise RecordsError(f"{data}: split {split!r} has records without bone age; training needs every label.")
+    if experiment.train.label_weights == "readers" and "mean_label_weight" not in info["splits"]["train"]:
+        raise RecordsError(
+            f"{data}: says not how many readers a bone age joins, which `label_weights` needs; prepare it from a table "
+            "with num_readers, such as `boneage agree --consensus` writes, or set label_weights=equal."
+        )
     folder = Path(run or Path("runs") / experiment.name)
     check_output(folder, is_folder=True)
     strategy = build_strategy(distribution)

@@ -18,6 +18,7 @@ from boneage.tfrecords.writer import (
     REVIEW_FOLDER,
     data_digest,
     describe_ages,
+    describe_readers,
     write_features,
     write_rejected,
     write_split,
@@ -106,5 +107,7 @@ def _load(handle: Handle) -> bytes:
 
 
 def _describe(cases: Sequence[Case]) -> dict[str, Any]:
-    ages = [case.bone_age_months for case in cases if case.bone_age_months is not None]
-    return {"num_records": len(cases), **describe_ages(ages)}
+    labelled = [case for case in cases if case.bone_age_months is not None]
+    ages = [case.bone_age_months for case in labelled if case.bone_age_months is not None]
+    readers = describe_readers([(case.num_readers, case.reader_sd_months) for case in labelled])
+    return {"num_records": len(cases), **describe_ages(ages), **readers}

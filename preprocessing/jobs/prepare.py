@@ -272,7 +272,8 @@ def _job_key(
         hashed.update(repr((id, review.rows, review.mask_sha256)).encode())
     for case in cases:
         known = (case.id, case.sex, case.bone_age_months, case.chronological_age_months, case.patient, case.split)
-        hashed.update(repr((known, *file_stamp(case.path))).encode())
+        readers = (case.num_readers, case.reader_sd_months)
+        hashed.update(repr((known, readers, *file_stamp(case.path))).encode())
     for rejection in rejections:
         hashed.update(repr(dataclasses.astuple(rejection)).encode())
     return hashed.hexdigest()[:16]

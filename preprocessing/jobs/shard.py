@@ -131,6 +131,8 @@ def make_record(
         decisions=_to_json(prepared.decisions) if prepared.decisions else None,
         fingerprint=fingerprint(config),
         bone_age_months=case.bone_age_months,
+        num_readers=case.num_readers,
+        reader_sd_months=case.reader_sd_months,
         chronological_age_months=radiograph.chronological_age_months if age is None else age,
         pixel_spacing_mm=prepared.pixel_spacing_mm,
         mask_score=prepared.mask_score,

@@ -32,7 +32,7 @@ a case or a rejection for one of these reasons, or for one of
 | `no_row` | A file without row, although there is a table. |
 | `duplicate_row` | A row whose values are all in another row, which is kept. |
 | `conflicting_rows` | Rows that disagree about one file. |
-| `no_sex`, `sex_unknown`, `bad_age`, `bad_split` | A value that is missing or invalid. |
+| `no_sex`, `sex_unknown`, `bad_age`, `bad_readers`, `bad_split` | A value that is missing or invalid. |
 | `sex_conflict` | The table and the DICOM header disagree. |
 """
 
@@ -89,6 +89,8 @@ class Case:
         name: The file within its source, with `/` between folders.
         sex: `"female"` or `"male"`.
         bone_age_months: The label, above 0 and at most 300 months.
+        num_readers: Number of readers whose readings the label joins.
+        reader_sd_months: Standard deviation between them, in months.
         chronological_age_months: Age when the radiograph was taken, in months.
         is_age_unit_stated: Whether the unit of the chronological age is certain, as in DICOM headers.
         patient: Hash that is equal for radiographs of one patient. For grouping only; it must not be written out.
@@ -102,6 +104,8 @@ class Case:
     name: str = ""
     sex: str | None = None
     bone_age_months: float | None = None
+    num_readers: int | None = None
+    reader_sd_months: float | None = None
     chronological_age_months: float | None = None
     is_age_unit_stated: bool = True
     patient: str | None = None
@@ -292,6 +296,8 @@ def _to_case(file: RadiographFile, row: Row | None) -> Case:
         case,
         sex=sex or case.sex,
         bone_age_months=row.months("bone_age"),
+        num_readers=row.num_readers(),
+        reader_sd_months=row.reader_sd_months(),
         chronological_age_months=age or case.chronological_age_months,
         is_age_unit_stated=age is None or row.is_age_unit_stated,
         patient=(hash_patient(patient) if patient else None) or case.patient,

@@ -21,6 +21,8 @@ COLUMN_ALIASES: dict[str, tuple[str, ...]] = {
     "bone_age": ("boneage", "groundtruthboneage"),
     "sex": ("sex", "gender", "male", "female"),
     "chronological_age": ("chronologicalage", "chronological", "age", "patientage"),
+    "num_readers": ("numreaders",),
+    "reader_sd": ("sdmonths",),
     "patient": ("patient", "patientid"),
     "split": ("split",),
 }
@@ -106,6 +108,37 @@ class Row:
                 f"{self.location}: {field} is {cell!r}; write {unit} above 0 and at most "
                 f"{MAX_AGE_MONTHS / _MONTHS_PER_UNIT[unit]:g}.",
                 reason="bad_age",
+            )
+        return months
+
+    def num_readers(self) -> int | None:
+        """Number of readers whose readings the bone age joins, `None` if blank or absent.
+
+        Raises:
+            InvalidEntryError: If the cell is no positive whole number (`bad_readers`).
+        """
+        cell = self.labels.get("num_readers", "")
+        number = parse_number(cell) if cell else None
+        if cell and (number is None or number < 1 or number % 1):
+            raise InvalidEntryError(
+                f"{self.location}: num_readers is {cell!r}; write a whole number from 1.", reason="bad_readers"
+            )
+        return None if number is None else int(number)
+
+    def reader_sd_months(self) -> float | None:
+        """Standard deviation between these readers in months, `None` if blank or absent, or without their number.
+
+        Raises:
+            InvalidEntryError: If the cell is no number up to `MAX_AGE_MONTHS` (`bad_readers`).
+        """
+        cell = self.labels.get("reader_sd", "")
+        if not cell or not self.labels.get("num_readers"):
+            return None
+        months = parse_number(cell)
+        if months is None or months > MAX_AGE_MONTHS:
+            raise InvalidEntryError(
+                f"{self.location}: sd_months is {cell!r}; write months from 0 to {MAX_AGE_MONTHS:g}.",
+                reason="bad_readers",
             )
         return months
 

@@ -59,6 +59,7 @@ def test_values(folder, memory, pixels):
     np.testing.assert_array_equal(together["image"], pixels[order][..., None])
     np.testing.assert_array_equal(together["male"], np.float32([[index % 2] for index in order]))
     np.testing.assert_array_equal(together["bone_age_months"], np.float32([[10 * index + 1] for index in order]))
+    assert together.pop("label_weight").tolist() == [1] * len(IDS)
     dtypes = {key: values.dtype for key, values in together.items()}
     assert dtypes == {"image": np.uint8, "male": np.float32, "bone_age_months": np.float32}
 
@@ -67,7 +68,17 @@ def test_shapes_are_known_before_reading(folder):
     element = read_records(folder, split="train", input_size=SIZE, batch_size=2).element_spec
     shapes = {key: spec.shape.as_list() for key, spec in element.items()}
     expected = {"id": [], "group": [], "image": [SIZE, SIZE, 1], "male": [1], "bone_age_months": [1]}
+    expected["label_weight"] = []
     assert shapes == {key: [None, *shape] for key, shape in expected.items()}
+
+
+@pytest.mark.parametrize(
+    ("num_readers", "sd", "weight"), [(None, None, 1), (1, None, 1), (3, None, 3), (3, 0.0, 4.5), (3, 12.0, 1.5)]
+)
+def test_label_weight_is_that_of_the_readers(num_readers, sd, weight, make_record):
+    record = make_record(num_readers=num_readers, reader_sd_months=sd)
+    found = decode_record(encode(record), input_size=SIZE)["label_weight"]
+    assert float(found) == pytest.approx(weight)
 
 
 def test_group_is_the_key_of_the_schema(make_record):
@@ -77,10 +88,11 @@ def test_group_is_the_key_of_the_schema(make_record):
         assert key == group_key(record.id, group)
 
 
-def test_folder_of_version_2_is_read(tmp_path, make_record, write_records):
+@pytest.mark.parametrize("version", [2, 3])
+def test_folder_of_earlier_version_is_read(version, tmp_path, make_record, write_records):
     folder = write_records(tmp_path / "records", {"train": [make_record("a"), make_record("b")]})
     info = json.loads((folder / INFO_FILE).read_text())
-    write_json(folder / INFO_FILE, {**info, "schema_version": 2})
+    write_json(folder / INFO_FILE, {**info, "schema_version": version})
     (batch,) = read_records(folder, split="train", input_size=SIZE, batch_size=2).as_numpy_iterator()
     assert batch["group"].tolist() == batch["id"].tolist() == [b"a", b"b"]
 

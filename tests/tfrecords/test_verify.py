@@ -178,7 +178,7 @@ def test_stray_file(folder):
         (None, r"dataset_info\.json not found; make records with `boneage prepare"),
         ("{", "not readable as JSON"),
         ("[]", "expected an object, received list"),
-        ('{"schema_version": 7}', "schema version 7 is none of those that this package reads \\(2, 3\\)"),
+        ('{"schema_version": 7}', "schema version 7 is none of those that this package reads \\(2, 3, 4\\)"),
     ],
 )
 def test_folder_that_does_not_explain_itself(tmp_path, content, message):

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from boneage.training.fit_loop import READ_STEPS, _predict_padded, _train_epoch
+from boneage.configuration.training import TrainConfig
+from boneage.training.fit_loop import READ_STEPS, _build_training_step, _predict_padded, _train_epoch
 
 
 def run_epoch(losses):
@@ -46,3 +47,21 @@ def test_predict_padded_takes_empty_batches(num_images):
     for number in range(num_images):
         expected = model({"image": images[number : number + 1]})[0]
         np.testing.assert_allclose(predicted[number], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_training_step_weighs_each_label():
+    """With one gradient step of size 1 on a bias, the bias is the mean of the weights times the sign of the error."""
+    image = keras.Input((1,), name="image")
+    model = keras.Model({"image": image}, keras.layers.Dense(1, kernel_initializer="zeros", name="months")(image))
+    model.compile(keras.optimizers.SGD(1.0))
+    model.optimizer.build(model.trainable_variables)
+    batch = ({"image": tf.zeros((2, 1))}, tf.constant([[9.0], [-9.0]]), tf.constant([2.5, 0.5]))
+    step = _build_training_step(
+        model,
+        tf.distribute.get_strategy(),
+        config=TrainConfig(batch_size=2, loss="mae", use_sex=False),
+        weigh=lambda losses, _: losses,
+        spec=tf.nest.map_structure(lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype), batch),
+    )
+    assert step(batch).numpy().tolist() == [18, 18, 2]
+    assert model.get_layer("months").bias.numpy() == pytest.approx((2.5 - 0.5) / 2)

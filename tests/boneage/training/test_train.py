@@ -264,8 +264,18 @@ def test_names_missing_records(tmp_path):
         train(EXPERIMENT, data=tmp_path, run=tmp_path / "run", tracking_uri="none")
 
 
+def test_train_by_readers_needs_their_number(prepared, tmp_path):
+    with pytest.raises(RecordsError, match="says not how many readers a bone age joins"):
+        train(
+            dataclasses.replace(EXPERIMENT, train=dataclasses.replace(EXPERIMENT.train, label_weights="readers")),
+            data=prepared.folder,
+            run=tmp_path / "run",
+            tracking_uri="none",
+        )
+
+
 def test_augments_training_and_never_validation(prepared):
-    still, (augmented, _) = (
+    still, (augmented, _, weights) = (
         next(iter(validation_batches(prepared.folder, EXPERIMENT.train))),
         next(iter(training_batches(prepared.folder, EXPERIMENT, steps=4, first_epoch=0))),
     )
@@ -273,12 +283,13 @@ def test_augments_training_and_never_validation(prepared):
     # Validation images are the records' own grey values, training images are not.
     np.testing.assert_allclose(still[0]["image"] * 255, np.round(still[0]["image"] * 255), atol=1e-4)
     np.testing.assert_array_equal(still[0]["image"], again[0]["image"])
+    assert weights.numpy().tolist() == [1.0] * EXPERIMENT.train.batch_size
     assert np.abs(augmented["image"] * 255 - np.round(augmented["image"] * 255)).max() > 0.01
 
 
 def test_a_resumed_stream_of_batches_is_the_later_part_of_the_whole(prepared):
     whole = training_batches(prepared.folder, EXPERIMENT, steps=4, first_epoch=0).take(8)
     later = training_batches(prepared.folder, EXPERIMENT, steps=4, first_epoch=1).take(4)
-    for (expected, labels), (received, received_labels) in zip(list(whole)[4:], later, strict=True):
+    for (expected, labels, _), (received, received_labels, _) in zip(list(whole)[4:], later, strict=True):
         np.testing.assert_array_equal(received["image"], expected["image"])
         np.testing.assert_array_equal(received_labels, labels)

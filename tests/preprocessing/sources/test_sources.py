@@ -383,3 +383,11 @@ def test_every_file_and_row_is_accounted_for(tmp_path):
         ("8", "no_row"),
     ]
     assert all(rejection.detail.isprintable() and rejection.file for rejection in rejections)
+
+
+def test_find_cases_keeps_what_a_consensus_says_of_its_readers(tmp_path):
+    table = "id,bone_age_months,num_readers,sd_months,sex\n1,100,3,4.50,F\n2,90,1,,M\n3,80,0,,M\n4,80,2,x,M\n"
+    write_tree(tmp_path, {"consensus.csv": table, **{f"{number}.png": PNG for number in range(1, 5)}})
+    cases, rejections = find_cases(tmp_path, table=tmp_path / "consensus.csv")
+    assert [(case.id, case.num_readers, case.reader_sd_months) for case in cases] == [("1", 3, 4.5), ("2", 1, None)]
+    assert reasons(rejections) == [("3", "bad_readers"), ("4", "bad_readers")]
