@@ -176,7 +176,13 @@ def print_table(table: "RichTable") -> None:
     from rich.measure import Measurement
 
     console = Console()
-    needed = Measurement.get(console, console.options.update(width=_WIDEST), table)
+    wide = console.options.update(width=_WIDEST)
+    for column in table.columns:
+        if column.no_wrap:
+            column.min_width = max(
+                Measurement.get(console, wide, cell).maximum for cell in (column.header, *column.cells)
+            )
+    needed = Measurement.get(console, wide, table)
     console.width = max(console.width, needed.minimum if console.is_terminal else needed.maximum)
     console.print(table)
 
