@@ -42,7 +42,8 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	$(RUN) pytest -m 'not slow' --numprocesses auto --maxprocesses 4 --dist loadfile
 
-# Whole trainings, killed processes, benchmarks, and the built wheel in an empty environment: about 15 minutes.
+# Whole trainings, killed processes, benchmarks, the built wheel in an empty environment, and the first steps of four
+# users with it: about 18 minutes.
 test-slow: $(VENV)/installed
 	$(RUN) pytest -m slow --numprocesses 2 --dist loadfile
 

@@ -1,6 +1,10 @@
-"""What all tests share: a writer of small DICOM files, and where the pictures of the documentation go."""
+"""What all tests share: a writer of small DICOM files, the built wheel, where the documentation's pictures go."""
 
+import re
+import shutil
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +13,8 @@ from pydicom import uid
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
+
+ROOT = Path(__file__).parents[1]
 
 
 def pytest_addoption(parser):
@@ -74,3 +80,62 @@ def _jpeg_lossless(pixels, *, bits):
     codes = struct.pack(">HHB16B17B", 0xFFC4, 36, 0, 0, 0, 0, 0, 17, *[0] * 11, *range(17))
     scan = struct.pack(">HHBBBBBB", 0xFFDA, 8, 1, 1, 0, 1, 0, 0)
     return b"\xff\xd8" + frame + codes + scan + body + b"\xff\xd9"
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory):
+    """A copy of what a fresh clone would hold: what was built here before must not get into the wheel."""
+    folder = tmp_path_factory.mktemp("checkout")
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name, follow_symlinks=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def build_wheel(checkout, tmp_path_factory):
+    """A function that builds the wheel of a folder of the checkout and gives its path."""
+
+    def build(name):
+        folder = tmp_path_factory.mktemp("wheel")
+        _uv("build", "--quiet", "--wheel", "--out-dir", folder, checkout / name)
+        return next(folder.glob("*.whl"))
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def wheel(build_wheel):
+    """The wheel of the package."""
+    return build_wheel(".")
+
+
+@pytest.fixture(scope="session")
+def install(tmp_path_factory):
+    """A function that installs a wheel into a fresh environment, with the tested versions, and gives its programs."""
+
+    def install_wheel(wheel, *, extra=None):
+        folder = tmp_path_factory.mktemp("environment") / "venv"
+        _uv("venv", "--quiet", "--python", sys.executable, folder)
+        package = f"{wheel}[{extra}]" if extra else wheel
+        constraints = ("--constraint", ROOT / "constraints.txt")
+        _uv("pip", "install", "--quiet", "--python", folder / "bin/python", *constraints, package)
+        return folder / "bin"
+
+    return install_wheel
+
+
+def _uv(*words):
+    """Run uv; the test is skipped where it cannot reach the package index."""
+    done = subprocess.run([sys.executable, "-m", "uv", *map(str, words)], capture_output=True, text=True)
+    if re.search(r"Failed to fetch|error sending request|network was disabled", done.stderr):
+        pytest.skip(f"the package index cannot be reached: {done.stderr.strip().splitlines()[-1].strip()}")
+    assert done.returncode == 0, done.stderr

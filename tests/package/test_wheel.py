@@ -1,9 +1,7 @@
 """The built wheel in an empty environment, outside the checkout."""
 
 import csv
-import shutil
 import subprocess
-import sys
 import zipfile
 from email.parser import HeaderParser
 from pathlib import Path
@@ -20,7 +18,6 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 MOST_BYTES = 45_000_000
-UV = [sys.executable, "-m", "uv"]
 
 
 def run(*command, **options):
@@ -30,38 +27,14 @@ def run(*command, **options):
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory):
-    """A copy of what a fresh clone would hold: what was built here before must not get into the wheel."""
-    folder = tmp_path_factory.mktemp("checkout")
-    for name in run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).splitlines():
-        if (ROOT / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, folder / name, follow_symlinks=False)
-    return folder
+def weights_wheel(build_wheel):
+    return build_wheel("training_weights")
 
 
 @pytest.fixture(scope="module")
-def wheel(checkout, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheel")
-    run(*UV, "build", "--quiet", "--wheel", "--out-dir", folder, checkout)
-    return next(folder.glob("*.whl"))
-
-
-@pytest.fixture(scope="module")
-def weights_wheel(checkout, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("weights_wheel")
-    run(*UV, "build", "--quiet", "--wheel", "--out-dir", folder, checkout / "training_weights")
-    return next(folder.glob("*.whl"))
-
-
-@pytest.fixture(scope="module")
-def environment(wheel, tmp_path_factory):
+def environment(wheel, install):
     """The folder of the programs of an environment that holds the wheel and what its core needs."""
-    folder = tmp_path_factory.mktemp("environment") / "venv"
-    run(*UV, "venv", "--quiet", "--python", sys.executable, folder)
-    constraints = ROOT / "constraints.txt"
-    run(*UV, "pip", "install", "--quiet", "--python", folder / "bin/python", "--constraint", constraints, wheel)
-    return folder / "bin"
+    return install(wheel)
 
 
 @pytest.fixture
