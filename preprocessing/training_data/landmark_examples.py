@@ -15,6 +15,7 @@ from boneage.preprocessing.hand.landmarks import LANDMARKS_SIZE_PX, MARGIN_SHARE
 from boneage.preprocessing.hand.pose import NUM_LANDMARKS
 from boneage.preprocessing.io.read import read_radiograph
 from boneage.preprocessing.synthetic import draw_radiographs
+from boneage.preprocessing.training_data.finger_poses import move_fingers
 from boneage.preprocessing.training_data.mask_augmentation import augment_film
 
 _DRAWN_SIZE_PX = (256, 208)
@@ -82,7 +83,7 @@ def draw_landmark_examples(num_images: int, *, seed: int) -> list[LandmarkExampl
 def augment_example(
     example: LandmarkExample, *, rng: np.random.Generator
 ) -> tuple[UInt8[np.ndarray, "size size"], Float32[np.ndarray, "21 2"]]:
-    """Augment a hand: random rotation, side and box size.
+    """Augment a hand: pose of the fingers, rotation, side and box size.
 
     The box of a mask ends somewhere along the forearm, so it extends beyond the landmarks by a random share on each
     side.
@@ -94,11 +95,14 @@ def augment_example(
     Returns:
         The square, uint8, contrast-normalised; and the landmarks as shares of its side, not always inside.
     """
+    pixels, landmarks = example.pixels, example.landmarks
+    if rng.random() < 0.6:
+        pixels, landmarks = move_fingers(pixels, landmarks, rng=rng)
     degrees = rng.uniform(-180, 180) if rng.random() < 0.6 else rng.normal(0, 15)
     stretch = np.exp(rng.uniform(-0.12, 0.12))
     cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     linear = np.array([[cosine, -sine], [sine, cosine]]) @ np.diag([stretch * rng.choice([-1, 1]), 1 / stretch])
-    points = example.landmarks @ linear.T
+    points = landmarks @ linear.T
     # The forearm extends the box beyond the wrist.
     forearm = (points[0] - points[9]) * rng.uniform(0.05, 0.8)
     hand = np.concatenate([points, [points[0] + forearm]])
@@ -107,6 +111,6 @@ def augment_example(
     corner = (low + high - side) / 2 + rng.uniform(-0.04, 0.04, 2) * side
     scale = LANDMARKS_SIZE_PX / side
     matrix = np.column_stack([linear * scale, -corner * scale])
-    source = cv2.GaussianBlur(example.pixels, (0, 0), max(0.3, 0.4 / scale)) if scale < 1 else example.pixels
+    source = cv2.GaussianBlur(pixels, (0, 0), max(0.3, 0.4 / scale)) if scale < 1 else pixels
     square = cv2.warpAffine(source, matrix, (LANDMARKS_SIZE_PX, LANDMARKS_SIZE_PX), flags=cv2.INTER_LINEAR)
     return augment_film(square, rng=rng), ((points - corner) / side).astype(np.float32)
