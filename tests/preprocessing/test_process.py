@@ -174,7 +174,9 @@ def test_inverted_film_gives_the_same_crop(know_the_drawing):
     inverted = process(make_radiograph(255 - HAND.pixels), WITH_HAND)
     assert not prepared.decisions["inverted"] and inverted.decisions["inverted"]
     difference = np.abs(prepared.image.astype(int) - inverted.image)
-    assert np.percentile(difference, 99) <= 3
+    # Landmarks differ by a twentieth of a pixel, and interpolated noise with them.
+    assert inverted.rotation_degrees == pytest.approx(prepared.rotation_degrees, abs=0.05)
+    assert difference.mean() < 1.5
 
 
 def test_mirrored_hand_gives_the_same_crop(monkeypatch, know_the_drawing):
