@@ -13,19 +13,20 @@ _SAMPLE_SIZE_PX = 512
 
 
 def sample_greys(
-    pixels: UInt8[np.ndarray, "height width"], mask: Bool[np.ndarray, "height width"]
-) -> UInt8[np.ndarray, " pixels"]:
+    pixels: UInt8[np.ndarray, "height width"] | UInt16[np.ndarray, "height width"],
+    mask: Bool[np.ndarray, "height width"],
+) -> UInt8[np.ndarray, " pixels"] | UInt16[np.ndarray, " pixels"]:
     """Return the grey values of a hand; of a large radiograph, those of every nth row and column.
 
     Args:
-        pixels: Radiograph, uint8.
+        pixels: Radiograph, uint8 or uint16.
         mask: The hand.
 
     Returns:
         Not empty, unless the mask is.
     """
     step = max(1, max(pixels.shape) // _SAMPLE_SIZE_PX)
-    sample: UInt8[np.ndarray, " pixels"] = pixels[::step, ::step][mask[::step, ::step]]
+    sample: UInt8[np.ndarray, " pixels"] | UInt16[np.ndarray, " pixels"] = pixels[::step, ::step][mask[::step, ::step]]
     return sample if sample.size else pixels[mask]
 
 

@@ -66,6 +66,21 @@ def test_find_hand_finds_a_small_hand_close_up(place):
     assert np.abs(difference).mean() < 12 and (hand.pixels[truth] == 255).mean() < 0.06
 
 
+@pytest.mark.parametrize("inverted", [False, True])
+def test_find_hand_keeps_the_contrast_within_a_small_hand_on_a_black_plate(inverted):
+    plate, truth = np.zeros((900, 760), np.uint16), np.zeros((900, 760), np.bool_)
+    plate[250:650, 220:540], truth[250:650, 220:540] = np.uint16(60) * PIXELS * DRAWN.mask, DRAWN.mask
+    hand = find(65535 - plate if inverted else plate)
+    assert hand.rendering == AS_IT_IS and not check_gate(hand.measures, gate=GateConfig())
+    assert np.mean(hand.pixels[hand.segmentation.mask] == 255) == pytest.approx(0.06, abs=0.01)
+
+
+def test_find_hand_leaves_burnt_out_bone_as_the_file_has_it():
+    burnt = np.minimum(PIXELS, np.uint8(np.percentile(PIXELS[DRAWN.mask], 70)))
+    hand = find(burnt)
+    np.testing.assert_array_equal(hand.pixels, stretch_contrast(burnt))
+
+
 def test_find_hand_keeps_the_first_result_where_nothing_is_trusted():
     noise = np.random.default_rng(0).integers(0, 256, (200, 160)).astype(np.uint8)
     hand = find(noise)
