@@ -1,18 +1,18 @@
 """The benchmark of incomplete hands: hands that the film's edge cuts, beside complete ones that come close to it."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-from gate import find_reasons, tabulate_reasons
+from gate import tabulate_reasons
 from hands import find
 from jaxtyping import Bool, Float, UInt8
-from measure import BenchmarkError, Row
+from measure import BenchmarkError, Row, rounded
 
 from boneage.preprocessing.crop.crop import bounding_box
-from boneage.preprocessing.hand.gate import GateConfig, check_gate
+from boneage.preprocessing.hand.gate import GateConfig, HandMeasures, check_gate, list_gate_warnings
 from boneage.preprocessing.hand.pose import WRIST, find_pose
 from boneage.preprocessing.hand.segmenters import get_segmenter
 from boneage.preprocessing.io.read import read_radiograph
@@ -30,7 +30,7 @@ _TIPS = np.array([8, 12, 16])  # forefinger, middle and ring finger
 
 
 def completeness(source: Path, table: Path, *, files: Path | None = None, odd: bool = True) -> list[Row]:
-    """What the gate rejects of complete hands close to the film's edge, and of hands that the edge cuts.
+    """What the gate rejects or warns of: complete hands close to the film's edge, and hands that the edge cuts.
 
     Args:
         source: Folder of radiographs, `<id>.png`.
@@ -41,18 +41,32 @@ def completeness(source: Path, table: Path, *, files: Path | None = None, odd: b
     Raises:
         BenchmarkError: If no radiograph shows an upright hand clear of the edge.
     """
-    reasons: dict[str, list[tuple[str, ...]]] = {}
+    measured: dict[str, list[HandMeasures]] = {}
     for example in read_landmark_examples(table, radiographs=source):
         if int(example.id) % 2 == odd:
             for kind, pixels in make_pictures(example):
-                reasons.setdefault(kind, []).append(find_reasons(pixels))
-    if not reasons:
+                measured.setdefault(kind, []).append(_measure(pixels))
+    if not measured:
         raise BenchmarkError(f"{source}: no upright hand clear of the edge in the rows of {table}.")
     if files:
-        reasons["further radiographs"] = [
-            find_reasons(read_radiograph(path).pixels) for path in sorted(files.iterdir())
-        ]
-    return [tabulate_reasons(kind, found) for kind, found in reasons.items()]
+        measured["further radiographs"] = [_measure(read_radiograph(path).pixels) for path in sorted(files.iterdir())]
+    return [_tabulate(kind, measures) for kind, measures in measured.items()]
+
+
+def _measure(pixels: _Pixels) -> HandMeasures:
+    return find(pixels, get_segmenter("hand_sam")).measures
+
+
+def _tabulate(kind: str, measured: Sequence[HandMeasures]) -> Row:
+    """Make the row of one kind: how many are rejected and why, and how many of the others have a warning."""
+    gate = GateConfig()
+    reasons = [check_gate(measures, gate=gate) for measures in measured]
+    warned = sum(
+        not found and bool(list_gate_warnings(measures, gate=gate))
+        for found, measures in zip(reasons, measured, strict=True)
+    )
+    row = tabulate_reasons(kind, reasons)
+    return {**row, "warned": warned, "rejected or warned": rounded((row["rejected"] + warned) / len(measured))}
 
 
 def make_pictures(example: LandmarkExample) -> Iterator[tuple[str, _Pixels]]:

@@ -15,7 +15,7 @@ REASON_MESSAGES = {
     "too_coarse": "the hand has too few pixels to read",
     "no_hand": "no hand found",
     "several_hands": "more than one hand",
-    "cut_off": "the edge of the film cuts off the hand",
+    "cut_off": "the edge of the film cuts off a large part of the hand",
     "no_wrist": "the radiograph ends above the wrist",
     "low_contrast": "the hand does not stand out from its background",
     "bad_mask": "the hand mask is unreliable",

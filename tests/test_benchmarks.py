@@ -280,7 +280,7 @@ def test_completeness(load, tmp_path, monkeypatch):
     load("hands")
     load("gate")
     module = load("completeness")
-    kinds = ("complete, margin 5%", "finger cut by 30%", "cut above the wrist")
+    kinds = ("complete, margin 5%", "finger cut by 10%", "cut above the wrist")
     monkeypatch.setattr(module, "CUTS", {kind: module.CUTS[kind] for kind in kinds})
     hand = draw_radiograph(150, sex="female", seed=3, size_px=(400, 320), angle_degrees=0)
     rows = []
@@ -292,8 +292,9 @@ def test_completeness(load, tmp_path, monkeypatch):
     found = {row["kind"]: row for row in module.completeness(tmp_path, tmp_path / "landmarks.csv")}
     assert list(found) == [name for kind in kinds for name in (kind, f"{kind}, black border")]
     assert {row["number"] for row in found.values()} == {1}  # one of them has an even id
-    for kind, reason in zip(kinds, ("", "cut_off", "no_wrist"), strict=True):
+    for kind, reason, warned in zip(kinds, ("", "", "no_wrist"), (0, 1, 0), strict=True):
         assert reason in found[kind]["reasons"] and found[kind]["rejected"] == bool(reason)
+        assert found[kind]["warned"] == warned and found[kind]["rejected or warned"] == bool(reason or warned)
     pd.DataFrame(rows[1:], columns=header).to_csv(tmp_path / "even.csv", index=False)
     with pytest.raises(module.BenchmarkError, match="no upright hand"):
         module.completeness(tmp_path, tmp_path / "even.csv")

@@ -26,7 +26,7 @@ REASONS = {
     "no_hand": "This may not be a hand radiograph: no hand was found.",
     "several_hands": "More than one hand is visible, and not two whole ones with a gap between them. Use one "
     "file per hand.",
-    "cut_off": "The hand is cut off by the edge of the film.",
+    "cut_off": "The edge of the film cuts off a large part of the hand.",
     "no_wrist": "The wrist is not in the image. Use a radiograph of the hand with its wrist.",
     "low_contrast": "The contrast between hand and background is too low.",
     "bad_mask": "The segmentation of the hand is unreliable.",
@@ -42,6 +42,7 @@ REASONS = {
 WARNINGS = {
     "two_hands": "The film shows two hands. Left and right are told by the thumbs, as on a film made palms down and "
     "not mirrored. Check the side.",
+    "hand_cut_off": "The edge of the film cuts off a part of the hand, such as a fingertip or the thumb.",
     "sex_looks_wrong": "The recorded sex does not match the image. Check it.",
     "age_unit_doubtful": "The chronological age is more than 4 standard deviations from the bone age and was not used: "
     "it may be in years. State its unit.",

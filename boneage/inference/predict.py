@@ -81,7 +81,7 @@ def predict(
         `low_months` and `high_months`, the prediction interval, NaN if the bundle has none; `sds`, the standard
         deviation score by the growth reference, NaN if the chronological age is unknown; `sex`; `accepted`; `reasons`
         (codes); `warnings` (`sex_looks_wrong`, `sex_from_image`, `sex_unknown`, `age_unit_doubtful`, `age_looks_wrong`,
-        `side_looks_wrong`, `two_hands`);
+        `side_looks_wrong`, `two_hands`, `hand_cut_off`);
         `male_probability`, the predicted probability that the child is male, NaN without a sex bundle; `file`; `detail`
         (one line that names the fix, also if a DICOM header allows no report); `reports`, the names of the files in
         `dicom` and `fhir`, joined by `;`; `interval`, the prediction interval as text: `165.4 months or more` where it

@@ -30,6 +30,7 @@ from boneage.inference.statements import list_statements
 from boneage.inference.two_hands import read_hands
 from boneage.preprocessing.config import PreprocessingConfig
 from boneage.preprocessing.decisions import describe_rejection
+from boneage.preprocessing.hand.gate import list_gate_warnings
 from boneage.preprocessing.io.radiograph import Radiograph, UnreadableImageError, resolve_sex
 from boneage.preprocessing.process import process
 from boneage.preprocessing.sources.listing import SourceNotFoundError
@@ -125,7 +126,8 @@ class Reader:
                 hand=prepared.hand,
                 crop=prepared.image,
             )
-        warnings = []
+        hand = prepared.hand
+        warnings = list(list_gate_warnings(hand.measures, gate=self.config.gate)) if hand else []
         plausible = SEXES if sex is None else (sex,)
         if self.sex_bundle is not None:
             if male_probability is None:
@@ -166,8 +168,8 @@ class Reader:
         elif comparison.is_far:
             warnings.append("age_looks_wrong")
         sides, marker = {radiograph.laterality, pose.side if pose else None} - {None}, None
-        if prepared.hand is not None and "right" in sides:  # an L can contradict nothing else
-            marker = find_marker(prepared.hand.pixels, prepared.hand.segmentation.mask)
+        if hand is not None and "right" in sides:  # an L can contradict nothing else
+            marker = find_marker(hand.pixels, hand.segmentation.mask)
         if len(sides | {marker} - {None}) > 1:
             warnings.append("side_looks_wrong")
         return Reading(
@@ -182,7 +184,7 @@ class Reader:
             marker=marker,
             side=pose.side if pose else None,
             warnings=tuple(warnings),
-            hand=prepared.hand,
+            hand=hand,
             crop=prepared.image,
         )
 

@@ -89,7 +89,8 @@ class Prediction(BaseModel):
     hand: str | None = Field(description="'left' if the file shows two hands: all other fields are its own; else null.")
     right_hand: RightHand | None = Field(description="The right hand of such a file; else null.")
     warnings: list[str] = Field(
-        description="Codes: two_hands, sex_looks_wrong, sex_from_image, sex_unknown, age_looks_wrong, side_looks_wrong."
+        description="Codes: two_hands, hand_cut_off, sex_looks_wrong, sex_from_image, sex_unknown, age_looks_wrong, "
+        "side_looks_wrong."
     )
     remarks: str = Field(description="The warnings as text.")
     reasons: list[str] = Field(description="Reason codes for the rejection.")

@@ -22,12 +22,12 @@ _RING_PX, _FAR_PX = (4, 20), 10
 # fingertip is thin, and dim where it touches the edge.
 _DIM, _BRIGHT = 0.4, 0.9
 _MIN_RANGE_GREYS = 8.0
-# Medians of 517 hands with landmarks: wrist to middle knuckle relative to middle knuckle to fingertip, and the last two
-# bones of the thumb relative to the hand's length.
-_USUAL_PALM, _USUAL_THUMB = 1.127, 0.273
-_THUMB = slice(2, 5)
-# A thumb that is shorter than usual by this share counts in full where the edge cuts it: half of its last bone.
-_MISSING_THUMB = 0.2
+# Median of 517 hands with landmarks: wrist to middle knuckle relative to middle knuckle to fingertip.
+_USUAL_PALM = 1.127
+_THUMB = slice(1, 5)
+# The tip of a thumb's bone lies 0.03 hand lengths below its skin. Where the edge cuts the thumb, it counts in full if
+# the tip is closer to the edge than the first of these, as shares of the hand's length, and not beyond the second.
+_THUMB_GAP = (0.018, 0.022)
 
 
 def find_film_box(pixels: UInt8[np.ndarray, "height width"]) -> Box:
@@ -89,12 +89,13 @@ def measure_cut(
     ring = (distance > _RING_PX[0]) & (distance <= _RING_PX[1])
     ground, tissue = float(np.median(film[ring])) if ring.any() else 0.0, float(np.median(film[hand]))
     places = np.stack(np.meshgrid(*map(np.arange, size)), axis=-1)
+    thumb = _measure_missing_thumb(points, size=size)
     weight = 0.0
     for turns in range(4):
         outermost, distances = (np.rot90(image, turns)[:_EDGE_PX] for image in (film, distance))
         brightness = _measure_brightness(outermost.min(axis=0), distances[0], ground=ground, tissue=tissue)
         near = distances.max(axis=0) <= _NEAR_PX
-        weight += float((brightness[near] * _weigh_places(np.rot90(places, turns)[0][near], points)).sum())
+        weight += float((brightness[near] * _weigh_places(np.rot90(places, turns)[0][near], points, thumb=thumb)).sum())
     return weight / float(np.hypot(*(points[MIDDLE_TIP] - points[WRIST])))
 
 
@@ -116,25 +117,36 @@ def _measure_brightness(
     return np.clip((share - _DIM) / (_BRIGHT - _DIM), 0, 1)
 
 
+def _measure_missing_thumb(points: Float[np.ndarray, "21 2"], *, size: tuple[int, int]) -> float:
+    """Return how surely the film's edge takes the tip of the thumb, in [0, 1].
+
+    Args:
+        points: Landmarks of the hand in pixels of the film.
+        size: Columns and rows of the film.
+    """
+    tip = points[_THUMB.stop - 1]
+    gap = min(*(tip + 0.5), *(size - tip - 0.5)) / float(np.hypot(*(points[MIDDLE_TIP] - points[WRIST])))
+    return float(np.interp(gap, _THUMB_GAP, (1, 0)))
+
+
 def _weigh_places(
-    places: Int[np.ndarray, "pixels 2"], points: Float[np.ndarray, "21 2"]
+    places: Int[np.ndarray, "pixels 2"], points: Float[np.ndarray, "21 2"], *, thumb: float
 ) -> Float[np.ndarray, " pixels"]:
     """Return how much a cut matters at places `(x, y)` of the edge, in [0, 1].
 
-    Below the hand it does not. At a thumb it does as far as the thumb is shorter than usual: an edge that grazes it
-    along its side takes nothing away that a reader needs.
+    Below the hand it does not. At a thumb it does as far as its tip is missing: an edge that grazes the thumb along its
+    side takes nothing away that a reader needs.
 
     Args:
         places: Pixels of the film's edge.
         points: Landmarks of the hand in the same pixels.
+        thumb: How surely the edge takes the tip of the thumb.
     """
     upwards = points[MIDDLE_TIP] - points[WRIST]
-    length = float(np.hypot(*upwards))
-    thumb = float(np.hypot(*np.diff(points[_THUMB], axis=0).T).sum()) / length
-    missing = min(1.0, max(0.0, 1 - thumb / _USUAL_THUMB) / _MISSING_THUMB)
     nearest = np.hypot(*(places[:, None] - points).transpose(2, 0, 1)).argmin(axis=1)
-    above = (places - points[WRIST]) @ upwards > _HAND_SHARE * length**2
-    weights: Float[np.ndarray, " pixels"] = above * np.where((nearest >= 1) & (nearest < _THUMB.stop), missing, 1.0)
+    above = (places - points[WRIST]) @ upwards > _HAND_SHARE * float(upwards @ upwards)
+    at_thumb = (nearest >= _THUMB.start) & (nearest < _THUMB.stop)
+    weights: Float[np.ndarray, " pixels"] = above * np.where(at_thumb, thumb, 1.0)
     return weights
 
 

@@ -44,8 +44,9 @@ class GateConfig:
             less is `unsure_orientation`.
         min_contrast: Smallest difference in brightness between hand and surroundings, as a share of their grey range:
             less is `low_contrast`.
-        max_cut_score: Largest part of the film's edge that cuts through the hand above the wrist, weighted by its
-            brightness, as a share of the hand's length: more is `cut_off`.
+        warn_cut_score: Part of the film's edge that cuts through the hand above the wrist, weighted by its brightness,
+            as a share of the hand's length, from which an accepted hand has the warning `hand_cut_off`.
+        max_cut_score: The largest such part: more is `cut_off`.
         min_film_below_wrist: Smallest extent of the film below the wrist, as a share of the hand's length: less is
             `no_wrist`.
         min_palm_share: Smallest length of the palm relative to the middle finger, as a share of the usual: less is
@@ -57,14 +58,15 @@ class GateConfig:
 
     min_grey_levels: int = 8
     max_noise: float = 0.05
-    min_length_px: float = 35.0
+    min_length_px: float = 45.0
     min_area_share: float = 0.03
     max_area_share: float = 0.7
     min_mask_score: float = 0.75
     max_landmark_doubt: float = 0.1
     min_side_margin: float = 0.4
     min_contrast: float = 0.03
-    max_cut_score: float = 0.015
+    warn_cut_score: float = 0.015
+    max_cut_score: float = 0.15
     min_film_below_wrist: float = 0.07
     min_palm_share: float = 0.82
     max_landmarks_missed: float = 0.05
@@ -125,6 +127,16 @@ def check_gate(measures: HandMeasures, *, gate: GateConfig) -> tuple[str, ...]:
         or below(measures.side_margin, gate.min_side_margin),
     }
     return tuple(reason for reason, applies in reasons.items() if applies)
+
+
+def list_gate_warnings(measures: HandMeasures, *, gate: GateConfig) -> tuple[str, ...]:
+    """List what a reader must know of a hand that is accepted all the same.
+
+    Returns:
+        Keys of `boneage.inference.messages.WARNINGS`.
+    """
+    cut = measures.cut_score is not None and measures.cut_score > gate.warn_cut_score
+    return ("hand_cut_off",) if cut else ()
 
 
 def measure_hand(

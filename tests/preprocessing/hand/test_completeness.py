@@ -77,17 +77,17 @@ def test_measure_cut_of_no_hand():
     assert measure_cut(film(), np.zeros((60, 40), np.bool_), DRAWN.landmarks) == 0
 
 
-@pytest.mark.parametrize("length", [1.05, 0.5])
-def test_measure_cut_of_a_thumb_counts_what_is_missing_of_it(length):
+@pytest.mark.parametrize(("gap_px", "counts"), [(3.0, False), (1.0, True)])
+def test_measure_cut_of_a_thumb_counts_where_its_tip_is_missing(gap_px, counts):
     points = np.zeros((21, 2))
     points[:, 0], points[:, 1] = 30.0, 20.0
     points[0], points[12] = (30, 100), (30, 0)
-    points[2:5] = np.array([(99 - length * 27.3, 50), (99 - length * 13, 50), (99, 50)])
+    points[1:5] = np.array([(99 - gap_px - bones, 50) for bones in (60, 40, 13, 0)])
     mask = np.zeros((120, 100), np.bool_)
     mask[40:60, 50:] = True
     pixels = np.where(mask, 200, 20).astype(np.uint8)
-    missing = measure_cut(pixels, mask, points)
-    assert missing == 0 if length > 1 else missing > 0.15
+    cut = measure_cut(pixels, mask, points)
+    assert cut > 0.15 if counts else cut == 0
 
 
 @pytest.mark.parametrize(("tip", "expected"), [((50, 30), 0.4), ((10, 80), 1.2375), ((50, 130), 1.6), ((90, 40), 0.5)])

@@ -9,6 +9,7 @@ from boneage.preprocessing.hand.gate import (
     GateConfig,
     HandMeasures,
     check_gate,
+    list_gate_warnings,
     measure_contrast,
     measure_noise,
     measure_range,
@@ -52,7 +53,7 @@ def test_a_good_radiograph_has_no_reason():
     [
         ({"grey_levels": 3.0}, ("too_dark",)),
         ({"noise": 0.06}, ("too_noisy",)),
-        ({"length_px": 34.0}, ("too_coarse",)),
+        ({"length_px": 44.0}, ("too_coarse",)),
         ({"landmarks_missed": 2 / 21}, ("bad_mask",)),
         ({"landmarks_missed": 1 / 21}, ()),
         ({"area_share": 0.0}, ("no_hand",)),
@@ -111,3 +112,10 @@ def test_measure_noise_of_a_larger_radiograph_is_averaged():
     noisy = np.clip(np.random.default_rng(0).normal(128, 20, mask.shape), 0, 255).astype(np.uint8)
     small, large = (measure_noise(noisy, mask, length_px=length) for length in (190.0, 760.0))
     assert large == pytest.approx(small / 4, rel=0.15)
+
+
+@pytest.mark.parametrize(("cut_score", "warnings"), [(None, ()), (0.01, ()), (0.1, ("hand_cut_off",))])
+def test_list_gate_warnings_tells_of_a_hand_that_is_cut_a_little(cut_score, warnings):
+    measures = dataclasses.replace(GOOD, cut_score=cut_score)
+    assert check_gate(measures, gate=GateConfig()) == ()
+    assert list_gate_warnings(measures, gate=GateConfig()) == warnings
