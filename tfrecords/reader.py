@@ -13,6 +13,7 @@ from boneage.tfrecords.schema import FIELDS, SEXES, Field, male_from_sex
 
 # Size of the shuffle buffer in records. The same on every machine, whatever its memory: it decides the order.
 SHUFFLE_WINDOW = 4096
+_BUFFER_BYTES = 1 << 18
 # An optional integer that is missing.
 MISSING_INT = -1
 
@@ -59,7 +60,9 @@ def read_records(
     files = [str(Path(folder) / shard["file"]) for shard in described["shards"]]
     options = tf.data.Options()
     options.deterministic = deterministic
-    records = tf.data.TFRecordDataset(files, num_parallel_reads=min(len(files), 4)).with_options(options)
+    # The default size of the buffer, stated, since TensorFlow writes a line to the terminal where it is not.
+    records = tf.data.TFRecordDataset(files, buffer_size=_BUFFER_BYTES, num_parallel_reads=min(len(files), 4))
+    records = records.with_options(options)
     if ids is not None:
         num_records, records = len(ids), records.filter(_make_id_filter(ids))
 

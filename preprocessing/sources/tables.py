@@ -372,7 +372,8 @@ def read_cells(path: Path) -> list[list[str]]:
         is_excel = content.startswith(b"PK")
         if not content.strip():
             raise ValueError("is empty")
-        if not is_excel and (path.suffix.lower() == ".xlsx" or b"\0" in content):
+        # Binary files have runs of zeros; a single one spoils only its row.
+        if not is_excel and (path.suffix.lower() == ".xlsx" or b"\0\0" in content):
             raise ValueError("neither CSV nor an Excel file")
         lines = _excel_cells(content) if is_excel else _csv_cells(content)
     except OSError as error:

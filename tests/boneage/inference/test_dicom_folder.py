@@ -28,7 +28,7 @@ def hospital(tmp_path, write_dicom):
         table.writerow(["sop_instance_uid", "boneage"])
         for number in range(12):
             sex = "female" if number % 2 else "male"
-            pixels = draw_radiograph(60 + 10 * number, sex=sex, seed=number, size_px=(80, 64)).pixels
+            pixels = draw_radiograph(60 + 10 * number, sex=sex, seed=number, size_px=(120, 96)).pixels
             inverted = number % 2 == 0
             path = write_dicom(
                 255 - pixels if inverted else pixels,

@@ -53,7 +53,7 @@ def test_a_table_of_ones_own(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "cannot be read as CSV"),
+        (None, "No such file or directory; check the path of the reference"),
         ("", "cannot be read as CSV"),
         ("sex,chronological_age_months,mean_months\nmale,1,1\n", "no column sd_months"),
         ("sex,chronological_age_months,mean_months,sd_months\nboy,1,1,1\n", "a sex other than female or male"),

@@ -100,7 +100,7 @@ def test_an_empty_mask_is_no_hand(radiographs, monkeypatch, tmp_path):
 
 def test_a_place_that_cannot_be_written_is_named(radiographs, know_all, tmp_path):
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(SegmentationError, match="taken: File exists; choose another folder with --out"):
+    with pytest.raises(SegmentationError, match="taken: Not a directory; choose another folder with --out"):
         segment(radiographs, out=tmp_path / "taken", config=know_all, workers=1)
 
 

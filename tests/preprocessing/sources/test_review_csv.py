@@ -53,7 +53,7 @@ def test_mistakes_are_named(write, tmp_path, text, message):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ReviewError, match=r"none\.csv: cannot be read"):
+    with pytest.raises(ReviewError, match=r"none\.csv: No such file or directory; check the path of the decisions"):
         read_reviews(tmp_path / "none.csv")
 
 

@@ -160,7 +160,7 @@ def test_file_without_row(tmp_path):
 def test_unreadable_tables(tmp_path):
     for content, message in [
         ("name,age\n1,5\n", "Received: name, age. Expected: file as one of id, imageid"),
-        ("", "Received: none"),
+        ("", "is empty"),
         ("id,n\xe4me\n".encode("latin-1"), "UTF-8"),
         (b"PK\x03\x04 damaged", "xlsx"),
         ('id,boneage\n"1,5\n', "unexpected end of data"),
