@@ -52,6 +52,7 @@ BENCHMARKS = {
     "preparing": (__name__, ("source",), ()),
     "networks": ("networks", (), ()),
     "importing": (__name__, (), ()),
+    "installing": ("installing", (), ()),
     "predicting": ("networks", ("files", "bundle"), ()),
     "segmenting": ("hands", ("files", "masks", "folds"), ()),
     "clicking": ("clicking", ("files", "masks", "folds"), ()),

@@ -425,6 +425,35 @@ def test_a_start_on_one_core_and_a_server_under_load(load, tmp_path):
 
 
 @pytest.mark.slow
+def test_installing(load):
+    """Beside a small package, and one that there is not; by uv, which takes seconds."""
+    module = load("installing")
+
+    def install(environment, requirement):
+        uv, python = ("-m", "uv"), str(environment / "bin" / "python")
+        module.run_python((*uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(environment)))
+        module.run_python((*uv, "pip", "install", "--quiet", "--python", python, requirement))
+
+    module._install = install
+    module.PEERS = {"six": ("six==1.17.0", "imported", ("-c", "import six")), "none": ("./none", "imported", ())}
+    rows = {row["case"]: row for row in module.installing(repeats=1)}
+    assert list(rows) == [
+        "boneage, installed",
+        "six, installed",
+        "boneage, first answer",
+        "boneage, --help",
+        "six, imported",
+        "boneage, second answer",
+        "none",
+    ]
+    assert rows["boneage, installed"]["installed_mib"] > 100 > rows["six, installed"]["installed_mib"]
+    assert rows["six, installed"]["times_as_long"] < 1
+    assert rows["boneage, first answer"]["times_as_long"] == 1.0
+    assert rows["boneage, second answer"]["times_as_long"] < 1
+    assert "ended with status" in rows["none"]["not_run"]
+
+
+@pytest.mark.slow
 def test_runtimes_answer_alike(load):
     """Torch too, where `make test-sam` has made a place for it."""
     torch = FOLDER.parent / ".venv-sam" / "bin" / "python"
