@@ -48,12 +48,12 @@ def test_a_radiologist_reads_a_film_on_the_page(user):
         bone_age_months = float(rows["hand.png"]["bone_age_months"])
         assert bone_age_months == pytest.approx(120, abs=TOLERANCE_MONTHS)
         years, months = divmod(round(bone_age_months), 12)
-        assert f"hand.png {years} years {months} months" in words
+        assert f"hand.png {years} years {months} month" in words
         assert rows["empty.png"]["reasons"].startswith("no_hand")
 
         # The report to print, the film, all that the network sees, and where the answer comes from.
         (reading,) = set(re.findall(r"/readings/[\w-]+(?=/occlusion\.png)", page))
-        assert f"{years} years {months} months" in read_words(browser.get(reading).text)
+        assert f"{years} years {months} month" in read_words(browser.get(reading).text)
         for name in ("film.jpg", "input.png", "occlusion.png"):
             assert browser.get(f"{reading}/{name}").headers["Content-Type"].startswith("image/")
         assert browser.get(f"{reading}/observation.json").json()["resourceType"] == "Observation"
