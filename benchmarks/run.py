@@ -59,6 +59,7 @@ BENCHMARKS = {
     "orienting": ("hands", ("source", "table", "split"), ()),
     "gating": ("gate", ("source",), ()),
     "completeness": ("completeness", ("source", "table"), ("files",)),
+    "cutting": ("cutting", ("bundle", "source", "split"), ()),
     "measuring": ("gate", ("data",), ()),
     "staging": ("hands", ("files",), ()),
     "comparing": ("comparing", ("files", "checkouts"), ()),

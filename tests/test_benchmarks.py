@@ -465,6 +465,22 @@ def test_runtimes_answer_alike(load):
 
 
 @pytest.mark.slow
+def test_cutting(load, tmp_path):
+    for name in ("hands", "gate", "completeness", "disturbing"):
+        load(name)
+    write_dataset(tmp_path / "drawn", num_images=2, seed=5, size_px=(320, 256))
+    cases = pd.read_csv(tmp_path / "drawn" / "boneage-training-dataset.csv")["id"]
+    pd.DataFrame({"id": cases, "split": "validation"}).to_csv(tmp_path / "split.csv", index=False)
+    module = load("cutting")
+    rows = module.cutting(DEFAULT_BUNDLE, source=tmp_path / "drawn", split=tmp_path / "split.csv", num_files=2)
+    found = {row["kind"]: row for row in rows}
+    assert list(found) == list(module.CUTS)
+    assert found["complete, margin 5%"]["answered"] == found["thumb cut"]["answered"] == 2
+    assert found["complete, margin 5%"]["change months, 90%"] < 3
+    assert found["cut above the wrist"]["answered"] == 0
+
+
+@pytest.mark.slow
 def test_rendering(load, tmp_path):
     for name in ("hands", "gate", "disturbing"):
         load(name)

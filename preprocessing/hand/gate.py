@@ -67,7 +67,7 @@ class GateConfig:
     min_contrast: float = 0.03
     warn_cut_score: float = 0.015
     max_cut_score: float = 0.15
-    min_film_below_wrist: float = 0.07
+    min_film_below_wrist: float = 0.05
     min_palm_share: float = 0.82
     max_landmarks_missed: float = 0.05
     max_second_share: float = 0.06
