@@ -148,7 +148,8 @@ def predict(
     for row in frame.to_dict("records"):
         # A UID tells nobody which file it is.
         name = row["id"] if row["id"] and row["id"] in row["file"] else row["file"] or row["id"]
-        typer.echo(f"{name}: {_describe(row)}")
+        described = _describe(row)
+        typer.echo(described if described.startswith(f"{name}: ") else f"{name}: {described}")
     if dicom is not None:
         left_out = frame["accepted"] & (frame["detail"] == "") & ~frame["reports"].str.contains(".dcm", regex=False)
         if count := int(left_out.sum()):

@@ -282,6 +282,7 @@ def test_prediction_without_an_answer_is_a_failure(tmp_path, run):
         status, printed, err = run("predict", tmp_path / "1.png", "--workers", 1, *options)
         assert status == 1
         assert "is empty (0 bytes)" in printed
+        assert printed.count("1.png: ") <= 1
         assert err.endswith("boneage: no file has a prediction; the reasons are listed above.\n")
 
 
