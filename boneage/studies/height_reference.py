@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Float
 
 from boneage.inference.lms import find_lms_score
-from boneage.preprocessing.sources.tables import read_cells, simplify_heading
+from boneage.preprocessing.sources.cells import read_cells
+from boneage.preprocessing.sources.tables import simplify_heading
 from boneage.studies.adult_height import HeightTableError
 from boneage.tfrecords.schema import SEXES
 

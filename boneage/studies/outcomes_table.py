@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from boneage.base.errors import BoneAgeError
-from boneage.preprocessing.sources.tables import MAX_AGE_MONTHS, read_cells, simplify_heading
+from boneage.preprocessing.sources.cells import read_cells
+from boneage.preprocessing.sources.tables import MAX_AGE_MONTHS, simplify_heading
 from boneage.studies.columns import (
     BONE_AGE,
     CHILD,

@@ -50,9 +50,9 @@ from boneage.preprocessing.sources.listing import (
 )
 from boneage.preprocessing.sources.names import FileIndex, to_id
 from boneage.preprocessing.sources.rejections import InvalidEntryError, Rejection, make_rejection
-from boneage.preprocessing.sources.tables import TABLE_SUFFIXES, Row, UnreadableTableError, read_table
+from boneage.preprocessing.sources.tables import TABLE_SUFFIXES, Row, read_table
 
-__all__ = ["Case", "Rejection", "SourceNotFoundError", "UnreadableTableError", "find_cases"]
+__all__ = ["Case", "Rejection", "SourceNotFoundError", "find_cases"]
 
 # Names of tables without extension, in lower case, and the split that they label. The training table is `train.csv` in
 # RSNA's own archive (https://www.rsna.org/rsnai/ai-image-challenge/rsna-pediatric-bone-age-challenge-2017) and

@@ -16,7 +16,7 @@ from boneage.inference.predict import PredictionError, predict
 from boneage.preprocessing.config import PreprocessingConfig, fingerprint
 from boneage.preprocessing.io.read import read_radiograph
 from boneage.preprocessing.jobs.resumable import run_resumable
-from boneage.preprocessing.sources.tables import UnreadableTableError
+from boneage.preprocessing.sources.cells import UnreadableTableError
 
 
 def save(folder, *, use_sex=True, input_size=32, white_months=100):

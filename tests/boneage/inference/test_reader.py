@@ -14,8 +14,8 @@ from PIL import Image
 import boneage
 from boneage.bundles.bundle import BundleError, load_bundle
 from boneage.inference.loading import load
+from boneage.preprocessing.sources.cells import UnreadableTableError
 from boneage.preprocessing.sources.listing import SourceNotFoundError
-from boneage.preprocessing.sources.tables import UnreadableTableError
 from boneage.preprocessing.synthetic import draw_radiograph
 
 

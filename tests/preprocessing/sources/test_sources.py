@@ -9,7 +9,8 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
-from boneage.preprocessing.sources.sources import Case, SourceNotFoundError, UnreadableTableError, find_cases
+from boneage.preprocessing.sources.cells import UnreadableTableError
+from boneage.preprocessing.sources.sources import Case, SourceNotFoundError, find_cases
 
 _BUFFER = io.BytesIO()
 Image.new("L", (2, 2)).save(_BUFFER, "PNG")

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from boneage.preprocessing.sources.cells import UnreadableTableError
 from boneage.preprocessing.sources.rejections import InvalidEntryError
 from boneage.preprocessing.sources.sources import Case
 from boneage.preprocessing.sources.splits import AGE_BAND_MONTHS, assign_splits, parse_fold, read_split_file
-from boneage.preprocessing.sources.tables import UnreadableTableError
 from boneage.tfrecords.schema import SPLITS
 
 

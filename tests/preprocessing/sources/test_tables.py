@@ -1,7 +1,8 @@
 import openpyxl
 import pytest
 
-from boneage.preprocessing.sources.sources import Case, UnreadableTableError, find_cases
+from boneage.preprocessing.sources.cells import UnreadableTableError
+from boneage.preprocessing.sources.sources import Case, find_cases
 from boneage.preprocessing.sources.tables import MAX_AGE_MONTHS, read_table
 
 
