@@ -139,6 +139,8 @@ class Bundle:
         Raises:
             BundleError: If the records and the bundle's training data have different preprocessing.
         """
+        if tta is not None:
+            check_choice("tta", tta, tuple(TTA_TRANSFORMS))
         # Only reading records needs TensorFlow, prediction of files does not.
         import_tensorflow()
         from boneage.tfrecords.reader import read_records, translate_shard_errors

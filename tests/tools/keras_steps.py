@@ -59,7 +59,8 @@ def compute_steps(task: str) -> dict[str, np.ndarray]:
     male = rng.integers(0, 2, (NUM_STEPS, BATCH_SIZE, 1)).astype(np.float32)
     truth = male if task == "sex" else rng.uniform(0, 228, male.shape).astype(np.float32)
     inputs = {"image": images, "male": male} if config.use_sex else {"image": images}
-    batches = tf.data.Dataset.from_tensor_slices((inputs, truth))
+    examples = tf.data.Dataset.from_tensor_slices((inputs, truth))
+    batches = examples.map(lambda inputs, truth: (inputs, truth, tf.ones(BATCH_SIZE)))
     strategy, trained = tf.distribute.get_strategy(), fuse_batch_norm(model)
     on_gpu = load_tool()
     before, losses = _read_weights(on_gpu, trained), _Losses()
@@ -68,7 +69,7 @@ def compute_steps(task: str) -> dict[str, np.ndarray]:
         with mock.patch.object(fit_loop, "READ_STEPS", 1):  # the loss of each step is compared
             fit_loop.fit(
                 trained, strategy, config=config, mean_months=120.0, std_months=40.0, batches=iterator,
-                validation=distribute(batches, strategy), steps=NUM_STEPS, epochs=epochs, callbacks=[losses],
+                validation=distribute(examples, strategy), steps=NUM_STEPS, epochs=epochs, callbacks=[losses],
             )  # fmt: skip
     about = {
         "layers": on_gpu._list_layers(model),

@@ -81,7 +81,10 @@ def test_follow_command_tells_all_in_80_columns(predictions, tmp_path, monkeypat
         (("missing.csv",), "missing.csv: No such file"),
         (("predictions.csv", "--error", "0"), "must be positive"),
         (("predictions.csv", "--table", "predictions.csv"), "needs the columns id"),
-        (("predictions.csv", "--reference", "missing.csv"), "missing.csv: cannot be read"),
+        (
+            ("predictions.csv", "--reference", "missing.csv"),
+            "missing.csv: No such file or directory; check the path of the reference",
+        ),
     ],
 )
 def test_follow_command_says_what_is_wrong_in_one_line(predictions, monkeypatch, capsys, words, told):

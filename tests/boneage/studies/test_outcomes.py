@@ -227,7 +227,7 @@ def test_outcomes_writes_what_the_command_prints(tmp_path, monkeypatch, capsys):
         ("id,sex,final_height_cm,method,predicted_cm\n1,M,180,a,1800\n", "write a number of cm from 20 to 280"),
         ("child,sex,final_height_cm,method,predicted_cm\n1,M,180,a,180\n1,M,180,a,181\n", "a has two predictions"),
         ("id,sex,final_height_cm,method,predicted_cm\n1,M,180,a,180\n2,M,181,,181\n", "method is blank"),
-        ("", "sex is missing"),
+        ("", "is empty"),
         ("sex,final_height_cm,predicted_a_cm\n", "contains no rows"),
         ("sex,final_height_cm,method,predicted_cm\nM,180,a,180\nM,180,b,181\n", "needs a column id or child"),
         ("sex,final_height_cm,predicted_a_cm,predicted_a_in\nM,180,180,70\n", "'predicted_a_in' is another of 'a'"),

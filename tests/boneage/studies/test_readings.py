@@ -1,5 +1,6 @@
 import pytest
 
+from boneage.base.errors import BoneAgeError
 from boneage.studies.readings import ReadingsError, join_model, read_readings
 
 TABLE = "id,reader,months,session,Sex\n7,Ada,120,1,F\n7,Ben,126.5,1,F\n8,Ada,60,,M\n8,Ada,62,2,M\n9,Ben,,1,F\n"
@@ -40,7 +41,7 @@ def test_read_readings_knows_usual_names_and_units(write, text):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "Received: none"),
+        ("", "is empty"),
         ("id,months\n7,120\n", "needs the columns id, reader, and months or years"),
         ("id,reader,age\n7,Ada,120\n", "Received: id, reader, age"),
         ("id,reader,months\n", "contains no readings"),
@@ -53,7 +54,7 @@ def test_read_readings_knows_usual_names_and_units(write, text):
     ],
 )
 def test_read_readings_says_what_is_wrong(write, text, told):
-    with pytest.raises(ReadingsError, match=told):
+    with pytest.raises(BoneAgeError, match=told):
         read_readings(write(text))
 
 

@@ -67,6 +67,7 @@ def judge(page, axe, request):
         for width_px, percent, scheme in itertools.product((375, 1440), (100, 200), ("light", "dark")):
             page.set_viewport_size({"width": width_px, "height": 900})
             page.emulate_media(color_scheme=scheme)
+            page.wait_for_function("(scheme) => matchMedia(`(prefers-color-scheme: ${scheme})`).matches", arg=scheme)
             page.evaluate("(percent) => { document.documentElement.style.fontSize = `${percent}%`; }", percent)
             where = f"{state}, {width_px} px, {percent}%, {scheme}"
             if pictures:
@@ -78,6 +79,7 @@ def judge(page, axe, request):
                     yield from (f"{where}: {violation['help']}: {node['html']}" for node in violation["nodes"])
 
     def judge_state(state):
+        page.wait_for_load_state("load")  # without its style, a page has other faults
         faults = list(find_faults(state))
         assert not faults, "\n".join(faults)
 
