@@ -11,11 +11,11 @@ import pandas as pd
 from boneage.base.errors import BoneAgeError
 from boneage.base.sex import UnknownSexError, parse_sex
 from boneage.base.spreadsheets import unescape_cell
+from boneage.preprocessing.sources.cells import read_cells
 from boneage.preprocessing.sources.tables import (
     MAX_AGE_MONTHS,
     YEARS_BELOW,
     parse_number,
-    read_cells,
     simplify_heading,
 )
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pandas as pd
 
 from boneage.base.errors import BoneAgeError
+from boneage.preprocessing.sources.cells import read_cells
 from boneage.preprocessing.sources.tables import (
     MAX_AGE_MONTHS,
     YEARS_BELOW,
     parse_number,
-    read_cells,
     simplify_heading,
 )
 from boneage.studies.columns import ID
