@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from gate import tabulate_reasons
+from gate import find_measures, tabulate_reasons
 from hands import find
 from jaxtyping import Bool, Float, UInt8
 from measure import BenchmarkError, Row, rounded
@@ -45,16 +45,14 @@ def completeness(source: Path, table: Path, *, files: Path | None = None, odd: b
     for example in read_landmark_examples(table, radiographs=source):
         if int(example.id) % 2 == odd:
             for kind, pixels in make_pictures(example):
-                measured.setdefault(kind, []).append(_measure(pixels))
+                measured.setdefault(kind, []).append(find_measures(pixels))
     if not measured:
         raise BenchmarkError(f"{source}: no upright hand clear of the edge in the rows of {table}.")
     if files:
-        measured["further radiographs"] = [_measure(read_radiograph(path).pixels) for path in sorted(files.iterdir())]
+        measured["further radiographs"] = [
+            find_measures(read_radiograph(path).pixels) for path in sorted(files.iterdir())
+        ]
     return [_tabulate(kind, measures) for kind, measures in measured.items()]
-
-
-def _measure(pixels: _Pixels) -> HandMeasures:
-    return find(pixels, get_segmenter("hand_sam")).measures
 
 
 def _tabulate(kind: str, measured: Sequence[HandMeasures]) -> Row:

@@ -5,18 +5,15 @@ from pathlib import Path
 
 import numpy as np
 from completeness import CUTS
-from disturbing import choose_validation_cases
-from jaxtyping import UInt8
+from disturbing import choose_validation_cases, prepare_pixels
 from measure import Row, rounded
 
 from boneage.bundles.bundle import Bundle, load_bundle
 from boneage.inference.loading import load_preprocessing
-from boneage.preprocessing.config import PreprocessingConfig
 from boneage.preprocessing.crop.contrast import stretch_contrast
 from boneage.preprocessing.hand.pose import WRIST
-from boneage.preprocessing.io.radiograph import Radiograph
 from boneage.preprocessing.io.read import read_radiograph
-from boneage.preprocessing.process import Prepared, process
+from boneage.preprocessing.process import Prepared
 from boneage.preprocessing.sources.sources import Case
 from boneage.tfrecords.schema import male_from_sex
 
@@ -43,7 +40,7 @@ def cutting(bundle: Path, *, source: Path, split: Path, num_files: int = 60, see
     num_whole = 0
     for case in choose_validation_cases(source, split, num_files=num_files, seed=seed):
         pixels = stretch_contrast(read_radiograph(case.path).pixels)
-        whole = _prepare(pixels, config)
+        whole = prepare_pixels(pixels, config)
         if whole.reasons or whole.hand is None or whole.hand.landmarks is None:
             continue
         points = whole.hand.landmarks.points
@@ -52,16 +49,13 @@ def cutting(bundle: Path, *, source: Path, split: Path, num_files: int = 60, see
         if not mask.any():  # upside down
             continue
         num_whole += 1
+        months = _predict(whole, case, loaded)
         for kind, cut in CUTS.items():
-            prepared = _prepare(np.ascontiguousarray(cut(whole.hand.pixels, mask, points)), config)
+            prepared = prepare_pixels(cut(whole.hand.pixels, mask, points), config)
             if not prepared.reasons:
-                answers = [_predict(found, case, loaded) for found in (whole, prepared)]
-                errors[kind].append((answers[0] - float(case.bone_age_months or 0), answers[1] - answers[0]))
+                change = _predict(prepared, case, loaded) - months
+                errors[kind].append((months - float(case.bone_age_months or 0), change))
     return [_tabulate(kind, found, num_whole=num_whole) for kind, found in errors.items()]
-
-
-def _prepare(pixels: UInt8[np.ndarray, "height width"], config: PreprocessingConfig) -> Prepared:
-    return process(Radiograph(pixels, None, None, None, None, ""), config)
 
 
 def _predict(prepared: Prepared, case: Case, bundle: Bundle) -> float:

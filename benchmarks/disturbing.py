@@ -12,9 +12,10 @@ from measure import BenchmarkError, Row, rounded
 from boneage.bundles.bundle import Bundle, load_bundle
 from boneage.evaluation.evaluate import compare
 from boneage.inference.loading import load_preprocessing
+from boneage.preprocessing.config import PreprocessingConfig
 from boneage.preprocessing.io.radiograph import Radiograph
 from boneage.preprocessing.io.read import read_radiograph
-from boneage.preprocessing.process import process
+from boneage.preprocessing.process import Prepared, process
 from boneage.preprocessing.sources.sources import Case, find_cases
 from boneage.preprocessing.sources.splits import read_split_file
 from boneage.tfrecords.schema import male_from_sex
@@ -94,6 +95,11 @@ def choose_validation_cases(source: Path, split: Path, *, num_files: int, seed: 
     return [cases[index] for index in np.random.default_rng(seed).permutation(len(cases))[:num_files]]
 
 
+def prepare_pixels(pixels: np.ndarray, config: PreprocessingConfig) -> Prepared:
+    """Prepare a picture that no file holds, uint8 or uint16 `(height, width)`."""
+    return process(Radiograph(np.ascontiguousarray(pixels), None, None, None, None, ""), config)
+
+
 def predict_changed(bundle: Bundle, cases: list[Case], *, change: Callable[[np.ndarray], np.ndarray]) -> pd.DataFrame:
     """Read labelled radiographs, change their pixels, prepare and predict what comes of them.
 
@@ -103,9 +109,7 @@ def predict_changed(bundle: Bundle, cases: list[Case], *, change: Callable[[np.n
     config = load_preprocessing(bundle)
     kept, images = [], []
     for case in cases:
-        read = read_radiograph(case.path)
-        changed = Radiograph(np.ascontiguousarray(change(read.pixels)), None, None, None, None, read.source_sha256)
-        prepared = process(changed, config)
+        prepared = prepare_pixels(change(read_radiograph(case.path).pixels), config)
         if prepared.reasons or prepared.image is None:
             continue  # counted by the caller
         images.append(bundle.resize_to_input(prepared.image))

@@ -13,7 +13,7 @@ import pandas as pd
 from hands import find
 from measure import BenchmarkError, Row, rounded
 
-from boneage.preprocessing.hand.gate import GateConfig, check_gate
+from boneage.preprocessing.hand.gate import GateConfig, HandMeasures, check_gate
 from boneage.preprocessing.hand.segmenters import get_segmenter
 from boneage.preprocessing.io.read import read_radiograph
 from boneage.preprocessing.synthetic import draw_radiograph
@@ -61,9 +61,14 @@ def gating(source: Path, *, num_files: int = 2000, num_drawn: int = 100, seed: i
     return [tabulate_reasons(kind, [find_reasons(pixels) for pixels in pictures]) for kind, pictures in kinds.items()]
 
 
+def find_measures(pixels: np.ndarray) -> HandMeasures:
+    """Return what the gate checks of a picture of any grey range, uint8 `(height, width)`."""
+    return find(pixels, get_segmenter("hand_sam")).measures
+
+
 def find_reasons(pixels: np.ndarray) -> tuple[str, ...]:
     """Return the gate's reasons to reject a picture of any grey range, uint8 `(height, width)`."""
-    return check_gate(find(pixels, get_segmenter("hand_sam")).measures, gate=GateConfig())
+    return check_gate(find_measures(pixels), gate=GateConfig())
 
 
 def tabulate_reasons(kind: str, reasons: Sequence[tuple[str, ...]]) -> Row:

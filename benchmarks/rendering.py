@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from disturbing import choose_validation_cases
+from disturbing import choose_validation_cases, prepare_pixels
 from gate import tabulate_reasons
 from jaxtyping import Bool, Float, UInt8
 from measure import Row, rounded
@@ -15,9 +15,8 @@ from boneage.bundles.bundle import Bundle, load_bundle
 from boneage.inference.loading import load_preprocessing
 from boneage.preprocessing.crop.contrast import stretch_contrast
 from boneage.preprocessing.hand.pose import MIDDLE_TIP, WRIST
-from boneage.preprocessing.io.radiograph import Radiograph
 from boneage.preprocessing.io.read import read_radiograph
-from boneage.preprocessing.process import Prepared, process
+from boneage.preprocessing.process import Prepared
 from boneage.preprocessing.sources.sources import Case
 from boneage.preprocessing.training_data.mask_pairs import score_mask
 from boneage.tfrecords.schema import male_from_sex
@@ -107,8 +106,7 @@ def _open(case: Case, bundle: Bundle) -> Film | None:
 
 
 def _prepare(pixels: UInt8[np.ndarray, "height width"], bundle: Bundle) -> Prepared:
-    radiograph = Radiograph(np.ascontiguousarray(pixels), None, None, None, None, "")
-    return process(radiograph, load_preprocessing(bundle))
+    return prepare_pixels(pixels, load_preprocessing(bundle))
 
 
 def _read_all(films: list[tuple[Case, Film]], change: Change, *, bundle: Bundle, seed: int) -> list[_Reading]:
