@@ -212,6 +212,7 @@ app.add_typer(reference)
 def _describe(row: dict[Any, Any]) -> str:
     """Describe a row of `predict` in one line."""
     from boneage.inference.messages import explain_warning
+    from boneage.inference.statements import tells_sex
 
     if not row["accepted"]:
         return str(row["detail"])
@@ -223,7 +224,9 @@ def _describe(row: dict[Any, Any]) -> str:
         text = f"{row['hand']} hand {text}; right hand {_format_months(right)}"
     warnings = {
         "two_hands": "two hands, told apart by their thumbs as on a film made palms down",
-        "sex_from_image": f"sex predicted from the image: {row['sex']}",
+        "sex_from_image": f"sex predicted from the image: {row['sex']}"
+        if tells_sex(row["male_probability"])
+        else f"sex not known, and the image does not tell it: taken as {row['sex']}",
         "sex_looks_wrong": f"the recorded sex ({row['sex']}) does not match the image",
         "sex_unknown": "sex unknown: the mean for both sexes",
         "age_unit_doubtful": "the chronological age, more than 4 standard deviations away, was not used: "

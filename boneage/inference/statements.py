@@ -8,6 +8,7 @@ from boneage.evaluation.conformal import MAX_BONE_AGE_MONTHS
 from boneage.inference.comparison import NO_AGE, NO_SEX, OUTSIDE, UNUSED_AGE
 from boneage.inference.messages import format_age, format_difference
 from boneage.inference.reading import Reading
+from boneage.tfrecords.schema import sex_from_male
 
 MISSING_SCORES = {
     NO_AGE: "none: the chronological age is not known",
@@ -73,7 +74,11 @@ def state_sex(reading: Reading) -> str:
     """State the sex that the bone age holds for, and where it is from."""
     if reading.sex is None:
         return "unknown: the bone age is the mean for both sexes"
-    return f"{reading.sex}, predicted from the image" if len(reading.predictions) > 1 else f"{reading.sex}, as given"
+    if len(reading.predictions) == 1:
+        return f"{reading.sex}, as given"
+    if not tells_sex(reading.male_probability):
+        return f"{reading.sex}, assumed: the image does not tell"
+    return f"{reading.sex}, predicted from the image"
 
 
 def state_by_sex(reading: Reading) -> str:
@@ -86,14 +91,23 @@ def state_by_sex(reading: Reading) -> str:
 
 
 def state_sex_in_image(reading: Reading) -> str:
-    """State the sex that the image shows, with its probability."""
+    """State the sex that the image shows, with its probability, or that it does not tell."""
     if math.isnan(reading.male_probability):
         return "not predicted with this model"
-    sex, probability = "male", reading.male_probability
-    if probability < 0.5:
-        sex, probability = "female", 1 - probability
+    sex = sex_from_male(reading.male_probability)
+    if not tells_sex(reading.male_probability):
+        return "the image does not tell: either is as probable"
     # Never certain, as the network is not.
-    return f"{sex}, probability {min(probability, 0.99):.0%}"
+    return f"{sex}, probability {min(_find_probability(reading.male_probability), 0.99):.0%}"
+
+
+def tells_sex(male_probability: float) -> bool:
+    """Return whether one sex is likelier than the other in whole percent; so it is if nothing predicted it (NaN)."""
+    return f"{_find_probability(male_probability):.0%}" != "50%"
+
+
+def _find_probability(male_probability: float) -> float:
+    return max(male_probability, 1 - male_probability)
 
 
 def state_side(laterality: str | None, side: str | None, marker: str | None = None) -> str:

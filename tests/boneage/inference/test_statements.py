@@ -13,6 +13,7 @@ from boneage.inference.statements import (
     state_sex,
     state_sex_in_image,
     state_side,
+    tells_sex,
 )
 from boneage.preprocessing.io.read import read_radiograph
 
@@ -62,6 +63,19 @@ def test_state_sex_and_what_the_image_says_of_it(reading):
     for probability, text in ((0.07, "female, probability 93%"), (0.9999, "male, probability 99%")):
         assert state_sex_in_image(dataclasses.replace(reading, male_probability=probability)) == text
     assert state_sex_in_image(reading) == "not predicted with this model"
+
+
+@pytest.mark.parametrize("probability", [0.496, 0.4999, 0.5, 0.504])
+def test_no_sex_is_named_where_whole_percents_are_even(reading, probability):
+    even = dataclasses.replace(reading, predictions={"female": 120.0, "male": 130.0}, male_probability=probability)
+    assert state_sex_in_image(even) == "the image does not tell: either is as probable"
+    assert state_sex(even) == "female, assumed: the image does not tell"
+    assert state_sex(dataclasses.replace(even, predictions={"female": 120.0})) == "female, as given"
+
+
+def test_tells_sex_on_both_sides_of_even():
+    assert [tells_sex(probability) for probability in (0.48, 0.494, 0.506, 0.52, float("nan"))] == [True] * 5
+    assert not tells_sex(0.4951) and not tells_sex(0.5049)
 
 
 def test_a_score_stands_beside_its_reference_or_says_why_it_is_missing(reading):
