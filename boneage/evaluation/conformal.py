@@ -138,7 +138,10 @@ def format_coverage(interval: Mapping[str, Any] | None) -> str:
     if interval.get("measured_coverage_share") is None:
         return f"{promised}: coverage not measured"
     lines = [f"{promised}, measured coverage: {interval['measured_coverage_share']:.1%}"]
-    for sex, bands in interval.get("measured", {}).items():
+    measured: Mapping[str, Any] = interval.get("measured", {})
+    for sex, bands in measured.items():
+        if not bands:
+            continue  # No radiograph is of this sex.
         cells = (f"{cell['covered_share']:.0%} of {cell['num_images']:,} at {band} y" for band, cell in bands.items())
         lines.append(f"  {sex}: {', '.join(cells)}")
     return "\n".join(lines)

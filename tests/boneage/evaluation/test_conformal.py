@@ -132,6 +132,13 @@ def test_format_coverage_names_promise_and_measurement_by_sex_and_band():
     assert "female" in girls and "at 16+ y" in girls and " male" in boys
 
 
+def test_format_coverage_names_no_sex_without_radiographs():
+    frame = saturated_table(200)
+    girls = add_intervals(frame[frame["sex"] == "female"], fit_conformal_intervals(frame))
+    text = format_coverage({"coverage_share": 0.9, **measure_coverage(girls)})
+    assert "  female: " in text and "male:" not in text.replace("female:", "")
+
+
 def test_bands_of_the_metadata_are_those_of_the_metrics():
     assert tuple(AGE_BANDS_YEARS) == BANDS
 
