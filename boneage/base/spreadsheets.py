@@ -8,6 +8,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,6 +36,16 @@ def escape_cell(value: str) -> str:
 def unescape_cell(value: str) -> str:
     """Return the text that `escape_cell` was given."""
     return re.sub(_UNESCAPED, "", value)
+
+
+def check_csv_name(name: str, path: Path) -> None:
+    """Check that the argument `name` is a file whose name says that it is CSV.
+
+    Raises:
+        ValueError: If it does not end with .csv.
+    """
+    if path.suffix.lower() != ".csv":
+        raise ValueError(f"`{name}` must end with .csv, a table that every spreadsheet opens. Received: {path.name}.")
 
 
 def format_rows(rows: Iterable[Sequence[Any]]) -> str:

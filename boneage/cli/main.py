@@ -3,8 +3,10 @@
 import io
 import math
 import os
+import re
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -251,6 +253,27 @@ def _interval(row: dict[Any, Any]) -> str:
     return f", between {row['low_months']:.0f} and {row['high_months']:.0f}"
 
 
+def _name_options(message: str, *, words: Sequence[str]) -> str:
+    """Name the options of a command in the message of its function, which names its arguments: `tta` is --tta.
+
+    Args:
+        message: The message.
+        words: The words of the command line, of which the command is found.
+    """
+    command = typer.main.get_command(app)
+    for word in words:
+        command = getattr(command, "commands", {}).get(word, command)
+    options = {
+        parameter.name: parameter.opts[0] for parameter in command.params if parameter.param_type_name == "option"
+    }
+
+    def name_option(found: re.Match[str]) -> str:
+        # A function states the unit of a number in the name of its argument.
+        return options.get(found[1]) or options.get(re.sub("_(months|cm)$", "", found[1])) or found[0]
+
+    return re.sub(r"`(\w+)`", name_option, message)
+
+
 def main() -> NoReturn:
     """Run the command line: an error is one line and status 1, wrong usage is status 2, Ctrl-C one line and 130."""
     debug = "--debug" in sys.argv
@@ -275,10 +298,14 @@ def main() -> NoReturn:
             end = "" if text.endswith((".", "?")) else "."
             typer.echo(f"boneage: {printable(text)}{end} See `{command} --help`.", err=True)
         sys.exit(error.exit_code)
-    except (BoneAgeError, ValueError) as error:
+    except BoneAgeError as error:
         if debug:
             raise
         typer.echo(f"boneage: {printable(str(error))}", err=True)
+    except ValueError as error:
+        if debug:
+            raise
+        typer.echo(f"boneage: {printable(_name_options(str(error), words=sys.argv[1:]))}", err=True)
     except OSError as error:
         if debug:
             raise

@@ -112,12 +112,14 @@ def review(
     """Serve a web page to review prepared radiographs: keep, reject, rotate, flip, and correct masks with clicks."""
     _check_installed()
     from boneage.base.locks import lock_output
+    from boneage.base.spreadsheets import check_csv_name
     from boneage.review.app import create_review
     from boneage.review.decisions import Decisions, decisions_path
     from boneage.review.desk import Desk
     from boneage.web.safety import check_access
 
     check_access(host, token)
+    check_csv_name("decisions", decisions)
     with contextlib.ExitStack() as stack:
         stack.enter_context(lock_output(decisions_path(decisions, reviewer)))
         desk = Desk(records, source=source)

@@ -14,7 +14,7 @@ from boneage.base.files import check_output, write_text
 from boneage.base.limits import cpu_count
 from boneage.base.locks import lock_output, lock_path
 from boneage.base.sex import UnknownSexError, parse_sex
-from boneage.base.spreadsheets import format_frame
+from boneage.base.spreadsheets import check_csv_name, format_frame
 from boneage.configuration.training import TTA_TRANSFORMS
 from boneage.inference.loading import load
 from boneage.inference.occlusion import write_occlusion_map
@@ -72,7 +72,7 @@ def predict(
         dicom: Folder for a structured report and a secondary capture of each hand in a predicted DICOM file; they
             belong to its study and are named by their UIDs.
         fhir: Folder for one FHIR R4 Observation per predicted hand, named by a random id.
-        out: CSV to write.
+        out: CSV to write; its name ends with .csv.
         workers: Number of worker processes (default: one per CPU core; one for fewer than 25 files).
         progress: Called with the number of finished files and of all files (default: a bar in a notebook).
 
@@ -96,7 +96,7 @@ def predict(
     Raises:
         BoneAgeError: If the inputs or the table do not exist, a bundle is damaged or was trained with different
             preprocessing, or another process writes `out`.
-        ValueError: If `sex` or `tta` is unknown, or both `sex` and `table` are given.
+        ValueError: If `sex` or `tta` is unknown, both `sex` and `table` are given, or `out` does not end with .csv.
     """
     if sex is not None:
         try:
@@ -111,6 +111,7 @@ def predict(
     try:
         if table_file is not None:
             check_output(table_file, is_folder=False)
+            check_csv_name("out", table_file)
         with contextlib.nullcontext() if table_file is None else lock_output(table_file):
             return _predict(
                 inputs,

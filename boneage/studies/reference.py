@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from boneage.base.errors import BoneAgeError
 from boneage.base.files import check_output, write_text
 from boneage.base.locks import lock_output
-from boneage.base.spreadsheets import format_frame
+from boneage.base.spreadsheets import check_csv_name, format_frame
 from boneage.evaluation.bootstrap import number_groups
 from boneage.inference.growth_reference import LMS_COLUMNS
 from boneage.inference.lms import find_lms_score, find_lms_value
@@ -121,8 +121,7 @@ def reference_fit(
         ValueError: If `out` does not end with .csv, or there are fewer than 2 resamples or children.
     """
     out = Path(out)
-    if out.suffix.lower() != ".csv":
-        raise ValueError(f"`out` must end with .csv. Received: {out.name}.")
+    check_csv_name("out", out)
     for name, number in (("num_resamples", num_resamples), ("min_children", min_children)):
         if number < 2:
             raise ValueError(f"`{name}` must be at least 2. Received: {number}.")

@@ -22,7 +22,7 @@ from boneage.evaluation.conformal import Interval, fit_conformal_intervals
 from boneage.evaluation.evaluate import evaluate_predictions, find_seen_records
 from boneage.evaluation.plots import plot_history, save_figure
 from boneage.models.fused_batch_norm import fuse_batch_norm, to_float32
-from boneage.registry.settings import TRAINING_EXPERIMENT
+from boneage.registry.settings import TRAINING_EXPERIMENT, resolve_uri
 from boneage.tfrecords.info import RecordsError, read_info, split_info
 from boneage.tfrecords.reader import translate_shard_errors
 from boneage.tracking.tracker import Tracker, list_params, start_tracking
@@ -116,8 +116,9 @@ def train(
     Raises:
         BoneAgeError: If the experiment or the records are invalid, the run folder contains another run or is in use by
             another process, or another worker is lost.
-        ValueError: If `distribution` is unknown.
+        ValueError: If `distribution` or the scheme of `tracking_uri` is unknown.
     """
+    tracking_uri = resolve_uri(tracking_uri)
     if not isinstance(experiment, Experiment):
         experiment = load_experiment(experiment, overrides=overrides)
     experiment = pin_init(experiment)

@@ -23,7 +23,7 @@ from boneage.base.locks import lock_folder
 from boneage.base.spreadsheets import format_frame
 from boneage.configuration.build import ConfigError
 from boneage.configuration.experiment import Experiment, load_experiment, to_json
-from boneage.registry.settings import TUNING_EXPERIMENT
+from boneage.registry.settings import TUNING_EXPERIMENT, resolve_uri
 from boneage.tfrecords.info import RecordsError, read_info, split_info
 from boneage.tracking.tracker import Tracker, list_params, start_tracking
 from boneage.training.initialise import pin_init
@@ -93,9 +93,10 @@ def tune(
     Raises:
         BoneAgeError: If the experiment, the records or the backbone are invalid, the folder contains another search
             or is in use by another process, every trial failed, or the chief is unreachable.
-        ValueError: If `num_trials` or `tuner` is out of range.
+        ValueError: If `num_trials` is out of range, or `tuner` or the scheme of `tracking_uri` is unknown.
     """
     check_choice("tuner", tuner, TUNERS)
+    tracking_uri = resolve_uri(tracking_uri)
     if num_trials < 3:
         raise ValueError(f"`num_trials` must be at least 3, including two reference heads. Received: {num_trials}.")
     if not isinstance(experiment, Experiment):

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import boneage
 from boneage.base.errors import BoneAgeError
-from boneage.cli.main import app, main
+from boneage.cli.main import _name_options, app, main
 from boneage.preprocessing.jobs.prepare import PreparationResult
 
 ROOT = Path(__file__).parents[3]
@@ -179,3 +179,12 @@ def test_preparing_needs_neither_tensorflow_nor_torch_nor_beam():
 def test_packages_distributions_claims_one_name():
     ours = {name for name, owners in packages_distributions().items() if "boneage" in owners}
     assert {name for name in ours if not name.startswith("__editable__")} == {"boneage"}
+
+
+def test_name_options_names_what_the_command_takes():
+    predict = ["--debug", "predict", "films", "--tta", "five"]
+    assert _name_options("`tta` or `sex_bundle` of `series`", words=predict) == "--tta or --sex-bundle of `series`"
+    # `boneage train` takes it as a setting of the experiment, and the argument EXPERIMENT is no option.
+    train = ["train", "x.toml", "--set", "train.tta=five"]
+    assert _name_options("`tta` in `experiment`", words=train) == "`tta` in `experiment`"
+    assert _name_options("`out` of `min_children`", words=["reference", "fit"]) == "--out of --min-children"
