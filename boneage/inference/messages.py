@@ -50,6 +50,8 @@ WARNINGS = {
     "error of the model included. Check the age, and that the radiograph is of this child.",
     "side_looks_wrong": "Header, letter on the film and thumb disagree about the side: the image may be mirrored, the "
     "palm may face the tube, or header or letter may be wrong. Check the side.",
+    "unlike_header": "Read again with a sex or an age other than in the header of the file. Check which is right. No "
+    "DICOM report is made.",
     "sex_from_image": "The sex was not given; it was predicted from the image and may be wrong.",
     "sex_unknown": "The sex is unknown; the bone age is the mean of that of a girl and of a boy.",
 }

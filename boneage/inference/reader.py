@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
+from jaxtyping import UInt8
 
 from boneage.base.errors import check_choice
 from boneage.base.limits import cpu_count
@@ -116,30 +117,93 @@ class Reader:
             UnreadableImageError: If the network's answer lies outside [0, 240] months (`impossible_answer`).
         """
         prepared = process(radiograph, self.config)
-        pose = prepared.hand.pose if prepared.hand else None
-        if prepared.reasons or prepared.image is None:
-            return Reading(
-                laterality=radiograph.laterality,
-                side=pose.side if pose else None,
-                reasons=prepared.reasons,
-                detail=describe_rejection(path, prepared.reasons),
-                hand=prepared.hand,
-                crop=prepared.image,
-            )
         hand = prepared.hand
+        pose = hand.pose if hand else None
+        seen = Reading(
+            laterality=radiograph.laterality, side=pose.side if pose else None, hand=hand, crop=prepared.image
+        )
+        if prepared.reasons or prepared.image is None:
+            detail = describe_rejection(path, prepared.reasons)
+            return dataclasses.replace(seen, reasons=prepared.reasons, detail=detail)
+        if hand is not None and "right" in (seen.laterality, seen.side):  # an L can contradict nothing else
+            seen = dataclasses.replace(seen, marker=find_marker(hand.pixels, hand.segmentation.mask))
+        return self._estimate(
+            seen,
+            prepared.image,
+            path=path,
+            sex=sex,
+            tta=tta,
+            age_months=chronological_age_months,
+            is_age_unit_stated=is_age_unit_stated,
+            male_probability=male_probability,
+        )
+
+    def read_again(
+        self, reading: Reading, *, path: Path, sex: str | None, chronological_age_months: float | None
+    ) -> Reading:
+        """Read an accepted radiograph again with another sex or chronological age, by its crop.
+
+        Args:
+            reading: The reading, of any hand of its film; the pixels of its `hand` are not needed.
+            path: As in `read`.
+            sex: As in `read`.
+            chronological_age_months: As in `read`.
+
+        Returns:
+            What `read` returns of the same film with this sex and age, with the side of a film of two hands.
+
+        Raises:
+            ValueError: If there is no bone age.
+            UnreadableImageError: As in `read`.
+        """
+        if not reading.accepted or reading.crop is None:
+            raise ValueError(f"`reading` must be accepted. Received: {reading}.")
+        seen = Reading(
+            laterality=reading.laterality,
+            marker=reading.marker,
+            side=reading.side,
+            part=reading.part,
+            hand=reading.hand,
+            crop=reading.crop,
+        )
+        again = self._estimate(
+            seen,
+            reading.crop,
+            path=path,
+            sex=sex,
+            age_months=chronological_age_months,
+            male_probability=None if np.isnan(reading.male_probability) else reading.male_probability,
+        )
+        kept = tuple(warning for warning in reading.warnings if warning == "two_hands")
+        return dataclasses.replace(again, warnings=(*kept, *again.warnings))
+
+    def _estimate(
+        self,
+        seen: Reading,
+        crop: UInt8[np.ndarray, "size size"],
+        *,
+        path: Path,
+        sex: str | None,
+        age_months: float | None,
+        tta: str | None = None,
+        is_age_unit_stated: bool = True,
+        male_probability: float | None = None,
+    ) -> Reading:
+        """Predict the bone age of what is seen on a film, as `read` does."""
+        hand = seen.hand
         warnings = list(list_gate_warnings(hand.measures, gate=self.config.gate)) if hand else []
         plausible = SEXES if sex is None else (sex,)
         if self.sex_bundle is not None:
             if male_probability is None:
                 # A network without a sex input ignores the zeros.
-                image = self.sex_bundle.resize_to_input(prepared.image)[None]
+                image = self.sex_bundle.resize_to_input(crop)[None]
                 male_probability = float(self.sex_bundle.predict_batch(image, np.zeros((1, 1), np.float32))[0])
             if sex is None:
                 sex = sex_from_male(male_probability)
                 warnings.append("sex_from_image")
             elif (1 - male_probability if sex == "male" else male_probability) > SEX_CONFIDENCE:
                 warnings.append("sex_looks_wrong")
-        images = np.repeat(self.age_bundle.resize_to_input(prepared.image)[None], len(plausible), axis=0)
+        images = np.repeat(self.age_bundle.resize_to_input(crop)[None], len(plausible), axis=0)
         male = np.array([[male_from_sex(plausible_sex)] for plausible_sex in plausible], np.float32)
         predictions = dict(zip(plausible, self.age_bundle.predict_batch(images, male, tta=tta).tolist(), strict=True))
         low, high = float("nan"), float("nan")
@@ -160,19 +224,17 @@ class Reader:
             bone_age_months=months,
             interval_months=(low, high),
             sex=sex,
-            chronological_age_months=chronological_age_months,
+            chronological_age_months=age_months,
             is_unit_stated=is_age_unit_stated,
         )
         if comparison.missing == UNUSED_AGE:  # years taken for months, or a child so ill that its age needs a unit
             warnings.append("age_unit_doubtful")
         elif comparison.is_far:
             warnings.append("age_looks_wrong")
-        sides, marker = {radiograph.laterality, pose.side if pose else None} - {None}, None
-        if hand is not None and "right" in sides:  # an L can contradict nothing else
-            marker = find_marker(hand.pixels, hand.segmentation.mask)
-        if len(sides | {marker} - {None}) > 1:
+        if len({seen.laterality, seen.side, seen.marker} - {None}) > 1:
             warnings.append("side_looks_wrong")
-        return Reading(
+        return dataclasses.replace(
+            seen,
             bone_age_months=months,
             low_months=low,
             high_months=high,
@@ -180,12 +242,7 @@ class Reader:
             male_probability=float("nan") if male_probability is None else male_probability,
             predictions=predictions,
             comparison=comparison,
-            laterality=radiograph.laterality,
-            marker=marker,
-            side=pose.side if pose else None,
             warnings=tuple(warnings),
-            hand=hand,
-            crop=prepared.image,
         )
 
     def predict(

@@ -5,9 +5,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
+from boneage.serve.ages import MAX_AGE_MONTHS, REST_AGE
 from boneage.serve.readings import Answer
 from boneage.serve.service import Service
-from boneage.serve.uploads import MAX_AGE_MONTHS, UNKNOWN_SEX
+from boneage.serve.uploads import UNKNOWN_SEX
 from boneage.tfrecords.schema import SEXES
 
 _EXAMPLE: dict[str, Any] = {
@@ -175,7 +176,7 @@ def make_router(service: Service) -> APIRouter:
 
         Research use: not a medical device.
         """
-        answers = await service.answer(request, age_field="chronological_age_months", age_unit_months=1.0)
+        answers = await service.answer(request, age_form=REST_AGE)
         return [describe_answer(answer, model=service.model.label) for answer in answers]
 
     return router

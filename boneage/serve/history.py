@@ -101,6 +101,12 @@ class History(Sessions):
                 self._entries.popitem(last=False)
         return batch
 
+    def replace(self, id: str, answer: Answer) -> None:
+        """Replace the answer of a reading that has been read again; nothing if it is discarded by now."""
+        with self._lock:
+            if id in self._entries:
+                self._entries[id] = dataclasses.replace(self._entries[id], answer=answer)
+
     def list_entries(self, session: str | None) -> list[Entry]:
         """List the readings of a session, the latest request first, files in the order sent."""
         with self._lock:

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import math
 import uuid
 from pathlib import Path
 
@@ -74,9 +75,16 @@ class KeptReading:
     reading: Reading = dataclasses.field(repr=False)
 
     @property
+    def contradicts_header(self) -> bool:
+        """Whether the film was read again with a sex or an age that its header contradicts."""
+        sex, age = self.radiograph.sex, self.radiograph.chronological_age_months
+        is_other_sex = sex is not None and tuple(self.reading.predictions) != (sex,)
+        return is_other_sex or (age is not None and self.reading.comparison.chronological_age_months != floor_age(age))
+
+    @property
     def has_study(self) -> bool:
-        """Whether DICOM objects can be made."""
-        return self.radiograph.header is not None
+        """Whether DICOM objects can be made: not of what the header of the file contradicts."""
+        return self.radiograph.header is not None and not self.contradicts_header
 
     def make(self, name: str, *, film: Film, reader: Reader) -> bytes | None:
         """Make a report.
@@ -87,12 +95,12 @@ class KeptReading:
             reader: The reader.
 
         Returns:
-            The content of the file; None if a DICOM object is asked for and the file is none.
+            The content of the file; None if a DICOM object is asked for and `has_study` is False.
 
         Raises:
             ReportError: If the header does not allow it.
         """
-        header = self.radiograph.header
+        header = self.radiograph.header if self.has_study else None
         if name == OBSERVATION:
             observation = make_observation(self.reading, reader=reader, id=str(uuid.uuid4()), study=header)
             return json.dumps(observation, indent=2, allow_nan=False).encode()
@@ -106,6 +114,11 @@ class KeptReading:
         made = dicom.make_dicom_objects(header, radiograph, reading, reader=reader, path=_PATH)
         report, capture = made.values()
         return bytes(report if name == REPORT else capture)
+
+
+def floor_age(months: float) -> float:
+    """Return the whole months of an age: exact to the day, with the study date it would reveal the date of birth."""
+    return float(math.floor(months))
 
 
 def keep_reading(radiograph: Radiograph, reading: Reading) -> KeptReading:

@@ -4,16 +4,19 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from boneage.inference.messages import format_age
+from boneage.serve.ages import PAGE_AGE
 from boneage.serve.history import Entry, write_csv
 from boneage.serve.kept import CAPTURE, OBSERVATION, REPORT
 from boneage.serve.readings import Answer
 from boneage.serve.service import Service
+from boneage.serve.uploads import parse_given_sex
 from boneage.web.login import find_session, set_cookie
 from boneage.web.render import render
-from boneage.web.requests import RequestError
+from boneage.web.requests import RequestError, read_form
 from boneage.web.safety import SESSION_COOKIE, Access
 
 _DICOM = "application/dicom"
+_GONE = "this film is no longer on the server, which keeps films for a while only; go back and choose the file again."
 
 
 def make_router(service: Service, access: Access) -> APIRouter:
@@ -44,7 +47,7 @@ def make_router(service: Service, access: Access) -> APIRouter:
 
     @router.post("/")
     async def read(request: Request) -> Response:
-        answers = await service.answer(request, age_field="chronological_age_years", age_unit_months=12.0)
+        answers = await service.answer(request, age_form=PAGE_AGE)
         session = find_session(request, history) or history.open(is_authenticated=False)
         history.add(answers, session=session)
         response = RedirectResponse("/#readings", 303)
@@ -54,7 +57,7 @@ def make_router(service: Service, access: Access) -> APIRouter:
     @router.post("/files")
     async def read_one_by_one(request: Request, batch: str | None = None) -> Response:
         """Read a part of a batch, so that the page can show how far it is."""
-        answers = await service.answer(request, age_field="chronological_age_years", age_unit_months=12.0)
+        answers = await service.answer(request, age_form=PAGE_AGE)
         session = find_session(request, history) or history.open(is_authenticated=False)
         batch = history.add(answers, session=session, batch=batch)
         results = [
@@ -83,6 +86,18 @@ def make_router(service: Service, access: Access) -> APIRouter:
     @router.get("/readings/{id}/input.png")
     async def show_input(request: Request, id: str) -> Response:
         return _image(service.draw_input(find_entry(request, id).answer), "image/png")
+
+    @router.post("/readings/{id}/again")
+    async def read_film_again(request: Request, id: str) -> Response:
+        session = find_session(request, history)
+        entry = history.get(id, session=session)
+        if entry is None or entry.answer.kept is None:
+            raise RequestError(410, _GONE)
+        fields = await read_form(request, fields=("sex", *PAGE_AGE.fields))
+        sex, age_months = parse_given_sex(fields.get("sex", "")), PAGE_AGE.parse(fields)
+        answer = await service.read_again(entry.answer, sex=sex, chronological_age_months=age_months)
+        history.replace(id, answer)
+        return RedirectResponse(f"/#reading-{id}", 303)
 
     def add_download(name: str, media_type: str) -> None:
         @router.get(f"/readings/{{id}}/{name}")

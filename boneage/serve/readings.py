@@ -28,7 +28,7 @@ from boneage.inference.two_hands import read_hands
 from boneage.preprocessing.hand.find_hand import Hand
 from boneage.preprocessing.io.isolated import decode_isolated
 from boneage.preprocessing.io.radiograph import Radiograph, UnreadableImageError, resolve_sex
-from boneage.serve.kept import Film, KeptReading, keep_film, keep_reading
+from boneage.serve.kept import Film, KeptReading, floor_age, keep_film, keep_reading
 
 _log = logging.getLogger("boneage.web")
 # Name of the file in errors: the name given by the user is not logged.
@@ -136,6 +136,11 @@ class Answer:
         return format_interval(self.low_months, self.high_months)
 
     @property
+    def given_sex(self) -> str | None:
+        """The sex as recorded or sent; None if it is unknown or predicted."""
+        return None if self.by_sex else self.sex
+
+    @property
     def has_upper_end(self) -> bool:
         """Whether the prediction interval has an upper end."""
         return self.high_months is not None and self.high_months < MAX_BONE_AGE_MONTHS
@@ -199,8 +204,7 @@ def _read(reader: Reader, upload: Upload) -> Answer:
     radiograph = decode_isolated(upload.data, path=_PATH)
     sex, age_months = None, upload.chronological_age_months
     if radiograph.chronological_age_months is not None:
-        # Exact to the day, with the study date it would reveal the date of birth.
-        age_months = float(math.floor(radiograph.chronological_age_months))
+        age_months = floor_age(radiograph.chronological_age_months)
     try:
         sex = resolve_sex(radiograph, upload.sex, path=_PATH)
         read = functools.partial(reader.read, path=_PATH, chronological_age_months=age_months)
@@ -220,11 +224,53 @@ def _read(reader: Reader, upload: Upload) -> Answer:
     return _accept(reader, upload, radiograph, reading)
 
 
+def read_again(reader: Reader, answer: Answer, *, sex: str | None, chronological_age_months: float | None) -> Answer:
+    """Read an answered film again with another sex or chronological age, by what is kept of it.
+
+    Args:
+        reader: The reader.
+        answer: The answer, with a bone age.
+        sex: `"female"`, `"male"`, or None if unknown.
+        chronological_age_months: Chronological age in months, or None.
+
+    Returns:
+        The new answer, with the same pictures; that of the other hand of a film of two is left out.
+
+    Raises:
+        ValueError: If the answer has no bone age.
+        UnreadableImageError: If the model's answer is discarded.
+    """
+    if answer.kept is None:
+        raise ValueError(f"`answer` must be accepted. Received: {answer.reasons}.")
+    reading = reader.read_again(
+        answer.kept.reading, path=_PATH, sex=sex, chronological_age_months=chronological_age_months
+    )
+    kept = dataclasses.replace(answer.kept, reading=reading)
+    if kept.contradicts_header:
+        reading = dataclasses.replace(reading, warnings=(*reading.warnings, "unlike_header"))
+        kept = dataclasses.replace(kept, reading=reading)
+    return dataclasses.replace(_state(reader, answer, reading), kept=kept, other=None)
+
+
 def _accept(reader: Reader, upload: Upload, radiograph: Radiograph, reading: Reading) -> Answer:
-    comparison, predictions = reading.comparison, reading.predictions
-    return Answer(
+    answer = Answer(
         file=upload.name,
         accepted=True,
+        other=_accept(reader, upload, radiograph, reading.other) if reading.other else None,
+        has_outline=reading.hand is not None,
+        picture=draw_radiograph(reading.part or radiograph, reading.hand),
+        crop=reading.crop,
+        film=keep_film(reading.part or radiograph, reading.hand),
+        kept=keep_reading(reading.part or radiograph, reading),
+    )
+    return _state(reader, answer, reading)
+
+
+def _state(reader: Reader, answer: Answer, reading: Reading) -> Answer:
+    """State an accepted reading in an answer."""
+    comparison, predictions = reading.comparison, reading.predictions
+    return dataclasses.replace(
+        answer,
         warnings=reading.warnings,
         bone_age_months=_number(reading.bone_age_months),
         low_months=_number(reading.low_months),
@@ -240,14 +286,8 @@ def _accept(reader: Reader, upload: Upload, radiograph: Radiograph, reading: Rea
         by_sex={sex: round(months, 2) for sex, months in predictions.items()} if len(predictions) > 1 else None,
         side=reading.side,
         hand=reading.part.laterality if reading.part else None,
-        other=_accept(reader, upload, radiograph, reading.other) if reading.other else None,
         side_detail=state_side(reading.laterality, reading.side, reading.marker),
         statements=tuple(list_statements(reading, metadata=reader.age_bundle.metadata, with_age=True)),
-        has_outline=reading.hand is not None,
-        picture=draw_radiograph(reading.part or radiograph, reading.hand),
-        crop=reading.crop,
-        film=keep_film(reading.part or radiograph, reading.hand),
-        kept=keep_reading(reading.part or radiograph, reading),
     )
 
 

@@ -11,14 +11,15 @@ from starlette.requests import Request
 
 from boneage.base.errors import BoneAgeError, describe_error
 from boneage.inference.drawing import draw_crop, draw_occlusion_png
-from boneage.inference.messages import TIMED_OUT
+from boneage.inference.messages import TIMED_OUT, explain_reasons
 from boneage.inference.reader import Reader
 from boneage.inference.reports import ReportError
-from boneage.preprocessing.io.radiograph import Radiograph
+from boneage.preprocessing.io.radiograph import Radiograph, UnreadableImageError
+from boneage.serve.ages import AgeForm
 from boneage.serve.history import History
 from boneage.serve.metrics import Metrics
 from boneage.serve.pool import Pool, PoolFullError
-from boneage.serve.readings import Answer, Upload, read_upload, rejected_answer
+from boneage.serve.readings import Answer, Upload, read_again, read_upload, rejected_answer
 from boneage.serve.store import Store
 from boneage.serve.uploads import RETRY_SECONDS, MemoryBudget, UploadLimits, read_uploads
 from boneage.tfrecords.schema import male_from_sex
@@ -74,13 +75,12 @@ class Service:
         with contextlib.suppress(BoneAgeError):  # even if it is rejected, the networks are loaded
             self.reader.read(drawing, path=_DRAWING, sex="male")
 
-    async def answer(self, request: Request, *, age_field: str, age_unit_months: float) -> list[Answer]:
+    async def answer(self, request: Request, *, age_form: AgeForm) -> list[Answer]:
         """Answer the files of a form, in their order.
 
         Args:
             request: The request.
-            age_field: Name of the form's field for the chronological age.
-            age_unit_months: Months in its unit.
+            age_form: The form's fields for the chronological age.
 
         Raises:
             RequestError: If the request is rejected as a whole.
@@ -94,14 +94,38 @@ class Service:
                     limits=self.limits,
                     take=take,
                     until=until,
-                    age_field=age_field,
-                    age_unit_months=age_unit_months,
+                    age_form=age_form,
                 )
                 # Not before: slow uploads would take the places of others.
                 with self.pool.admit():
                     return [await self._answer_one(upload, until=until) for upload in uploads]
         except PoolFullError:
             raise RequestError(503, "server busy; try again later.", headers={"Retry-After": RETRY_SECONDS}) from None
+
+    async def read_again(self, answer: Answer, *, sex: str | None, chronological_age_months: float | None) -> Answer:
+        """Read an answered film again with another sex or chronological age.
+
+        Args:
+            answer: The answer, with a bone age.
+            sex: `"female"`, `"male"`, or None if unknown.
+            chronological_age_months: Chronological age in months, or None.
+
+        Raises:
+            RequestError: If the server is busy, or the model's answer is discarded.
+        """
+        began = time.perf_counter()
+        read = functools.partial(
+            read_again, self.reader, answer, sex=sex, chronological_age_months=chronological_age_months
+        )
+        try:
+            with self.pool.admit() as until:
+                again = await self.pool.run(read, until=until)
+        except (PoolFullError, TimeoutError):
+            raise RequestError(503, "server busy; try again later.", headers={"Retry-After": RETRY_SECONDS}) from None
+        except UnreadableImageError as error:
+            raise RequestError(422, explain_reasons([error.reason])) from error
+        self._record(again, began=began)
+        return again
 
     async def draw_occlusion_png(self, answer: Answer) -> bytes | None:
         """Draw the occlusion map of a reading as PNG; None for a rejected file.
@@ -152,10 +176,14 @@ class Service:
             answer = await self.pool.run(functools.partial(read_upload, self.reader, upload), until=until)
         except TimeoutError:
             answer = rejected_answer(upload, TIMED_OUT)
+        self._record(answer, began=began)
+        return answer
+
+    def _record(self, answer: Answer, *, began: float) -> None:
+        """Count an answer, and save it where readings are saved."""
         self.metrics.count_answer(answer, seconds=time.perf_counter() - began)
         if self.store is not None:
             try:
                 self.store.keep(answer)
             except OSError as error:  # the answer is valid all the same
                 _log.error("a reading could not be saved: %s", error.strerror)
-        return answer

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import dataclasses
-import math
 import re
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -14,11 +13,11 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from boneage.base.sex import UnknownSexError, parse_sex
+from boneage.serve.ages import AgeForm
 from boneage.serve.readings import Upload
 from boneage.web.requests import RequestError
 
 UNKNOWN_SEX = "unknown"
-MAX_AGE_MONTHS = 300.0
 _MAX_NAME = 120
 _MAX_FIELD_BYTES = 1024
 _MAX_FIELDS = 10
@@ -86,8 +85,7 @@ async def read_uploads(
     limits: UploadLimits,
     take: Callable[[int], None],
     until: float,
-    age_field: str,
-    age_unit_months: float,
+    age_form: AgeForm,
 ) -> list[Upload]:
     """Read the files of a form, with their common sex and chronological age.
 
@@ -96,8 +94,7 @@ async def read_uploads(
         limits: Limits of the request.
         take: Called with the number of bytes received; the function of `MemoryBudget.reserve`.
         until: Deadline of the upload on the monotonic clock.
-        age_field: Name of the field with the chronological age.
-        age_unit_months: Months in the unit of that field.
+        age_form: The fields with the chronological age.
 
     Raises:
         RequestError: If the form is invalid or exceeds a limit.
@@ -126,15 +123,14 @@ async def read_uploads(
     except ClientDisconnect:
         raise RequestError(400, "the upload was interrupted.") from None
     try:
-        files, fields = await _sort(form, age_field=age_field)
+        files, fields = await _sort(form, age_form=age_form)
     finally:
         await form.close()
-    sex = _sex(fields.get("sex", ""))
-    age_months = _age_months(fields.get(age_field, ""), field=age_field, unit_months=age_unit_months)
+    sex, age_months = parse_given_sex(fields.get("sex", "")), age_form.parse(fields)
     return [Upload(name, data, sex, age_months) for name, data in files]
 
 
-async def _sort(form: FormData, *, age_field: str) -> tuple[list[tuple[str, bytes]], dict[str, str]]:
+async def _sort(form: FormData, *, age_form: AgeForm) -> tuple[list[tuple[str, bytes]], dict[str, str]]:
     """Separate the files of a form, as name and content, from its other fields."""
     fields: dict[str, str] = {}
     files: list[tuple[str, bytes]] = []
@@ -147,8 +143,9 @@ async def _sort(form: FormData, *, age_field: str) -> tuple[list[tuple[str, byte
                 files.append((clean_name(value.filename or ""), data))
         elif name == "files":
             raise RequestError(422, "`files` must contain files with names.")
-        elif name not in ("sex", age_field):
-            raise RequestError(422, f"valid fields are `files`, `sex` and `{age_field}`. Received: {_show(name)}.")
+        elif name not in ("sex", *age_form.fields):
+            valid = ", ".join(f"`{field}`" for field in ("files", "sex", *age_form.fields))
+            raise RequestError(422, f"valid fields are {valid}. Received: {_show(name)}.")
         elif name in fields:
             raise RequestError(422, f"duplicate field `{name}`; it applies to all files of a request.")
         else:
@@ -176,24 +173,16 @@ def _too_large(limits: UploadLimits) -> RequestError:
     )
 
 
-def _sex(value: str) -> str | None:
+def parse_given_sex(value: str) -> str | None:
+    """Parse the sex of a form.
+
+    Raises:
+        RequestError: If it is not understood.
+    """
     try:
         return parse_sex(value)
     except UnknownSexError:
         raise RequestError(422, f"`sex` must be female, male or unknown. Received: {_show(value)}.") from None
-
-
-def _age_months(value: str, *, field: str, unit_months: float) -> float | None:
-    if not value:
-        return None
-    try:
-        months = float(value.replace(",", ".")) * unit_months
-    except ValueError:
-        months = math.nan
-    if not 0 <= months <= MAX_AGE_MONTHS:  # also rejects NaN
-        most = MAX_AGE_MONTHS / unit_months
-        raise RequestError(422, f"`{field}` must be a number from 0 to {most:g}. Received: {_show(value)}.")
-    return round(months, 2)
 
 
 def clean_name(name: str) -> str:

@@ -1,6 +1,11 @@
 """The error of a rejected request, and small request bodies read within a limit."""
 
+from collections.abc import Collection
+from urllib.parse import parse_qsl
+
 from starlette.requests import Request
+
+_MAX_FORM_BYTES, _MAX_FORM_FIELDS = 8192, 100
 
 
 class RequestError(Exception):
@@ -9,6 +14,35 @@ class RequestError(Exception):
     def __init__(self, status: int, message: str, *, headers: dict[str, str] | None = None):
         super().__init__(message)
         self.status, self.message, self.headers = status, message, headers or {}
+
+
+async def read_form(request: Request, *, fields: Collection[str]) -> dict[str, str]:
+    """Read a small form of text fields, `application/x-www-form-urlencoded`.
+
+    Args:
+        request: The request.
+        fields: The names that it may have.
+
+    Returns:
+        What was typed, without blanks around it, by name.
+
+    Raises:
+        RequestError: If it is too large, is no such form, or has an unknown or a duplicate field.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/x-www-form-urlencoded":
+        raise RequestError(415, "send a form of type application/x-www-form-urlencoded.")
+    body = await read_body(request, max_bytes=_MAX_FORM_BYTES)
+    try:
+        pairs = parse_qsl(body.decode("ascii", "replace"), keep_blank_values=True, max_num_fields=_MAX_FORM_FIELDS)
+    except ValueError:
+        raise RequestError(400, "the form has too many fields.") from None
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if name not in fields or name in found:
+            raise RequestError(422, f"unknown or duplicate field. Received: {name[:40]!r}.")
+        found[name] = value.strip()
+    return found
 
 
 async def read_body(request: Request, *, max_bytes: int) -> bytes:

@@ -35,7 +35,7 @@ def test_a_radiologist_reads_a_film_on_the_page(user):
         assert "Research use. Not a medical device." in read_words(browser.get("/").text)
 
         files = [("files", (name, (user.folder / name).read_bytes())) for name in ("hand.png", "empty.png")]
-        page = browser.post("/", files=files, data={"sex": "female", "chronological_age_years": "10"}).text
+        page = browser.post("/", files=files, data={"sex": "female", "age_years": "10"}).text
         words = read_words(page)
         assert "2 readings" in words
         assert "90% interval" in words

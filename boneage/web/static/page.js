@@ -5,8 +5,35 @@ const form = document.getElementById("upload");
 const input = document.getElementById("files");
 const drop = document.getElementById("drop");
 const chosen = document.getElementById("chosen");
-const button = form.querySelector("button");
+const button = form.querySelector("button[type=submit]");
 const label = button.textContent;
+
+const own = document.getElementById("own");
+const ownRows = document.getElementById("own-rows");
+
+// A row for each of several files, to say what differs from the fields of all.
+function listOwn(files) {
+  own.hidden = files.length < 2;
+  const row = document.getElementById("own-row").content;
+  ownRows.replaceChildren(...(own.hidden ? [] : files.map((file) => {
+    const made = row.cloneNode(true);
+    made.querySelector("legend").textContent = file.name;
+    return made;
+  })));
+}
+
+// The fields of one file: its own age, or own dates, in place of those of all.
+function gather(file, row) {
+  const fields = new FormData(form);
+  fields.set("files", file);
+  const given = {};
+  for (const input of row.querySelectorAll("[data-field]")) if (input.value) given[input.dataset.field] = input.value;
+  const replaced = "age_years" in given || "age_months" in given ? ["birth_date", "film_date", "age_years", "age_months"]
+    : "birth_date" in given || "film_date" in given ? ["age_years", "age_months"] : [];
+  for (const name of replaced) fields.delete(name);
+  for (const [name, value] of Object.entries(given)) fields.set(name, value);
+  return fields;
+}
 
 function describe() {
   const files = Array.from(input.files);
@@ -17,6 +44,7 @@ function describe() {
   if (bytes > most) problem = `At most ${Math.floor(most / 2 ** 20)} MB at once.`;
   input.setCustomValidity(problem);
   chosen.classList.toggle("problem", problem !== "");
+  listOwn(problem ? [] : files);
   if (problem) chosen.textContent = problem;
   else if (files.length === 1) chosen.textContent = files[0].name;
   else if (files.length) chosen.textContent = `${files.length} files`;
@@ -47,13 +75,19 @@ document.addEventListener("drop", (event) => {
 });
 document.addEventListener("paste", (event) => take(event.clipboardData.files));
 
+// An age is years and months, or two dates: what is typed last counts.
+document.addEventListener("input", (event) => {
+  const ages = event.target.closest(".ages");
+  if (!ages || !event.target.value || event.target.type === "select-one") return;
+  const isDate = event.target.type === "date";
+  for (const input of ages.querySelectorAll("input")) if ((input.type === "date") !== isDate) input.value = "";
+});
+
 const count = document.getElementById("count");
 const MAX_TRIES = 5;
 
 // Send one file; a busy server says when to try again.
-async function send(file, batch) {
-  const fields = new FormData(form);
-  fields.set("files", file);
+async function send(fields, batch) {
   for (let tries = 1; ; tries += 1) {
     const address = batch ? `/files?batch=${encodeURIComponent(batch)}` : "/files";
     const response = await fetch(address, { method: "POST", body: fields });
@@ -83,7 +117,7 @@ async function readAll(files) {
     row.textContent = `${file.name}: reading…`;
     count.textContent = `${index + 1} of ${files.length}: reading ${file.name}`;
     try {
-      const answer = await send(file, batch);
+      const answer = await send(gather(file, ownRows.children[index]), batch);
       batch = answer.batch;
       row.textContent = `${file.name}: ${answer.results[0].text}`;
     } catch (error) {
@@ -120,4 +154,4 @@ window.addEventListener("pageshow", () => {
   count.textContent = "";
   describe();
 });
-if (location.hash === "#readings") document.getElementById("readings")?.focus();
+if (/^#reading/.test(location.hash)) document.getElementById(location.hash.slice(1))?.focus();

@@ -75,8 +75,9 @@ def test_reads_a_drawn_hand_a_dicom_file_a_wall_and_a_broken_file(
     page.goto(address)
     page.set_input_files("#files", [str(tmp_path / name) for name in files])
     assert page.text_content("#chosen") == "4 files"
-    page.focus("input[value=unknown]")
-    for key in ("ArrowUp", "ArrowUp", "Tab", "1", "0", ".", "5", "Tab", "Enter"):
+    assert page.locator("#own-rows legend").all_text_contents() == list(files)
+    page.focus("#upload input[value=unknown]")
+    for key in ("ArrowUp", "ArrowUp", "Tab", "1", "0", "Tab", "6", "Enter"):
         page.keyboard.press(key)
     page.wait_for_selector("#rows li")
     assert re.match(r"\d of 4: reading ", page.text_content("#count"))
@@ -120,6 +121,36 @@ def test_reads_a_drawn_hand_a_dicom_file_a_wall_and_a_broken_file(
     page.click("text=Printable report >> nth=0")
     page.wait_for_selector("#print:visible")
     assert page.pdf(prefer_css_page_size=True).count(b"/Type /Page\n") == 1
+
+
+def test_says_the_age_of_each_file_and_reads_one_again(page, address, encode_png):
+    hand = encode_png(draw_radiograph(132, sex="female", seed=7).pixels)
+    page.goto(address)
+    page.set_input_files("#files", [{"name": f"IM000{n}", "mimeType": "", "buffer": hand} for n in range(3)])
+    page.check("#upload [name=sex][value=female]")
+    page.fill("#upload [name=birth_date]", "2013-05-01")
+    rows = page.locator("#own-rows li")
+    for place, taken in ((0, "2022-05-02"), (1, "2023-05-02")):
+        rows.nth(place).locator("[data-field=film_date]").fill(taken)
+    rows.nth(2).locator("[data-field=film_date]").fill("2023-05-02")
+    rows.nth(2).locator("[data-field=age_years]").fill("12")  # what is typed last counts
+    assert rows.nth(2).locator("[data-field=film_date]").input_value() == ""
+    rows.nth(2).locator("[data-field=sex]").select_option("male")
+    page.click("#upload button")
+    page.wait_for_selector(".reading")
+    told = page.locator(".reading dl").all_text_contents()
+    for text, age, sex in zip(told, ("9 years 0 months", "10 years 0 months", "12 years 0 months"), "ffm", strict=True):
+        assert f"Chronological age{age}" in text
+        assert ("Sexfemale, as given" in text) == (sex == "f")
+    card = page.locator(".reading").first
+    card.locator("text=Read again as").click()
+    assert card.locator("[name=age_years]").input_value() == "9"
+    card.locator("[name=sex][value=unknown]").check()
+    with page.expect_navigation():
+        card.locator("form button").click()
+    assert "for both sexes" in card.text_content()
+    assert page.evaluate("document.activeElement.textContent") == "IM0000"
+    assert "2013" not in page.content()
 
 
 def test_reviews_by_keyboard_and_corrects_a_mask_by_mouse(page, live, drawn_desk, pictures, tmp_path):

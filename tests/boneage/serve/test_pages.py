@@ -25,7 +25,7 @@ def pictures(client, page):
 def test_a_drawn_hand_is_read(serve, hand_reader, upload, drawn_hand):
     client = serve(hand_reader)
     page = upload(
-        client, [("hand.png", drawn_hand), ("text.png", b"no picture")], sex="female", chronological_age_years="9.5"
+        client, [("hand.png", drawn_hand), ("text.png", b"no picture")], sex="female", age_years="9", age_months="6"
     )
     assert "2 readings" in page
     assert re.search(r"<strong>\d+ years? \d+ months?</strong>", page)
@@ -79,7 +79,7 @@ def test_names_are_cut_to_what_a_name_is():
 
 
 def test_history_is_that_of_the_session_and_downloads(client, serve, reader, upload, half):
-    upload(client, [("first.png", half)], sex="male", chronological_age_years="5")
+    upload(client, [("first.png", half)], sex="male", age_years="5")
     page = upload(client, [("second.png", half), ("text.png", b"no picture")], sex="female")
     assert page.index("second.png") < page.index("text.png") < page.index("first.png")
     answer = client.get("/readings.csv")

@@ -31,7 +31,7 @@ def test_rest_tells_the_left_hand_and_the_right_one_in_it(serve, hand_reader, fi
 def test_page_shows_each_hand_with_its_own_picture(serve, hand_reader, film, upload, both_hands, tmp_path):
     client = serve(hand_reader, save_readings=tmp_path)
     page = upload(client, [("both.png", film)], sex="female")
-    assert re.findall(r"<h3>(.*)</h3>", page) == ["both.png, left hand", "both.png, right hand"]
+    assert re.findall(r"<h3[^>]*>(.*)</h3>", page) == ["both.png, left hand", "both.png, right hand"]
     assert len(re.findall(r'class="warning">.*Left and right are told by the thumbs', page)) == 2
     radiographs = [client.get(path).content for path in re.findall(r'src="([^"]+radiograph.jpg)"', page)]
     widths = [cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape[1] for data in radiographs]

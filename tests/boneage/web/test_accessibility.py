@@ -117,8 +117,8 @@ def sessions(browser, address, files):
         page.goto(address)
         buffers = [{"name": name, "mimeType": "application/octet-stream", "buffer": files[name]} for name in names]
         page.set_input_files("#files", buffers)
-        page.check("[name=sex][value=female]")
-        page.fill("#age", "11")
+        page.check("#upload [name=sex][value=female]")
+        page.fill("#upload [name=age_years]", "11")
         with page.expect_navigation():
             page.click("#upload button")
         page.wait_for_selector(".reading")
@@ -130,8 +130,21 @@ def sessions(browser, address, files):
 
 
 def open_details(page):
-    for summary in page.locator("summary").all():
+    for summary in page.locator("summary:visible").all():
         summary.click()
+
+
+def choose_several_files(page):
+    names = ("IM0001", "a_radiograph_of_a_study_with_a_long_name.dcm")
+    page.set_input_files("#files", [{"name": name, "mimeType": "", "buffer": b"1"} for name in names])
+    assert page.locator("#own-rows li:visible").count() == 2
+
+
+def read_again_too_late(page):
+    page.context.clear_cookies()
+    page.click("text=Read again as")
+    page.click(".reading form button")
+    page.wait_for_selector("text=no longer on the server")
 
 
 def choose_too_many_files(page):
@@ -167,9 +180,11 @@ def stay(page):
     [
         ("empty", None, "/", stay),
         ("too many files", None, "/", choose_too_many_files),
+        ("several files", None, "/", choose_several_files),
         ("reading", None, "/", wait_for_answers),
         ("one answer", "one", "/", stay),
         ("several answers, an earlier one", "several", "/", open_details),
+        ("film gone", "one", "/", read_again_too_late),
         ("report", "one", "/", follow("Printable report")),
         ("viewer", "one", "/", open_viewer),
         ("error", None, "/readings/none", stay),
