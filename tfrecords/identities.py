@@ -1,4 +1,4 @@
-"""Read who the records of a split are, without their images: id, patient, and hash of the pixels."""
+"""Read who the records of a split are, without their images: id, patient, hash of the pixels, and both ages."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from boneage.tfrecords.framing import DamagedShardError, read_frames
 from boneage.tfrecords.info import RecordsError, read_info, split_info
 from boneage.tfrecords.schema import SchemaError, decode, group_key
 
-COLUMNS = ("id", "group", "pixel_sha256")
+COLUMNS = ("id", "group", "pixel_sha256", "bone_age_months", "chronological_age_months")
 
 
 def read_identities(folder: str | Path, *, split: str) -> pd.DataFrame:
@@ -19,7 +19,8 @@ def read_identities(folder: str | Path, *, split: str) -> pd.DataFrame:
         split: `"train"`, `"validation"` or `"test"`.
 
     Returns:
-        Columns `id`, `group` (equal for radiographs of one patient) and `pixel_sha256`, sorted by id.
+        Columns `id`, `group` (equal for radiographs of one patient), `pixel_sha256`, and `bone_age_months` and
+        `chronological_age_months`, NaN where missing, sorted by id.
 
     Raises:
         RecordsError: If the folder or the split is missing or a shard is damaged.
@@ -30,9 +31,11 @@ def read_identities(folder: str | Path, *, split: str) -> pd.DataFrame:
         for shard in described["shards"]:
             for data in read_frames(Path(folder) / shard["file"]):
                 record = decode(data)
-                rows.append((record.id, group_key(record.id, record.group), record.pixel_sha256))
+                ages = (record.bone_age_months, record.chronological_age_months)
+                rows.append((record.id, group_key(record.id, record.group), record.pixel_sha256, *ages))
     except (DamagedShardError, SchemaError, FileNotFoundError) as error:
         raise RecordsError(
             f"{folder}: a shard is damaged or missing; run `boneage records {folder} --verify` to find it."
         ) from error
-    return pd.DataFrame(rows, columns=list(COLUMNS)).sort_values("id", ignore_index=True)
+    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(COLUMNS[3:], float))
+    return frame.sort_values("id", ignore_index=True)

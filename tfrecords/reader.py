@@ -49,8 +49,8 @@ def read_records(
     Returns:
         A dataset of dictionaries: `id` and `group` string `(batch,)`, the latter by
         `boneage.tfrecords.schema.group_key`; `image` uint8 `(batch, size, size, 1)`, `male` float32
-        `(batch, 1)` (1 male, 0 female), `bone_age_months` float32 `(batch, 1)`, NaN where missing; `label_weight`
-        float32 `(batch,)`, see `boneage.tfrecords.label_weights.weigh_label`.
+        `(batch, 1)` (1 male, 0 female), `bone_age_months` and `chronological_age_months` float32 `(batch, 1)`, NaN
+        where missing; `label_weight` float32 `(batch,)`, see `boneage.tfrecords.label_weights.weigh_label`.
 
     Raises:
         RecordsError: If the folder or the split is missing, or a split is too small for one batch.
@@ -123,9 +123,11 @@ def decode_record(serialized: tf.Tensor, *, input_size: int) -> dict[str, tf.Ten
         input_size: Side of the image in pixels.
 
     Returns:
-        `id`, `group`, `image`, `male`, `bone_age_months`, `label_weight` as in `read_records`, without the batch axis.
+        `id`, `group`, `image`, `male`, `bone_age_months`, `chronological_age_months`, `label_weight` as in
+        `read_records`, without the batch axis.
     """
-    wanted = ("image", "id", "group", "sex", "bone_age_months", "num_readers", "reader_sd_months")
+    ages = ("bone_age_months", "chronological_age_months")
+    wanted = ("image", "id", "group", "sex", *ages, "num_readers", "reader_sd_months")
     parsed = tf.io.parse_single_example(
         serialized, {field.name: _feature(field) for field in FIELDS if field.name in wanted}
     )
@@ -142,7 +144,7 @@ def decode_record(serialized: tf.Tensor, *, input_size: int) -> dict[str, tf.Ten
         ),
         "image": tf.ensure_shape(image, (input_size, input_size, 1)),
         "male": tf.reshape(tf.lookup.StaticHashTable(table, -1.0).lookup(parsed["sex"]), (1,)),
-        "bone_age_months": tf.reshape(parsed["bone_age_months"], (1,)),
+        **{name: tf.reshape(parsed[name], (1,)) for name in ages},
         "label_weight": _weigh(parsed["num_readers"], parsed["reader_sd_months"]),
     }
 

@@ -26,7 +26,7 @@ from boneage.base.progress import report_progress
 from boneage.base.training_weights import find_training_weights, require_training_weights
 from boneage.bundles.metadata import find_fault
 from boneage.bundles.test_time_augmentation import turn_and_mirror
-from boneage.configuration.training import TTA_TRANSFORMS
+from boneage.configuration.training import AGE_INPUTS, TTA_TRANSFORMS
 from boneage.registry.digest import metadata_digest
 from boneage.registry.settings import METADATA_FILE, PACKAGED_BUNDLE
 from boneage.tfrecords.info import read_info, split_info
@@ -59,8 +59,9 @@ class Bundle:
     Args:
         folder: The folder of the bundle.
         session: The network: `image`, float32 `(batch, size, size, 1)` in [0, 1], and, if it uses the sex, `male`,
-            float32 `(batch, 1)`, to bone age in months or, for sex classification, the probability that the child is
-            male, float32 `(batch, 1)`.
+            float32 `(batch, 1)`, and, if it uses the chronological age, those of
+            `boneage.configuration.training.AGE_INPUTS`, to bone age in months or, for sex classification, the
+            probability that the child is male, float32 `(batch, 1)`.
         metadata: Content of `metadata.json`.
     """
 
@@ -77,21 +78,50 @@ class Bundle:
         """Height and width of the network's input, in pixels."""
         return int(self.metadata["input_size"])
 
-    def predict_batch(self, images: np.ndarray, male: np.ndarray, *, tta: str | None = None) -> np.ndarray:
+    @property
+    def chronological_age(self) -> str:
+        """How the network uses the chronological age, a key of `boneage.configuration.training.AGE_INPUTS`."""
+        return str(self.metadata.get("chronological_age", "none"))
+
+    def predict_batch(
+        self,
+        images: np.ndarray,
+        male: np.ndarray,
+        *,
+        ages_months: np.ndarray | None = None,
+        tta: str | None = None,
+    ) -> np.ndarray:
         """Predict bone age, with the bundle's calibration if any, or the probability that the child is male.
 
         Args:
             images: Shape `(batch, size, size, 1)`, uint8.
             male: Shape `(batch, 1)`, float32, 1 for male, 0 for female.
+            ages_months: Chronological ages in months, NaN where unknown, shape `(batch, 1)`, float32 (default: all
+                unknown). Without effect on a network that does not use them.
             tta: Test-time augmentation, a key of `TTA_TRANSFORMS` (default: as saved in the bundle).
 
         Returns:
             Bone age in months or the probability, shape `(batch,)`, float32.
+
+        Raises:
+            BundleError: If the network predicts the difference from the chronological age, and one is unknown.
         """
+        ages = np.full((len(images), 1), np.nan, np.float32) if ages_months is None else ages_months
+        is_known = np.isfinite(ages)
+        if self.chronological_age == "relative" and not is_known.all():
+            raise BundleError(
+                f"{self.folder}: answers only with the chronological age, which {int((~is_known).sum()):,} of "
+                f"{len(images):,} radiographs lack; give it, or use a model that needs none."
+            )
+        inputs = {
+            "male": male,
+            "chronological_age_months": np.where(is_known, ages, 0.0),
+            "age_is_known": is_known,
+        }
         chosen = self.metadata["tta"] if tta is None else tta
         check_choice("tta", chosen, tuple(TTA_TRANSFORMS))
         predictions = [
-            self._run(turn_and_mirror(images, angle_degrees=angle, mirrored=mirrored), male)
+            self._run(turn_and_mirror(images, angle_degrees=angle, mirrored=mirrored), inputs)
             for angle, mirrored in TTA_TRANSFORMS[chosen]
         ]
         predicted: np.ndarray = np.mean(predictions, axis=0)
@@ -100,10 +130,10 @@ class Bundle:
             predicted = predicted * slope + offset
         return predicted.astype(np.float32)
 
-    def _run(self, images: np.ndarray, male: np.ndarray) -> np.ndarray:
-        known = {"image": images.astype(np.float32) / 255, "male": male.astype(np.float32)}
-        inputs = {tensor.name: known[tensor.name] for tensor in self.session.get_inputs()}
-        output = np.asarray(self.session.run(None, inputs)[0])
+    def _run(self, images: np.ndarray, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        known = {"image": images.astype(np.float32) / 255, **inputs}
+        used = {tensor.name: known[tensor.name].astype(np.float32, copy=False) for tensor in self.session.get_inputs()}
+        output = np.asarray(self.session.run(None, used)[0])
         return output.reshape(-1)
 
     def resize_to_input(self, image: np.ndarray) -> np.ndarray:
@@ -122,7 +152,7 @@ class Bundle:
         return np.expand_dims(np.rint(np.clip(np.asarray(resized), 0, 255)).astype(np.uint8), -1)
 
     def predict_records(
-        self, data: str | Path, *, split: str, batch_size: int = 64, tta: str | None = None
+        self, data: str | Path, *, split: str, batch_size: int = 64, tta: str | None = None, with_age: bool = True
     ) -> pd.DataFrame:
         """Predict one split of a record folder; a notebook shows a progress bar.
 
@@ -131,13 +161,17 @@ class Bundle:
             split: `"train"`, `"validation"` or `"test"`.
             batch_size: Number of records in a batch.
             tta: Test-time augmentation, see `predict_batch`.
+            with_age: Whether a network that uses the chronological age is told it.
 
         Returns:
-            Columns `id`, `group` (equal for radiographs of one patient), `sex`, `bone_age_months` (NaN where missing),
-            and `predicted_months`, or `male_probability` for sex classification.
+            Columns `id`, `group` (equal for radiographs of one patient), `sex`, `bone_age_months` and
+            `chronological_age_months` (NaN where missing), `predicted_months`, or `male_probability` for sex
+            classification, and, of a network that may be given the chronological age, `without_age`, whether it was
+            not.
 
         Raises:
-            BundleError: If the records and the bundle's training data have different preprocessing.
+            BundleError: If the records and the bundle's training data have different preprocessing, or the network
+                needs chronological ages that the records lack.
         """
         if tta is not None:
             check_choice("tta", tta, tuple(TTA_TRANSFORMS))
@@ -156,17 +190,23 @@ class Bundle:
         with translate_shard_errors(data), report_progress(None, "Reading") as report:
             for batch in read_records(data, split=split, input_size=self.input_size, batch_size=batch_size):
                 batch = {key: value.numpy() for key, value in batch.items()}
-                frames.append(
-                    pd.DataFrame(
-                        {
-                            "id": [id.decode() for id in batch["id"]],
-                            "group": [group.decode() for group in batch["group"]],
-                            "sex": [sex_from_male(male) for male in batch["male"][:, 0]],
-                            "bone_age_months": batch["bone_age_months"][:, 0],
-                            column: self.predict_batch(batch["image"], batch["male"], tta=tta),
-                        }
-                    )
+                ages = batch["chronological_age_months"]
+                predicted = self.predict_batch(
+                    batch["image"], batch["male"], ages_months=ages if with_age else None, tta=tta
                 )
+                frame = pd.DataFrame(
+                    {
+                        "id": [id.decode() for id in batch["id"]],
+                        "group": [group.decode() for group in batch["group"]],
+                        "sex": [sex_from_male(male) for male in batch["male"][:, 0]],
+                        "bone_age_months": batch["bone_age_months"][:, 0],
+                        "chronological_age_months": ages[:, 0],
+                        column: predicted,
+                    }
+                )
+                if self.chronological_age == "input":
+                    frame["without_age"] = frame["chronological_age_months"].isna() | (not with_age)
+                frames.append(frame)
                 finished += len(frames[-1])
                 report(finished, num_records)
         return pd.concat(frames, ignore_index=True)
@@ -254,8 +294,13 @@ def load_bundle(folder: str | Path, *, num_threads: int = 0) -> Bundle:
         ) from error
     inputs = {tensor.name: tensor.shape for tensor in session.get_inputs()}
     size = metadata["input_size"]
-    if not {"image"} <= inputs.keys() <= {"image", "male"} or inputs["image"][1:] != [size, size, 1]:
-        raise BundleError(f"{path}: needs an input `image` of {size} x {size} pixels, and `male` if it uses the sex.")
+    of_age = AGE_INPUTS[metadata.get("chronological_age", "none")]
+    if inputs.keys() - {"male"} != {"image", *of_age} or inputs["image"][1:] != [size, size, 1]:
+        ages = f", and {' and '.join(f'`{name}`' for name in of_age)}" if of_age else ""
+        raise BundleError(
+            f"{path}: needs an input `image` of {size} x {size} pixels, and `male` if it uses the sex{ages}; it has "
+            f"{', '.join(sorted(inputs))}."
+        )
     return Bundle(folder, session, metadata)
 
 

@@ -13,14 +13,15 @@ from boneage.configuration.training import TTA_TRANSFORMS
 from boneage.registry.resolve import resolve_bundle
 
 # Metadata that must be equal for all members.
-_COMMON = ("task", "fingerprint", "input_size", "use_sex", "tta")
+_COMMON = ("task", "fingerprint", "input_size", "use_sex", "chronological_age", "tta")
 
 
 def ensemble(bundles: Sequence[str | Path], *, out: str | Path, tta: str | None = None) -> Path:
     """Combine bundles into one network that predicts their mean, and save it as a bundle.
 
     Args:
-        bundles: At least two bundles with the same task, preprocessing, input size and sex input.
+        bundles: At least two bundles with the same task, preprocessing, input size and use of sex and chronological
+            age.
         out: Folder of the new bundle.
         tta: Test-time augmentation of the new bundle, a key of `boneage.configuration.training.TTA_TRANSFORMS`
             (default: that of the bundles).
@@ -42,9 +43,10 @@ def ensemble(bundles: Sequence[str | Path], *, out: str | Path, tta: str | None 
     described = [read_metadata(folder) for folder in bundles]
     for folder, metadata in zip(bundles, described, strict=True):
         for name in _COMMON:
-            if metadata[name] != described[0][name]:
+            mine, first = ({"chronological_age": "none", **bundle}[name] for bundle in (metadata, described[0]))
+            if mine != first:
                 raise BundleError(
-                    f"{folder}: `{name}` is {metadata[name]!r}, that of {bundles[0]} is {described[0][name]!r}; "
+                    f"{folder}: `{name}` is {mine!r}, that of {bundles[0]} is {first!r}; "
                     f"all bundles of an ensemble need the same `{name}`."
                 )
         if "calibration" in metadata:
@@ -54,7 +56,8 @@ def ensemble(bundles: Sequence[str | Path], *, out: str | Path, tta: str | None 
     check_output(Path(out), is_folder=True)
     with lock_output(Path(out)):  # Before the networks are loaded, which takes a while.
         model = average_networks([load_network(folder) for folder in bundles])
-        metadata = {name: value for name, value in described[0].items() if name not in ("validation_error", "interval")}
+        own = ("validation_error", "interval", "interval_without_age")
+        metadata = {name: value for name, value in described[0].items() if name not in own}
         entries = [entry for member in described for entry in list_seen(member)]
         metadata["seen_data"] = [entry for number, entry in enumerate(entries) if entry not in entries[:number]]
         licences = [find_licence(Path(folder), member) for folder, member in zip(bundles, described, strict=True)]

@@ -58,6 +58,7 @@ class _Metadata(pydantic.BaseModel):
     task: Literal["age", "sex"]
     input_size: int = pydantic.Field(ge=1, le=MAX_INPUT_SIZE_PX)
     use_sex: bool
+    chronological_age: Literal["none", "input", "relative"] = "none"
     tta: str = pydantic.Field(pattern="|".join(f"^{name}$" for name in TTA_TRANSFORMS))
     fingerprint: str = pydantic.Field(max_length=64)
     preprocessing: dict[str, Any] = pydantic.Field(default_factory=dict)
@@ -66,6 +67,7 @@ class _Metadata(pydantic.BaseModel):
     network: str | None = pydantic.Field(None, max_length=200)
     validation_error: float | None = None
     interval: Annotated[_Interval | None, pydantic.Field(strict=False)] = None
+    interval_without_age: Annotated[_Interval | None, pydantic.Field(strict=False)] = None
     calibration: Annotated[_Calibration | None, pydantic.Field(strict=False)] = None
 
 

@@ -51,7 +51,8 @@ class Answers:
     Args:
         name: The system, as it was given.
         frame: One row for each labelled radiograph: `id`; `predicted_months`, NaN where refused; `low_months` and
-            `high_months`, NaN without an interval; `reasons`, joined by `;`, why there is no answer.
+            `high_months`, NaN without an interval; `reasons`, joined by `;`, why there is no answer; and, of a bundle
+            that uses the chronological age, `without_age`, whether it answered without.
         coverage_share: What its intervals promise to cover, in [0, 1]; None if that is not known.
         overlap: Radiographs among them that it has seen before; none of a table.
     """
@@ -148,7 +149,10 @@ def predict_answers(
     """
     name = pin_bundle(str(system))
     reader, request = prepare_reading(name, tta=tta)
-    named = {resume_key(case, work=(request, reader.digest, case.sex)): case for case in labelled.cases}
+    named = {
+        resume_key(case, work=(request, reader.digest, case.sex, case.chronological_age_months)): case
+        for case in labelled.cases
+    }
     rows = run_resumable(
         functools.partial(_read, request=request),
         named,
@@ -158,6 +162,8 @@ def predict_answers(
     )
     read = pd.DataFrame(rows).set_index("id").loc[[case.id for case in labelled.cases]].reset_index()
     frame = read[list(COLUMNS)].astype(dict.fromkeys(COLUMNS[1:4], float))
+    if reader.age_bundle.chronological_age == "input":
+        frame["without_age"] = read["without_age"]
     metadata, folder = reader.age_bundle.metadata, reader.age_bundle.folder
     hashes = hash_radiographs(read["pixel_sha256"].dropna())
     overlap = find_overlap(metadata, read_seen(folder, metadata), digest="", split="", hashes=hashes)
@@ -210,5 +216,6 @@ def _read(job: tuple[str, Case], *, request: Request) -> dict[str, Any]:
         "low_months": reading.low_months if is_read else None,
         "high_months": reading.high_months if is_read else None,
         "reasons": ";".join(reading.reasons),
+        "without_age": "answered_without_age" in reading.warnings,
         "pixel_sha256": None if radiograph is None else hash_pixels(radiograph.pixels),
     }

@@ -9,6 +9,7 @@ import pandas as pd
 
 from boneage.cohorts.answers import Answers
 from boneage.cohorts.labelled import BLANK, CohortError, Labelled, format_counts
+from boneage.cohorts.significance import add_determination
 from boneage.evaluation.bootstrap import Estimate, Images, Metrics, bootstrap, find_groups
 from boneage.evaluation.conformal import measure_coverage
 from boneage.evaluation.evaluate import Comparison, compare, summarise
@@ -112,7 +113,8 @@ class Cohort:
 
 def join_answers(labelled: Labelled, answers: Answers) -> pd.DataFrame:
     """Join the answers of a system to the labels by id: one row for each labelled radiograph."""
-    return labelled.frame.merge(answers.frame, on="id", how="left", validate="one_to_one")
+    labels = add_determination(labelled.frame)
+    return labels.merge(answers.frame, on="id", how="left", validate="one_to_one")
 
 
 def measure_answered(frame: pd.DataFrame, answers: Answers, *, name: str, num_resamples: int, seed: int) -> Evaluation:

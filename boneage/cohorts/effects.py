@@ -103,8 +103,6 @@ def join_stressed(labelled: Labelled, answers: pd.DataFrame, growth: GrowthRefer
         error is clinically significant, missing where that cannot be said.
     """
     labels = labelled.frame
-    ages = [case.chronological_age_months for case in labelled.cases]
-    labels["chronological_age_months"] = np.array(ages, float)
     labels["label_class"] = determine(labels, labels["bone_age_months"], reference=growth)
     frame = answers.merge(labels, on="id", validate="many_to_one")
     baseline = frame.loc[frame["transformation"] == AS_IT_COMES].set_index("id")["predicted_months"]

@@ -22,6 +22,7 @@ from boneage.cohorts.cohort import (
 from boneage.cohorts.labelled import CohortError, Labelled, find_labelled
 from boneage.cohorts.notes import find_whole_years_share, list_notes
 from boneage.cohorts.records import measure_records
+from boneage.cohorts.significance import add_determination
 from boneage.evaluation.evaluate import evaluate_records, make_folder, write_evaluation
 from boneage.evaluation.metrics import Evaluation, to_dict
 from boneage.evaluation.sex_classification import SexEvaluation
@@ -85,7 +86,14 @@ def evaluate(
             raise ValueError("with `data`, `table` and `by` go together: records have their own labels.")
         if table is None:
             return evaluate_records(
-                bundle, data=data, split=split, tta=tta, out=out, num_resamples=num_resamples, seed=seed
+                bundle,
+                data=data,
+                split=split,
+                tta=tta,
+                out=out,
+                num_resamples=num_resamples,
+                seed=seed,
+                describe=add_determination,
             )
         with contextlib.nullcontext() if out is None else lock_folder(make_folder(out)):
             cohort, frame = measure_records(

@@ -19,7 +19,19 @@ from boneage.preprocessing.sources.tables import Row, read_table
 BLANK = "(blank)"
 """The group of radiographs whose cell is blank."""
 RESERVED = frozenset(
-    {"id", "group", "bone_age_months", "predicted_months", "low_months", "high_months", "reasons", "error_months"}
+    {
+        "id",
+        "group",
+        "bone_age_months",
+        "chronological_age_months",
+        "determination",
+        "predicted_months",
+        "low_months",
+        "high_months",
+        "without_age",
+        "reasons",
+        "error_months",
+    }
 )
 """The columns of tables of predictions, which no further column may be called."""
 NO_LABEL = "no_bone_age"
@@ -49,13 +61,19 @@ class Labelled:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row for each: `id`, `sex`, `bone_age_months`, `group` (equal for a patient), and the further columns."""
+        """One row for each radiograph.
+
+        Returns:
+            `id`, `sex`, `bone_age_months`, `chronological_age_months` (NaN where unknown), `group` (equal for a
+            patient), and the further columns.
+        """
         patients = [case.patient or f"radiograph {case.id}" for case in self.cases]
         frame = pd.DataFrame(
             {
                 "id": [case.id for case in self.cases],
                 "sex": [case.sex for case in self.cases],
                 "bone_age_months": np.array([case.bone_age_months for case in self.cases], float),
+                "chronological_age_months": np.array([case.chronological_age_months for case in self.cases], float),
                 "group": pd.factorize(np.array(patients))[0],
             }
         )

@@ -9,6 +9,7 @@ from boneage.bundles.bundle import load_bundle
 from boneage.cohorts.cohort import Cohort, measure_group, measure_groups
 from boneage.cohorts.labelled import BLANK, RESERVED, CohortError
 from boneage.cohorts.notes import find_whole_years_share, list_notes
+from boneage.cohorts.significance import add_determination
 from boneage.evaluation.conformal import add_intervals
 from boneage.evaluation.evaluate import evaluate_predictions, find_seen_records
 from boneage.evaluation.metrics import Evaluation
@@ -59,7 +60,7 @@ def measure_records(
         raise CohortError(f"{bundle}: predicts the sex, which is not measured by group; leave out --by.")
     further = [name for name in by if name != "sex"]
     rows = read_table(Path(table), columns=further)
-    frame = loaded.predict_records(data, split=split, tta=tta)
+    frame = add_determination(loaded.predict_records(data, split=split, tta=tta))
     interval = loaded.metadata.get("interval")
     evaluation = evaluate_predictions(
         frame,

@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from boneage.inference.comparison import compare_ages
-from boneage.inference.growth_reference import GrowthReference
+from boneage.inference.growth_reference import GrowthReference, load_growth_reference
 
 MAX_ERROR_MONTHS = 24.0
 """Where no chronological age is known, an error beyond two years counts as clinically significant: about two standard
@@ -83,7 +83,7 @@ def determine(frame: pd.DataFrame, months: "pd.Series[float]", *, reference: Gro
     """
     found = []
     for sex, age, bone_age in zip(frame["sex"], frame["chronological_age_months"], months, strict=True):
-        if sex is None or math.isnan(age) or math.isnan(bone_age):
+        if pd.isna(sex) or math.isnan(age) or math.isnan(bone_age):
             found.append("")
             continue
         compared = compare_ages(
@@ -96,6 +96,22 @@ def determine(frame: pd.DataFrame, months: "pd.Series[float]", *, reference: Gro
         )
         found.append("" if compared.determination in _NOT_DETERMINED else compared.determination)
     return found
+
+
+def add_determination(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add how the labels are determined at the chronological ages, so that each determination is measured apart.
+
+    Args:
+        frame: Columns `sex`, `bone_age_months` and `chronological_age_months`, NaN where unknown.
+
+    Returns:
+        With the column `determination`, empty where it is not known, by the Brush Foundation table; where no age is
+        known, without `chronological_age_months`.
+    """
+    if frame["chronological_age_months"].isna().all():
+        return frame.drop(columns="chronological_age_months")
+    reference = load_growth_reference()
+    return frame.assign(determination=determine(frame, frame["bone_age_months"], reference=reference))
 
 
 def find_significant(

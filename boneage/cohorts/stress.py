@@ -102,7 +102,7 @@ def _read_all(
     work = (request, reader.digest, tuple(TRANSFORMATIONS))
     rows = run_resumable(
         functools.partial(_read, request=request),
-        {resume_key(case, work=(*work, case.sex)): case for case in labelled.cases},
+        {resume_key(case, work=(*work, case.sex, case.chronological_age_months)): case for case in labelled.cases},
         progress_file=out / _PROGRESS_FILE,
         workers=workers or cpu_count(),
         progress=progress,
@@ -120,7 +120,14 @@ def _read(job: tuple[str, Case], *, request: Request) -> dict[str, Any]:
     for name, transformation in TRANSFORMATIONS.items():
         if radiograph is not None:
             changed = transformation.change(radiograph.pixels)
-            _, reading = reader.read_image(changed, sex=case.sex or radiograph.sex, tta=request.tta)
+            age = case.chronological_age_months
+            _, reading = reader.read_image(
+                changed,
+                sex=case.sex or radiograph.sex,
+                age_months=radiograph.chronological_age_months if age is None else age,
+                is_age_unit_stated=case.is_age_unit_stated,
+                tta=request.tta,
+            )
         answers[name] = _describe(reading)
     return {"id": case.id, "answers": answers}
 

@@ -14,6 +14,13 @@ HEADS = ("regression", "distribution")
 LABEL_WEIGHTS = ("equal", "readers")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("cosine", "one_cycle")
+AGE_INPUTS = {
+    "none": (),
+    "input": ("chronological_age_months", "age_is_known"),
+    "relative": ("chronological_age_months",),
+}
+"""The inputs of a network for each use of the chronological age: float32 `(batch, 1)`, the age in months, 0 where it is
+unknown, and 1 where it is known, else 0."""
 TTA_TRANSFORMS = {
     "none": ((0.0, False),),
     "mirrored": ((0.0, False), (0.0, True)),
@@ -42,6 +49,10 @@ class TrainConfig:
         layer_decay: Factor in (0, 1] of the learning rate from each of the backbone's layers with weights to the layer
             below, starting below the head.
         use_sex: Whether the sex is an input of the network.
+        chronological_age: Whether the network is given the chronological age: `"none"`; `"input"`, beside the sex,
+            which may be unknown: in training it is left out of a fifth of the radiographs; or `"relative"`, the network
+            predicts the difference of the bone age from it, and answers nothing without it. Both pull the answer
+            towards normal.
         head: `"regression"`, the output layer predicts the bone age; or `"distribution"`, it predicts the probability
             of each month from 0 to 240, whose expectation is the bone age, see `boneage.training.losses`.
         head_units: Units of the hidden dense layers of the head; empty for the network's default, `[0]` for no hidden
@@ -92,6 +103,7 @@ class TrainConfig:
     head_epochs: int = 0
     layer_decay: float = 1.0
     use_sex: bool = True
+    chronological_age: str = "none"
     head: str = "regression"
     head_units: tuple[int, ...] = ()
     dropout: float = 0.0
@@ -126,6 +138,7 @@ class TrainConfig:
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("tta", self.tta, tuple(TTA_TRANSFORMS))
         check_choice("head", self.head, HEADS)
+        check_choice("chronological_age", self.chronological_age, tuple(AGE_INPUTS))
         check_choice("pooling", self.pooling, POOLINGS)
         check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("sex_joins", self.sex_joins, SEX_JOINS)
@@ -143,6 +156,14 @@ class TrainConfig:
             raise ValueError(f"`label_weights` must be 'equal' for the task 'sex'. Received: {self.label_weights!r}.")
         if self.task == "sex" and self.head != "regression":
             raise ValueError(f"`head` must be 'regression' for the task 'sex'. Received: {self.head!r}.")
+        if self.task == "sex" and self.chronological_age != "none":
+            raise ValueError(
+                f"`chronological_age` must be 'none' for the task 'sex'. Received: {self.chronological_age!r}."
+            )
+        if self.chronological_age == "relative" and self.head != "regression":
+            raise ValueError(
+                f"`head` must be 'regression' for the chronological age 'relative'. Received: {self.head!r}."
+            )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"`dropout` must lie in [0, 1). Received: {self.dropout}.")
         if not self.init:

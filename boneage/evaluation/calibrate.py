@@ -130,7 +130,11 @@ def calibrate(
         }
         interval = fit_conformal_intervals(corrected, seed=seed)
         entries, seen = _describe_used(loaded, frame, data=data, splits=splits)
-        folder = copy_bundle(out, bundle, calibration=joined, interval=interval, seen_data=entries, seen=seen)
+        changes = {"calibration": joined, "interval": interval, "seen_data": entries}
+        if loaded.chronological_age == "input":
+            # Fitted with ages; without them there is no correction of which the coverage is known.
+            changes["interval_without_age"] = None
+        folder = copy_bundle(out, bundle, seen=seen, **changes)
         return Calibration(
             bundle=folder,
             lines=lines,

@@ -7,7 +7,7 @@ one patient are resampled together. What the model has already seen of the data 
 
 import contextlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from boneage.bundles.seen import Overlap, find_overlap, hash_radiographs, read_s
 from boneage.evaluation.bootstrap import Estimate, bootstrap, count_groups, find_groups
 from boneage.evaluation.conformal import COVERAGE_SHARE, add_intervals, format_coverage, measure_coverage
 from boneage.evaluation.frames import EvaluationError, check_frame, join_labels, raise_for_ids, require_same_ids
-from boneage.evaluation.metrics import AGE_BANDS_YEARS, Evaluation, Summary, summarise_errors, to_dict
+from boneage.evaluation.metrics import AGE_BANDS_YEARS, DETERMINATIONS, Evaluation, Summary, summarise_errors, to_dict
 from boneage.evaluation.plots import plot_evaluation, save_figure
 from boneage.evaluation.sex_classification import SexEvaluation, summarise_sex, write_sex_evaluation
 from boneage.registry.resolve import resolve_bundle
@@ -68,7 +68,9 @@ def summarise(
     Args:
         frame: One row per image: `id`, `sex` ("female", "male" or missing), `bone_age_months` (the label) and
             `predicted_months`; optionally `group`, equal for images of one patient. Images of unknown sex count in the
-            overall summary and in their age band.
+            overall summary and in their age band. Optionally `determination` ("delayed", "normal", "advanced" or
+            empty), whose groups are measured too, and `without_age`, whether a model that uses the chronological age
+            answered without.
         dataset: Name of the set of images, shown in the table and the plots.
         num_resamples: Bootstrap resamples per group.
         seed: Seed of the resampling. The order of the rows does not matter.
@@ -90,6 +92,8 @@ def summarise(
 
     age_years = frame["bone_age_months"] / 12
     by_sex = {sex: frame[frame["sex"] == sex] for sex in SEXES}
+    found = frame.get("determination", pd.Series("", index=frame.index))
+    by_determination = {name: frame[found == name] for name in DETERMINATIONS}
     by_age = {name: frame[(age_years >= low) & (age_years < high)] for name, (low, high) in AGE_BANDS_YEARS.items()}
     return Evaluation(
         dataset=dataset,
@@ -98,6 +102,8 @@ def summarise(
         overall=summarise_rows(frame),
         by_sex={name: summarise_rows(rows) for name, rows in by_sex.items() if len(rows)},
         by_age_years={name: summarise_rows(rows) for name, rows in by_age.items() if len(rows)},
+        by_determination={name: summarise_rows(rows) for name, rows in by_determination.items() if len(rows)},
+        num_without_age=int(frame["without_age"].sum()) if "without_age" in frame else 0,
         num_groups=count_groups(frame),
         predictions=frame.reset_index(),
     )
@@ -163,6 +169,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         {"all": evaluation.overall},
         evaluation.by_sex,
         {f"{name} y": group for name, group in evaluation.by_age_years.items()},
+        evaluation.by_determination,
     )
     for section in sections:
         for name, group in section.items():
@@ -176,6 +183,14 @@ def list_remarks(evaluation: Evaluation | SexEvaluation) -> list[str]:
     remarks = []
     if isinstance(evaluation, Evaluation) and evaluation.coverage:
         remarks.append(format_coverage(evaluation.coverage))
+    if isinstance(evaluation, Evaluation) and evaluation.by_determination:
+        remarks.append(
+            "delayed, normal, advanced: by the label at the chronological age, 2 standard deviations of the Brush "
+            "Foundation table"
+        )
+    if isinstance(evaluation, Evaluation) and evaluation.num_without_age:
+        number, total = evaluation.num_without_age, evaluation.overall.num_images
+        remarks.append(f"{number:,} of {total:,} were answered without the chronological age, which the model uses")
     remarks += [f"seen before: {overlap}; the figures are better than on new ones" for overlap in evaluation.overlap]
     return remarks
 
@@ -189,6 +204,7 @@ def evaluate_records(
     out: Path | str | None = None,
     num_resamples: int = 2000,
     seed: int = 0,
+    describe: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
 ) -> Evaluation | SexEvaluation:
     """Evaluate a trained model on one split of a record folder.
 
@@ -200,6 +216,7 @@ def evaluate_records(
         out: Folder for the files of `write_evaluation`, or None to write nothing.
         num_resamples: Bootstrap resamples per group.
         seed: Seed of the resampling.
+        describe: Adds columns that `summarise` reads to the predictions of bone age (default: none).
 
     Raises:
         EvaluationError: If `out` cannot be created, or an image of the split has no label.
@@ -209,6 +226,8 @@ def evaluate_records(
     with contextlib.nullcontext() if out is None else lock_folder(make_folder(out)):
         loaded = load_bundle(resolve_bundle(bundle))
         frame = loaded.predict_records(data, split=split, tta=tta)
+        if describe is not None and loaded.metadata["task"] == "age":
+            frame = describe(frame)
         return evaluate_predictions(
             frame,
             task=loaded.metadata["task"],

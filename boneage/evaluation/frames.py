@@ -11,6 +11,7 @@ from boneage.tfrecords.schema import SEXES
 LABEL_COLUMNS = ("id", "sex", "bone_age_months")
 PREDICTION_COLUMNS = ("id", "predicted_months")
 COLUMNS = (*LABEL_COLUMNS, "predicted_months")
+OPTIONAL_COLUMNS = ("group", "determination", "without_age")
 
 
 class EvaluationError(BoneAgeError):
@@ -48,7 +49,8 @@ def check_frame(frame: pd.DataFrame, *, name: str) -> pd.DataFrame:
     Raises:
         EvaluationError: If the frame is empty, lacks a column, or contains a value that is not allowed.
     """
-    frame = _by_id(frame, name=name, columns=(*COLUMNS, *(["group"] if "group" in frame.columns else [])))
+    optional = [column for column in OPTIONAL_COLUMNS if column in frame.columns]
+    frame = _by_id(frame, name=name, columns=(*COLUMNS, *optional))
     if frame.empty:
         raise EvaluationError(f"`{name}` contains no images. Give at least one row.")
     for column in ("bone_age_months", "predicted_months"):

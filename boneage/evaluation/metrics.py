@@ -21,6 +21,9 @@ AGE_BANDS_YEARS = {"0-5": (0, 5), "5-10": (5, 10), "10-13": (10, 13), "13-16": (
 radiographs are taken."""
 
 
+DETERMINATIONS = ("delayed", "normal", "advanced")
+"""Determinations of a bone age at the chronological age (ACR/RSNA common data element set RDES14)."""
+
 # What a notebook shows of `Evaluation.table`, with its headings.
 _SHOWN = {
     "num_images": "images",
@@ -83,6 +86,8 @@ class Evaluation:
         by_age_years: Keyed as `AGE_BANDS_YEARS`.
         num_groups: Number of patients.
         predictions: The predictions, one row per image, see `boneage.evaluation.evaluate.summarise`.
+        by_determination: Keyed as `DETERMINATIONS`, by the label; empty where no chronological age is known.
+        num_without_age: Images that a model which uses the chronological age answered without it.
         coverage: Measured coverage of the prediction intervals, see `boneage.evaluation.conformal.measure_coverage`;
             None without intervals.
         overlap: Radiographs among them that the model has already seen.
@@ -96,6 +101,8 @@ class Evaluation:
     by_age_years: dict[str, Summary]
     num_groups: int
     predictions: pd.DataFrame = field(repr=False, compare=False)
+    by_determination: dict[str, Summary] = field(default_factory=dict)
+    num_without_age: int = 0
     coverage: dict[str, Any] | None = None
     overlap: list[Overlap] = field(default_factory=list)
 
@@ -111,9 +118,9 @@ class Evaluation:
 
     @property
     def groups(self) -> dict[str, Summary]:
-        """The summaries by name: `all`, `female`, `male`, and the age bands, such as `0-5 y`."""
+        """The summaries by name: `all`, `female`, `male`, age bands such as `0-5 y`, and the determinations."""
         by_age = {f"{name} y": summary for name, summary in self.by_age_years.items()}
-        return {"all": self.overall, **self.by_sex, **by_age}
+        return {"all": self.overall, **self.by_sex, **by_age, **self.by_determination}
 
     def table(self) -> pd.DataFrame:
         """Return the metrics as a table.

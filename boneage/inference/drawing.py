@@ -59,9 +59,11 @@ def draw_crop(crop: UInt8[np.ndarray, "size size"]) -> bytes:
     return png.tobytes()
 
 
-def draw_occlusion_png(bundle: Bundle, crop: UInt8[np.ndarray, "size size"], *, male: float) -> bytes:
+def draw_occlusion_png(
+    bundle: Bundle, crop: UInt8[np.ndarray, "size size"], *, male: float, age_months: float | None = None
+) -> bytes:
     """Draw the occlusion map of a crop as PNG; see `boneage.inference.occlusion`. It takes a second or two."""
-    overlay = draw_occlusion_map(crop, measure_occlusion(bundle, crop, male=male))
+    overlay = draw_occlusion_map(crop, measure_occlusion(bundle, crop, male=male, age_months=age_months))
     _, png = cv2.imencode(".png", np.ascontiguousarray(overlay[..., ::-1]))
     return png.tobytes()
 

@@ -34,6 +34,8 @@ REASONS = {
     "sex_conflict": "The sex in the file contradicts the chosen one. Check which is right.",
     "sex_unknown": "The sex in the file is not understood. Correct PatientSex to F or M, or clear it.",
     "rejected_by_reviewer": "A reviewer rejected it.",
+    "age_missing": "The model needs the chronological age, which was not given, is beyond 20 years, or has no stated "
+    "unit. Give it in months.",
     "impossible_answer": "The model's answer is outside 0 to 20 years and was discarded.",
     TIMED_OUT: "Time limit exceeded. Send fewer files at once, or send this one again.",
     INTERNAL_ERROR: "Internal error. The other files are not affected.",
@@ -48,6 +50,8 @@ WARNINGS = {
     "it may be in years. State its unit.",
     "age_looks_wrong": "Bone age and chronological age are further apart than in 999 of 1,000 healthy children, the "
     "error of the model included. Check the age, and that the radiograph is of this child.",
+    "answered_without_age": "The chronological age, which the model uses, was not given, is beyond 20 years, or has no "
+    "stated unit: the model answered without it and is less accurate.",
     "side_looks_wrong": "Header, letter on the film and thumb disagree about the side: the image may be mirrored, the "
     "palm may face the tube, or header or letter may be wrong. Check the side.",
     "unlike_header": "Read again with a sex or an age other than in the header of the file. Check which is right. No "

@@ -21,7 +21,7 @@ _SHOWN_PX = 384
 
 
 def measure_occlusion(
-    bundle: Bundle, crop: UInt8[np.ndarray, "side side"], *, male: float
+    bundle: Bundle, crop: UInt8[np.ndarray, "side side"], *, male: float, age_months: float | None = None
 ) -> Float32[np.ndarray, "size size"]:
     """Compute the occlusion map of a crop.
 
@@ -29,6 +29,7 @@ def measure_occlusion(
         bundle: The bundle.
         crop: The network input before resizing, uint8.
         male: 1 for male, 0 for female.
+        age_months: The chronological age that the network is given, in months, or None.
 
     Returns:
         Absolute change of the prediction, in months, when the patch around a pixel is blurred; float32, at the input
@@ -45,13 +46,12 @@ def measure_occlusion(
     masks = np.einsum("iy,jx->ijyx", windows, windows).reshape(-1, size, size)
     shown = [index for index, mask in enumerate(masks) if (mask * image).max() > 1]  # the others are black
     occluded = [np.rint(image * (1 - masks[index]) + blurred * masks[index]).astype(np.uint8) for index in shown]
-    males = np.full((len(occluded) + 1, 1), male, np.float32)
     batch = np.stack([image, *occluded])[..., None]
+    males = np.full((len(batch), 1), male, np.float32)
+    ages = np.full((len(batch), 1), np.nan if age_months is None else age_months, np.float32)
+    parts = [slice(start, start + _BATCH_SIZE) for start in range(0, len(batch), _BATCH_SIZE)]
     months = np.concatenate(
-        [
-            bundle.predict_batch(batch[start : start + _BATCH_SIZE], males[start : start + _BATCH_SIZE], tta="none")
-            for start in range(0, len(batch), _BATCH_SIZE)
-        ]
+        [bundle.predict_batch(batch[part], males[part], ages_months=ages[part], tta="none") for part in parts]
     )
     changes = np.zeros(len(masks))
     changes[shown] = np.abs(months[1:] - months[0])
@@ -83,12 +83,17 @@ def draw_occlusion_map(
 
 
 def write_occlusion_map(
-    bundle: Bundle, crops: Sequence[UInt8[np.ndarray, "side side"]], path: Path, *, male: float
+    bundle: Bundle,
+    crops: Sequence[UInt8[np.ndarray, "side side"]],
+    path: Path,
+    *,
+    male: float,
+    age_months: float | None = None,
 ) -> None:
     """Write each crop, and beside it the crop with its occlusion map, as one PNG file, one crop below the other."""
     rows = []
     for crop in crops:
-        overlay = draw_occlusion_map(crop, measure_occlusion(bundle, crop, male=male))
+        overlay = draw_occlusion_map(crop, measure_occlusion(bundle, crop, male=male, age_months=age_months))
         grey = cv2.resize(crop, overlay.shape[1::-1], interpolation=cv2.INTER_CUBIC)
         rows.append(np.hstack([np.repeat(grey[..., None], 3, axis=2), overlay]))
     path.parent.mkdir(parents=True, exist_ok=True)

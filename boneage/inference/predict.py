@@ -81,7 +81,7 @@ def predict(
         `low_months` and `high_months`, the prediction interval, NaN if the bundle has none; `sds`, the standard
         deviation score by the growth reference, NaN if the chronological age is unknown; `sex`; `accepted`; `reasons`
         (codes); `warnings` (`sex_looks_wrong`, `sex_from_image`, `sex_unknown`, `age_unit_doubtful`, `age_looks_wrong`,
-        `side_looks_wrong`, `two_hands`, `hand_cut_off`);
+        `side_looks_wrong`, `two_hands`, `hand_cut_off`, `answered_without_age`);
         `male_probability`, the predicted probability that the child is male, NaN without a sex bundle; `file`; `detail`
         (one line that names the fix, also if a DICOM header allows no report); `reports`, the names of the files in
         `dicom` and `fhir`, joined by `;`; `interval`, the prediction interval as text: `165.4 months or more` where it
@@ -272,7 +272,8 @@ def predict_case(
     if occlusion_maps is not None:
         male = male_from_sex(reading.sex) if reading.sex else 0.0
         crops = [hand.crop for hand in reading.hands if hand.crop is not None]
-        write_occlusion_map(reader.age_bundle, crops, occlusion_maps / _map_name(case), male=male)
+        age = reading.network_age_months
+        write_occlusion_map(reader.age_bundle, crops, occlusion_maps / _map_name(case), male=male, age_months=age)
     names, detail = reports.write(radiograph, reading, path=case.path)
     return reading_row(case.id, reading, file=case.name, detail=detail, reports=";".join(names))
 

@@ -114,8 +114,11 @@ class Reader:
             The reading; that of a rejected hand has its reasons.
 
         Raises:
-            UnreadableImageError: If the network's answer lies outside [0, 240] months (`impossible_answer`).
+            UnreadableImageError: If the network's answer lies outside [0, 240] months (`impossible_answer`), or
+                it needs a chronological age (`age_missing`).
         """
+        # Before the film is looked at: of two hands the parts would be refused, and then the film for another reason.
+        self._choose_age(chronological_age_months, is_unit_stated=is_age_unit_stated, path=path)
         prepared = process(radiograph, self.config)
         hand = prepared.hand
         pose = hand.pose if hand else None
@@ -190,6 +193,7 @@ class Reader:
         male_probability: float | None = None,
     ) -> Reading:
         """Predict the bone age of what is seen on a film, as `read` does."""
+        network_age = self._choose_age(age_months, is_unit_stated=is_age_unit_stated, path=path)
         hand = seen.hand
         warnings = list(list_gate_warnings(hand.measures, gate=self.config.gate)) if hand else []
         plausible = SEXES if sex is None else (sex,)
@@ -205,9 +209,14 @@ class Reader:
                 warnings.append("sex_looks_wrong")
         images = np.repeat(self.age_bundle.resize_to_input(crop)[None], len(plausible), axis=0)
         male = np.array([[male_from_sex(plausible_sex)] for plausible_sex in plausible], np.float32)
-        predictions = dict(zip(plausible, self.age_bundle.predict_batch(images, male, tta=tta).tolist(), strict=True))
+        ages = np.full(male.shape, np.nan if network_age is None else network_age, np.float32)
+        answers = self.age_bundle.predict_batch(images, male, ages_months=ages, tta=tta)
+        predictions = dict(zip(plausible, answers.tolist(), strict=True))
+        is_without = self.age_bundle.chronological_age == "input" and network_age is None
+        if is_without:
+            warnings.append("answered_without_age")
         low, high = float("nan"), float("nan")
-        if interval := self.age_bundle.metadata.get("interval"):
+        if interval := self.age_bundle.metadata.get("interval_without_age" if is_without else "interval"):
             low, high = prediction_interval(interval, predictions)
         months = predictions[sex] if sex else float(np.mean(list(predictions.values())))
         if not 0 <= months <= MAX_BONE_AGE_MONTHS:  # also rejects NaN
@@ -242,8 +251,28 @@ class Reader:
             male_probability=float("nan") if male_probability is None else male_probability,
             predictions=predictions,
             comparison=comparison,
+            network_age_months=network_age,
             warnings=tuple(warnings),
         )
+
+    def _choose_age(self, age_months: float | None, *, is_unit_stated: bool, path: Path) -> float | None:
+        """Return the chronological age that the network is given: not one whose unit is doubtful, or of a grown-up.
+
+        Raises:
+            UnreadableImageError: If there is none, and the network answers nothing without.
+        """
+        use = self.age_bundle.chronological_age
+        if use == "none":
+            return None
+        if age_months is not None and is_unit_stated and 0 <= age_months <= MAX_BONE_AGE_MONTHS:
+            return age_months
+        if use == "relative":
+            raise UnreadableImageError(
+                f"{path.name}: the model needs the chronological age, 0 to {MAX_BONE_AGE_MONTHS:.0f} months, with its "
+                "unit; give it, or use a model that needs none.",
+                reason="age_missing",
+            )
+        return None
 
     def predict(
         self,
@@ -266,8 +295,8 @@ class Reader:
                 `chronological_age_months`.
             sex: `"female"` or `"male"` (or F, M); for a list, also one for each. DICOM files and tables have their own;
                 if it is unknown, the interval spans those of both sexes.
-            chronological_age_months: Chronological age in months for the standard deviation score; for a list, also one
-                for each. Without it, that of the DICOM header or of the table is used.
+            chronological_age_months: Chronological age in months for the standard deviation score, and for a model that
+                uses it; for a list, also one for each. Without it, that of the DICOM header or of the table is used.
             tta: Test-time augmentation: `"none"`, `"mirrored"` or `"ten"` (default: as saved in the bundle).
 
         Returns:

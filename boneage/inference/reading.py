@@ -41,6 +41,8 @@ class Reading:
         male_probability: Predicted probability that the child is male, in [0, 1]; NaN without a sex bundle.
         predictions: Bone age in months by plausible sex: one if the sex was recorded, else two.
         comparison: The bone age beside the chronological age.
+        network_age_months: The chronological age that the network was given, in months; None if it uses none or was
+            given none.
         laterality: The side by the header, `"left"`, `"right"` or None.
         marker: `"left"` if a letter L is read on the film, else None. Looked for where header or image say right.
         side: The side by the pose of the hand, `"left"` or `"right"`; a right one is mirrored. None for whole frames.
@@ -65,6 +67,7 @@ class Reading:
     male_probability: float = _NAN
     predictions: Mapping[str, float] = dataclasses.field(default_factory=dict)
     comparison: Comparison = _NO_COMPARISON
+    network_age_months: float | None = None
     laterality: str | None = None
     marker: str | None = None
     side: str | None = None

@@ -38,6 +38,8 @@ def list_statements(reading: Reading, *, metadata: Mapping[str, Any], with_age: 
         ("Sex in the image", state_sex_in_image(reading)),
         ("Side", state_side(reading.laterality, reading.side, reading.marker)),
     ]
+    if metadata.get("chronological_age", "none") != "none":
+        statements.append(("Age in the model", state_age_in_model(reading)))
     age = comparison.chronological_age_months
     if with_age and age is not None:
         statements.append(("Chronological age", format_age(age)))
@@ -108,6 +110,16 @@ def tells_sex(male_probability: float) -> bool:
 
 def _find_probability(male_probability: float) -> float:
     return max(male_probability, 1 - male_probability)
+
+
+def state_age_in_model(reading: Reading) -> str:
+    """State whether the network, which uses the chronological age, was given it.
+
+    A network that knows the age answers nearer to it, which is right of most children and least of the sick.
+    """
+    if reading.network_age_months is None:
+        return "used by the model, but not known: it answered without"
+    return "used by the model: it pulls the bone age towards normal"
 
 
 def state_side(laterality: str | None, side: str | None, marker: str | None = None) -> str:

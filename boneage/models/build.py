@@ -1,4 +1,4 @@
-"""Build a network: image backbone, optional sex input, and a dense head for bone age or sex."""
+"""Build a network: image backbone, optional inputs of sex and age, and a dense head for bone age or sex."""
 
 import inspect
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import keras
 
 from boneage.base.errors import check_choice
 from boneage.configuration.networks import SEX_UNITS, TASKS, Application, get_network, layer_of_network
-from boneage.configuration.training import ACTIVATIONS, HEADS, POOLINGS, SEX_JOINS, TrainConfig
+from boneage.configuration.training import ACTIVATIONS, AGE_INPUTS, HEADS, POOLINGS, SEX_JOINS, TrainConfig
 from boneage.models.efficientnet_lite0 import efficientnet_lite0
 from boneage.models.exportable import make_exportable
 from boneage.models.head import add_bone_age_output, add_distribution_output, add_hidden_layers, add_pooling
@@ -20,6 +20,7 @@ def build_model(
     input_size: int,
     task: str = "age",
     use_sex: bool = True,
+    chronological_age: str = "none",
     head: str = "regression",
     head_units: Sequence[int] | None = None,
     dropout: float = 0.0,
@@ -30,7 +31,7 @@ def build_model(
     target_mean_months: float = 0.0,
     target_std_months: float = 1.0,
 ) -> keras.Model:
-    """Build a network that predicts bone age in months from a grey image and the sex.
+    """Build a network that predicts bone age in months from a grey image, the sex and the chronological age.
 
     The head predicts the standardised bone age; the last layer rescales it to months with the given mean and standard
     deviation, so that labels, losses and predictions are all in months. The head `"distribution"` predicts the
@@ -46,6 +47,8 @@ def build_model(
         task: `"age"`, or `"sex"` for a network that predicts the probability that the child is male, for which the last
             two arguments and `head` have no effect.
         use_sex: Whether the sex is an input.
+        chronological_age: `"none"`, `"input"`, or `"relative"`: the head predicts the difference of the bone age from
+            it, of which the last two arguments then are mean and standard deviation.
         head: `"regression"` or `"distribution"`, for which the last two arguments have no effect.
         head_units: Units of the hidden dense layers, for example `(256,)` (default: those of the network).
         dropout: Dropout rate in [0, 1) before the head.
@@ -63,7 +66,8 @@ def build_model(
 
     Input shape:
         A dictionary of `"image"`, float32 `(batch, input_size, input_size, 1)` in [0, 1], bright bone, and, with
-        `use_sex`, `"male"`, float32 `(batch, 1)`, 1 for male and 0 for female.
+        `use_sex`, `"male"`, float32 `(batch, 1)`, 1 for male and 0 for female. With a chronological age also those of
+        `boneage.configuration.training.AGE_INPUTS`.
 
     Output shape:
         Bone age in months, `"bone_age_months"`, or `"male_probability"` in [0, 1], float32 `(batch, 1)`.
@@ -79,6 +83,7 @@ def build_model(
     network = get_network(name, argument="name")
     check_choice("task", task, TASKS)
     check_choice("head", head, HEADS)
+    check_choice("chronological_age", chronological_age, tuple(AGE_INPUTS))
     check_choice("pooling", pooling, POOLINGS)
     check_choice("activation", activation, ACTIVATIONS)
     check_choice("sex_joins", sex_joins, SEX_JOINS)
@@ -93,11 +98,12 @@ def build_model(
     image = keras.Input((input_size, input_size, 1), name="image", dtype="float32")
     inputs = {"image": image}
     pooled = add_pooling(backbone(image), pooling)
-    if use_sex:
-        inputs["male"] = keras.Input((1,), name="male", dtype="float32")
+    for name_of_input in (*(["male"] if use_sex else []), *AGE_INPUTS[chronological_age]):
+        inputs[name_of_input] = keras.Input((1,), name=name_of_input, dtype="float32")
     x = add_hidden_layers(
         pooled,
         inputs.get("male"),
+        [inputs[name_of_input] for name_of_input in AGE_INPUTS[chronological_age]],
         head_units=network.head_units if head_units is None else head_units,
         dropout=dropout,
         activation=activation,
@@ -109,7 +115,8 @@ def build_model(
     elif head == "distribution":
         x = add_distribution_output(x)
     else:
-        x = add_bone_age_output(x, mean_months=target_mean_months, std_months=target_std_months)
+        age = inputs["chronological_age_months"] if chronological_age == "relative" else None
+        x = add_bone_age_output(x, age, mean_months=target_mean_months, std_months=target_std_months)
     return keras.Model(inputs, x, name=f"{'sex' if task == 'sex' else 'bone_age'}_{layer_of_network(name)}")
 
 
@@ -128,6 +135,7 @@ def build_network(
         input_size=config.input_size,
         task=config.task,
         use_sex=config.use_sex,
+        chronological_age=config.chronological_age,
         head=config.head,
         head_units=config.hidden_units,
         dropout=config.dropout,

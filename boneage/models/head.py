@@ -1,4 +1,4 @@
-"""The head of a network: from the feature map and the sex to bone age."""
+"""The head of a network: from the feature map, the sex and the chronological age to bone age."""
 
 import functools
 import math
@@ -11,6 +11,12 @@ _POOLED_BY = {"average": ("average",), "max": ("max",), "both": ("average", "max
 
 NUM_MONTHS = 241
 """Number of classes of the head `"distribution"`: the months from 0 to 240, the range of the answers of a bundle."""
+
+AGE_SCALE_MONTHS = 120.0
+"""The chronological age is divided by it, so that its values are about as large as features."""
+
+SCALED_AGE_LAYER = "scaled_age"
+"""Name of the layer that divides the chronological age."""
 
 LOGITS_LAYER = "bone_age_logits"
 """Name of the layer of the head `"distribution"` that returns a logit for each month."""
@@ -95,6 +101,7 @@ def add_pooling(feature_map: Any, pooling: str) -> list[Any]:
 def add_hidden_layers(
     pooled: Sequence[Any],
     male: Any | None,
+    age: Sequence[Any] = (),
     *,
     head_units: Sequence[int],
     dropout: float,
@@ -107,11 +114,12 @@ def add_hidden_layers(
     Args:
         pooled: Keras tensors `(batch, channels)`, which are concatenated.
         male: The sex, Keras tensor `(batch, 1)`, or None.
+        age: The chronological age in months, and possibly whether it is known, Keras tensors `(batch, 1)`.
         head_units: Units of the hidden layers.
         dropout: Dropout rate in [0, 1) before the hidden layers.
         activation: Activation of all hidden layers: `"relu"`, `"gelu"` or `"swish"`.
-        sex_units: Units of the dense layer on the sex.
-        sex_joins: `"before"` or `"after"` the hidden layers.
+        sex_units: Units of the dense layer on the sex, and of that on the age.
+        sex_joins: Where both join: `"before"` or `"after"` the hidden layers.
 
     Returns:
         Keras tensor `(batch, units)`.
@@ -121,33 +129,46 @@ def add_hidden_layers(
     x = layers.Concatenate(name="average_and_max")(pooled) if len(pooled) > 1 else pooled[0]
 
     def join(x: Any) -> Any:
-        sex = layers.Dense(sex_units, activation=activate, name="sex")(male)
-        return layers.Concatenate(name="image_and_sex")([x, sex])
+        known = {}
+        if male is not None:
+            known["sex"] = layers.Dense(sex_units, activation=activate, name="sex")(male)
+        if age:
+            # float32 under any precision: in bfloat16 ten years are exact to half a month.
+            scaled = layers.Rescaling(1 / AGE_SCALE_MONTHS, dtype="float32", name=SCALED_AGE_LAYER)(age[0])
+            if len(age) > 1:
+                scaled = layers.Concatenate(dtype="float32", name="age_and_known")([scaled, age[1]])
+            known["age"] = layers.Dense(sex_units, activation=activate, dtype="float32", name="age")(scaled)
+        return layers.Concatenate(name="_and_".join(["image", *known]))([x, *known.values()]) if known else x
 
-    if male is not None and sex_joins == "before":
+    if sex_joins == "before":
         x = join(x)
     if dropout:
         x = layers.Dropout(dropout, name="dropout")(x)
     for number, units in enumerate(head_units, start=1):
         x = layers.Dense(units, activation=activate, name=f"head_{number}")(x)
-    if male is not None and sex_joins == "after":
+    if sex_joins == "after":
         x = join(x)
     return x
 
 
-def add_bone_age_output(x: Any, *, mean_months: float, std_months: float) -> Any:
+def add_bone_age_output(x: Any, age: Any | None = None, *, mean_months: float, std_months: float) -> Any:
     """Add the output layers: standardised bone age, rescaled to months; float32 under any precision.
 
     Args:
         x: Keras tensor `(batch, units)`.
-        mean_months: Mean bone age of the training split, in months.
+        age: The chronological age in months, Keras tensor `(batch, 1)`: the difference from it is predicted, and it is
+            added; or None.
+        mean_months: Mean bone age, or mean difference, of the training split, in months.
         std_months: Its standard deviation, in months.
 
     Returns:
         Keras tensor `(batch, 1)`, in months.
     """
     x = keras.layers.Dense(1, dtype="float32", name="standardized_bone_age")(x)
-    return keras.layers.Rescaling(std_months, mean_months, dtype="float32", name="bone_age_months")(x)
+    if age is None:
+        return keras.layers.Rescaling(std_months, mean_months, dtype="float32", name="bone_age_months")(x)
+    difference = keras.layers.Rescaling(std_months, mean_months, dtype="float32", name="difference_months")(x)
+    return keras.layers.Add(dtype="float32", name="bone_age_months")([difference, age])
 
 
 def add_distribution_output(x: Any) -> Any:

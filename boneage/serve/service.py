@@ -73,7 +73,7 @@ class Service:
         pixels = draw_radiograph(120, sex="male", seed=0, size_px=(256, 205)).pixels
         drawing = Radiograph(pixels, None, "male", None, None, hashlib.sha256(pixels.tobytes()).hexdigest())
         with contextlib.suppress(BoneAgeError):  # even if it is rejected, the networks are loaded
-            self.reader.read(drawing, path=_DRAWING, sex="male")
+            self.reader.read(drawing, path=_DRAWING, sex="male", chronological_age_months=120.0)
 
     async def answer(self, request: Request, *, age_form: AgeForm) -> list[Answer]:
         """Answer the files of a form, in their order.
@@ -136,7 +136,8 @@ class Service:
         if not answer.accepted or answer.crop is None:
             return None
         male = male_from_sex(answer.sex) if answer.sex else 0.0
-        draw = functools.partial(draw_occlusion_png, self.reader.age_bundle, answer.crop, male=male)
+        age = answer.kept.reading.network_age_months if answer.kept else None
+        draw = functools.partial(draw_occlusion_png, self.reader.age_bundle, answer.crop, male=male, age_months=age)
         try:
             with self.pool.admit() as until:
                 return await self.pool.run(draw, until=until)

@@ -19,6 +19,21 @@ _USE = "## Use from the hub"
 _FRONT_MATTER = re.compile(r"\A---\n.*?^---\n", re.DOTALL | re.MULTILINE)
 # A link to a file of the folder that the card comes from; pictures have an exclamation mark before them.
 _RELATIVE_LINK = re.compile(r"!?\[([^\]]*)\]\((?!https?://|#|mailto:)[^)]*\)")
+# Known, the age stands for the bone age of most children: González et al. 2020 (SIMBA, MICCAI) measured an error of
+# 5.47 months with it and 8.72 without, on RHPE.
+_PULL = (
+    "- **The chronological age pulls the answer towards normal**: the error is smaller for healthy children, and the "
+    "delayed and the advanced, of whom bone ages are asked, are read too near to their age. `boneage evaluate` shows "
+    "their error apart."
+)
+_AGES = {
+    "none": ("", ""),
+    "input": (
+        ", and the chronological age where it is known",
+        f"{_PULL}\n- Without the age it answers too, with a larger error, and says so.",
+    ),
+    "relative": (", and the chronological age", f"{_PULL}\n- Without the age it refuses to answer."),
+}
 _TASKS = {"age": "bone age", "sex": "sex of the child"}
 
 
@@ -91,17 +106,19 @@ def _describe(metadata: Mapping[str, Any], *, licence: str) -> str:
     """Describe a bundle without a card of its own."""
     task, data = metadata["task"], metadata.get("training_data", {})
     sex = " and the sex" if metadata["use_sex"] else ""
+    age = _AGES[metadata.get("chronological_age", "none")]
     answer = "bone age in months" if task == "age" else "the sex of the child"
     lines = [
         f"# Model card: {_TASKS[task]}",
         CARD_MARK,
         f"`model.onnx` (SHA-256 `{metadata['sha256']['model.onnx']}`) predicts {answer} from an upright hand crop of "
-        f"{metadata['input_size']} px{sex}. The network is `{metadata.get('network') or 'not named'}`, run by ONNX "
-        f"Runtime. `metadata.json` holds the preprocessing, its fingerprint `{metadata['fingerprint']}` and the "
+        f"{metadata['input_size']} px{sex}{age[0]}. The network is `{metadata.get('network') or 'not named'}`, run by "
+        f"ONNX Runtime. `metadata.json` holds the preprocessing, its fingerprint `{metadata['fingerprint']}` and the "
         "digests of the other files.",
         "## Licence and use",
         f"- Weights: {licence}" + (f", from {metadata['source']}" if metadata.get("source") else "") + ".",
         "- **Not a medical device**: no diagnosis or treatment may rest on a prediction.",
+        *([age[1]] if age[1] else []),
         "## Training data",
         f"{data['num_records']:,} radiographs of `{data.get('source') or 'a source without a name'}`."
         if data.get("num_records")

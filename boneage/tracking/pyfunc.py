@@ -1,8 +1,9 @@
 """A bundle as an MLflow model: plain files and this module, so that loading unpickles nothing.
 
-The input is a table with the columns `image` (path of a file, its bytes, or its bytes in base64) and `sex` (`"female"`,
-`"male"`, or missing if the file contains it); the output has one row per image, and rejects films of two hands. Loading
-needs neither TensorFlow nor torch.
+The input is a table with the columns `image` (path of a file, its bytes, or its bytes in base64), `sex` (`"female"`,
+`"male"`, or missing if the file contains it) and `chronological_age_months` (missing if it is unknown or the file
+contains it); the output has one row per image, and rejects films of two hands. Loading needs neither TensorFlow nor
+torch.
 """
 
 import base64
@@ -29,7 +30,7 @@ from boneage.registry.fetch import find_bundle_in
 from boneage.registry.settings import METADATA_FILE
 from boneage.tracking.outbox import redact_paths
 
-COLUMNS = ("bone_age_months", "low_months", "high_months", "accepted", "reasons")
+COLUMNS = ("bone_age_months", "low_months", "high_months", "accepted", "reasons", "warnings")
 # Name of an image without a file, in errors.
 _SENT = Path("image")
 
@@ -48,30 +49,39 @@ class BoneAgeModel:
         """Read radiographs.
 
         Args:
-            model_input: Columns `image` and, unless the files contain it, `sex`.
+            model_input: Columns `image` and, unless the files contain them, `sex` and `chronological_age_months`.
             params: Unused; passed by MLflow.
 
         Returns:
-            `bone_age_months`, `low_months` and `high_months`, NaN if rejected; `accepted`; `reasons`, codes joined
-            by `;`, empty if accepted.
+            `bone_age_months`, `low_months` and `high_months`, NaN if rejected; `accepted`; `reasons` and `warnings`,
+            codes joined by `;`, the former empty if accepted.
         """
-        sexes = model_input["sex"] if "sex" in model_input else [None] * len(model_input)
-        rows = [self._predict_row(image, sex) for image, sex in zip(model_input["image"], sexes, strict=True)]
+        nothing = [None] * len(model_input)
+        columns = [model_input.get(name, nothing) for name in ("image", "sex", "chronological_age_months")]
+        rows = [self._predict_row(*cells) for cells in zip(*columns, strict=True)]
         return pd.DataFrame(rows, columns=list(COLUMNS), index=model_input.index)
 
-    def _predict_row(self, image: str | bytes, sex: str | None) -> tuple[float, float, float, bool, str]:
-        nothing = float("nan")
+    def _predict_row(
+        self, image: str | bytes, sex: str | None, age_months: float | None
+    ) -> tuple[float, float, float, bool, str, str]:
+        nothing = (float("nan"),) * 3
         try:
             given = None if pd.isna(sex) else parse_sex(str(sex))
             radiograph = _read_image(image)
-            reading = self._reader.read(radiograph, path=_SENT, sex=resolve_sex(radiograph, given, path=_SENT))
+            reading = self._reader.read(
+                radiograph,
+                path=_SENT,
+                sex=resolve_sex(radiograph, given, path=_SENT),
+                chronological_age_months=radiograph.chronological_age_months if pd.isna(age_months) else age_months,
+            )
         except UnknownSexError:
-            return nothing, nothing, nothing, False, "sex_unknown"
+            return *nothing, False, "sex_unknown", ""
         except UnreadableImageError as error:
-            return nothing, nothing, nothing, False, error.reason
+            return *nothing, False, error.reason, ""
+        warnings = ";".join(reading.warnings)
         if not reading.accepted:
-            return nothing, nothing, nothing, False, ";".join(reading.reasons)
-        return reading.bone_age_months, reading.low_months, reading.high_months, True, ""
+            return *nothing, False, ";".join(reading.reasons), warnings
+        return reading.bone_age_months, reading.low_months, reading.high_months, True, "", warnings
 
 
 def _read_image(image: str | bytes) -> Radiograph:
@@ -106,9 +116,14 @@ def write_model(folder: Path, bundle: Path, *, run_id: str | None = None, model_
     from mlflow.models import Model, ModelSignature
     from mlflow.types.schema import AnyType, ColSpec, Schema, TensorSpec
 
-    inputs: list[ColSpec | TensorSpec] = [ColSpec(AnyType(), "image"), ColSpec("string", "sex", required=False)]
+    inputs: list[ColSpec | TensorSpec] = [
+        ColSpec(AnyType(), "image"),
+        ColSpec("string", "sex", required=False),
+        ColSpec("double", "chronological_age_months", required=False),
+    ]
     months = [ColSpec("double", name) for name in COLUMNS[:3]]
-    outputs: list[ColSpec | TensorSpec] = [*months, ColSpec("boolean", "accepted"), ColSpec("string", "reasons")]
+    codes = [ColSpec("string", name) for name in COLUMNS[4:]]
+    outputs: list[ColSpec | TensorSpec] = [*months, ColSpec("boolean", "accepted"), *codes]
     mlflow.pyfunc.save_model(
         folder,
         loader_module=__name__,

@@ -11,6 +11,7 @@ from boneage.configuration.training import TrainConfig
 from boneage.tfrecords.info import read_info
 from boneage.tfrecords.reader import read_records
 from boneage.training.augmentation import augment
+from boneage.training.chronological_age import to_age_inputs
 
 
 def training_batches(
@@ -81,18 +82,20 @@ def to_inputs_and_target(
 
     Args:
         batch: A batch of `boneage.tfrecords.reader.read_records`.
-        config: The task, and whether the sex is an input.
+        config: The task, and whether sex and chronological age are inputs.
         ranges: Ranges of the augmentation (default: no augmentation).
         seed: Seed of the augmentation, int64 `(2,)`.
 
     Returns:
-        The inputs: `image`, float32 `(batch, size, size, 1)` in [0, 1], and, if used, `male`, float32 `(batch, 1)`. The
-        target: bone age in months, or 1 for male and 0 for female, float32 `(batch, 1)`.
+        The inputs: `image`, float32 `(batch, size, size, 1)` in [0, 1], and, if used, `male`, float32 `(batch, 1)`, and
+        those of `boneage.training.chronological_age.to_age_inputs`. The target: bone age in months, or 1 for male and 0
+        for female, float32 `(batch, 1)`.
     """
     images = tf.cast(batch["image"], tf.float32) / 255
     if ranges is not None:
         images = augment(images, ranges, seed=seed)
     inputs = {"image": images, "male": batch["male"]} if config.use_sex else {"image": images}
+    inputs |= to_age_inputs(batch["chronological_age_months"], config, seed=seed)
     return inputs, batch["male" if config.task == "sex" else "bone_age_months"]
 
 

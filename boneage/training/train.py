@@ -17,15 +17,18 @@ from boneage.base.locks import lock_folder
 from boneage.bundles.bundle import load_bundle, read_metadata
 from boneage.bundles.export_check import check_exportable
 from boneage.bundles.save import copy_bundle, save_bundle
+from boneage.cohorts.significance import add_determination
 from boneage.configuration.experiment import Experiment, load_experiment, to_json
 from boneage.evaluation.conformal import Interval, fit_conformal_intervals
 from boneage.evaluation.evaluate import evaluate_predictions, find_seen_records
 from boneage.evaluation.plots import plot_history, save_figure
 from boneage.models.fused_batch_norm import fuse_batch_norm, to_float32
+from boneage.models.head import SCALED_AGE_LAYER
 from boneage.registry.settings import TRAINING_EXPERIMENT, resolve_uri
 from boneage.tfrecords.info import RecordsError, read_info, split_info
 from boneage.tfrecords.reader import translate_shard_errors
 from boneage.tracking.tracker import Tracker, list_params, start_tracking
+from boneage.training.chronological_age import read_target
 from boneage.training.datasets import training_batches, validation_batches
 from boneage.training.distribution import (
     build_strategy,
@@ -132,6 +135,7 @@ def train(
             f"{data}: says not how many readers a bone age joins, which `label_weights` needs; prepare it from a table "
             "with num_readers, such as `boneage agree --consensus` writes, or set label_weights=equal."
         )
+    target = read_target(data, experiment.train)
     folder = Path(run or Path("runs") / experiment.name)
     check_output(folder, is_folder=True)
     strategy = build_strategy(distribution)
@@ -163,6 +167,7 @@ def train(
                 experiment,
                 data=data,
                 info=info,
+                target=target,
                 used=used,
                 folder=folder,
                 state=state,
@@ -207,6 +212,7 @@ def _fit(
     *,
     data: str | Path,
     info: dict[str, Any],
+    target: dict[str, float],
     used: UsedRadiographs,
     folder: Path,
     state: dict[str, Any],
@@ -215,7 +221,7 @@ def _fit(
     """Train from the epoch of the state and update its history; returns the network in the form that is saved."""
     config, described = resolve_precision(experiment.train, strategy), info["splits"]["train"]
     steps, first_epoch = described["num_records"] // config.batch_size, len(state["history"])
-    model = build_for_training(config, mean_months=described["mean_months"], std_months=described["std_months"])
+    model = build_for_training(config, **target)
     with strategy.scope():
         trained = fuse_batch_norm(model)
     if config.precision != "float32":
@@ -252,7 +258,9 @@ def _fit(
 
 def _read_target(model: keras.Model) -> dict[str, float]:
     """Return mean and standard deviation of the target; an initialised head keeps those of its bundle."""
-    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.Rescaling)]
+    layers = [
+        layer for layer in model.layers if isinstance(layer, keras.layers.Rescaling) and layer.name != SCALED_AGE_LAYER
+    ]
     mean, std = (float(layers[-1].offset), float(layers[-1].scale)) if layers else (0.0, 1.0)
     return {"mean_months": mean, "std_months": std}
 
@@ -275,6 +283,7 @@ def _finish_run(
         "network": experiment.train.network,
         "input_size": experiment.train.input_size,
         "use_sex": experiment.train.use_sex,
+        "chronological_age": experiment.train.chronological_age,
         "tta": experiment.train.tta,
         "preprocessing": info["preprocessing"],
         "fingerprint": info["fingerprint"],
@@ -290,7 +299,7 @@ def _finish_run(
     predicted = loaded.predict_records(data, split="validation")
     out = folder / "evaluation-validation"
     evaluation = evaluate_predictions(
-        predicted,
+        add_determination(predicted) if experiment.train.task == "age" else predicted,
         task=experiment.train.task,
         data=data,
         split="validation",
@@ -300,6 +309,9 @@ def _finish_run(
     measured: dict[str, Any] = {"validation_error": round(evaluation.error, 4)}
     if used.held_back:
         measured["interval"] = fit_conformal_intervals(predicted[predicted["id"].isin(used.held_back)])
+        if loaded.chronological_age == "input":
+            without = loaded.predict_records(data, split="validation", with_age=False)
+            measured["interval_without_age"] = fit_conformal_intervals(without[without["id"].isin(used.held_back)])
     copy_bundle(bundle, bundle, **measured)
     save_figure(plot_history(history), folder / "history.png")
     tracker.log_metrics({f"best_val_{experiment.train.metric}": evaluation.error})

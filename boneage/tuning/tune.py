@@ -104,6 +104,11 @@ def tune(
     experiment = pin_init(experiment)
     if experiment.train.task != "age":
         raise ConfigError(f"`task` must be 'age' for a search. Received: {experiment.train.task!r}.")
+    if experiment.train.chronological_age != "none":
+        raise ConfigError(
+            "`chronological_age` must be 'none' for a search; set it for the training of the head that is found. "
+            f"Received: {experiment.train.chronological_age!r}."
+        )
     check_sizes(experiment)
     info, out, name = read_info(data), Path(out), process_name()
     described = split_info(info, "train", folder=data)

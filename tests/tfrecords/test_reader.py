@@ -26,7 +26,13 @@ def pixels():
 def folder(tmp_path_factory, make_record, write_records, pixels):
     """Seven records to train on in four shards, one without label to validate on."""
     train = [
-        make_record(id, pixels=pixels[index], sex="male" if index % 2 else "female", bone_age_months=10.0 * index + 1)
+        make_record(
+            id,
+            pixels=pixels[index],
+            sex="male" if index % 2 else "female",
+            bone_age_months=10.0 * index + 1,
+            chronological_age_months=None if index == 2 else 9.0 * index,
+        )
         for index, id in enumerate(IDS)
     ]
     validation = [make_record("unlabelled", bone_age_months=None)]
@@ -59,6 +65,8 @@ def test_values(folder, memory, pixels):
     np.testing.assert_array_equal(together["image"], pixels[order][..., None])
     np.testing.assert_array_equal(together["male"], np.float32([[index % 2] for index in order]))
     np.testing.assert_array_equal(together["bone_age_months"], np.float32([[10 * index + 1] for index in order]))
+    ages = np.float32([[np.nan if index == 2 else 9 * index] for index in order])
+    np.testing.assert_array_equal(together.pop("chronological_age_months"), ages)
     assert together.pop("label_weight").tolist() == [1] * len(IDS)
     dtypes = {key: values.dtype for key, values in together.items()}
     assert dtypes == {"image": np.uint8, "male": np.float32, "bone_age_months": np.float32}
@@ -68,6 +76,7 @@ def test_shapes_are_known_before_reading(folder):
     element = read_records(folder, split="train", input_size=SIZE, batch_size=2).element_spec
     shapes = {key: spec.shape.as_list() for key, spec in element.items()}
     expected = {"id": [], "group": [], "image": [SIZE, SIZE, 1], "male": [1], "bone_age_months": [1]}
+    expected["chronological_age_months"] = [1]
     expected["label_weight"] = []
     assert shapes == {key: [None, *shape] for key, shape in expected.items()}
 

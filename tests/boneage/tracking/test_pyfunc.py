@@ -65,7 +65,7 @@ def test_a_dicom_file_tells_the_sex_and_a_row_must_not_contradict(model_folder, 
 
 def test_brings_its_signature_an_example_and_requirements_and_nothing_pickled(model_folder):
     described = mlflow.pyfunc.load_model(str(model_folder)).metadata
-    assert described.signature.inputs.input_names() == ["image", "sex"]
+    assert described.signature.inputs.input_names() == ["image", "sex", "chronological_age_months"]
     assert described.signature.outputs.input_names() == list(COLUMNS)
     example = described.load_input_example(str(model_folder))
     assert base64.b64decode(example["image"][0]).startswith(b"\x89PNG")
