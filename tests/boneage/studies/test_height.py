@@ -148,7 +148,7 @@ def test_height_command_describes_one_child(files, monkeypatch, capsys):
     [
         ((), 2, "give a table of children, or --sex"),
         (("children.csv", "--sex", "M"), 2, "give a table of children, or --sex"),
-        (("--sex", "M", "--height", "1.52"), 1, "`height_cm` must lie in 20 to 280"),
+        (("--sex", "M", "--height", "1.52"), 1, "--height must lie in 20 to 280"),
         (("--sex", "M", "--maturation", "retard"), 1, "Did you mean 'retarded'?"),
         (("--sex", "boy"), 1, "'boy' is not understood"),
         (("children.csv",), 1, "column 'height' states no unit; name it height_cm or height_in"),

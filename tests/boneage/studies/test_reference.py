@@ -129,7 +129,7 @@ def test_reference_fit_leaves_out_what_is_incomplete(tmp_path, monkeypatch, caps
         ("sex,age_months\nM,120\n", "ours.csv", "bone_age_months is missing"),
         ("sex,age_months,bone_age_months\n", "ours.csv", "too few children"),
         ("", "ours.csv", "is empty"),
-        ("sex,age_months,bone_age_months\nM,120,120\n", "ours.xlsx", "`out` must end with .csv"),
+        ("sex,age_months,bone_age_months\nM,120,120\n", "ours.xlsx", "--out must end with .csv"),
         ("child,sex,age_months,bone_age_months\n1,M,120,120\n1,F,130,130\n", "ours.csv", "child 1 has radiographs of"),
     ],
 )
