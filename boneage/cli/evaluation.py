@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from boneage.cohorts.cohort import Beside, Cohort, Group
     from boneage.cohorts.effects import Stress
-    from boneage.evaluation.bootstrap import Estimate
     from boneage.evaluation.evaluate import Comparison
 
 Files = Annotated[Path | None, typer.Option(help="Folder of radiographs as they come: PNG, JPEG, TIFF, DICOM.")]
@@ -165,7 +164,7 @@ def _stress_table(result: "Stress") -> "Table":
             name,
             refused,
             f"{effect.mae_months.value:.2f}",
-            _format(effect.change_months, form="+.1f"),
+            effect.change_months.format("+.1f"),
             _format_p(effect.wilcoxon_p),
             ", ".join("-" if share is None else f"{100 * share:.0f}" for share in shares),
             _format_p(effect.mcnemar.p_value),
@@ -185,10 +184,12 @@ def describe_group(group: "Group") -> str:
 
     reasons = f" ({format_counts(group.reasons)})" if group.reasons else ""
     answered = f"answered {group.num_images - group.num_refused:,} of {group.num_images:,} labelled radiographs"
-    mae = "" if group.answered is None else f", MAE {_format(group.answered.mae_months)} months"
+    mae = "" if group.answered is None else f", MAE {group.answered.mae_months.format('.2f')} months"
+    has_intervals = group.share_within_12_months.has_interval
+    alone = "" if has_intervals else "; no intervals, as one patient tells nothing of others"
     return (
         f"{answered}{mae}; refused {group.num_refused:,}{reasons}; within 12 months, of all "
-        f"{_format_share(group.share_within_12_months)}"
+        f"{group.share_within_12_months.format('.0f', factor=100, unit='%')}{alone}"
     )
 
 
@@ -224,12 +225,12 @@ def _list_cells(group: "Group") -> list[str]:
     errors = ["-", "-", "-"]
     if answered is not None:
         errors = [
-            _format(answered.mae_months),
+            answered.mae_months.format(".2f"),
             f"{answered.rmse_months.value:.2f}",
-            _format(answered.bias_months, form="+.1f"),
+            answered.bias_months.format("+.1f"),
         ]
     refused = f"{group.num_refused:,} of {group.num_images:,}"
-    return [refused, *errors, _format_share(group.share_within_12_months)]
+    return [refused, *errors, group.share_within_12_months.format(".0f", factor=100, unit="%")]
 
 
 def _beside_table(system: str, overall: "Group", beside: "Mapping[str, Beside]") -> "Table":
@@ -244,7 +245,7 @@ def _beside_table(system: str, overall: "Group", beside: "Mapping[str, Beside]")
     for name, group in groups.items():
         errors = ["-", "-"]
         if group.answered is not None:
-            errors = [_format(group.answered.mae_months, form=".1f"), _format(group.answered.bias_months, form="+.1f")]
+            errors = [group.answered.mae_months.format(".1f"), group.answered.bias_months.format("+.1f")]
         difference = _list_difference(beside[name].paired) if name in beside else ["", ""]
         add_row(table, name, f"{group.num_refused:,} of {group.num_images:,}", *errors, *difference)
     return table
@@ -255,7 +256,7 @@ def _paired_table(column: str, beside: "Mapping[str, Beside]") -> "Table":
     for name, other in beside.items():
         for level, comparison in other.paired_by[column].items():
             answered = other.by[column][level].answered
-            mae = "-" if answered is None else _format(answered.mae_months)
+            mae = "-" if answered is None else answered.mae_months.format(".2f")
             add_row(table, level, name, mae, *_list_difference(comparison))
     return table
 
@@ -263,12 +264,4 @@ def _paired_table(column: str, beside: "Mapping[str, Beside]") -> "Table":
 def _list_difference(comparison: "Comparison | None") -> list[str]:
     if comparison is None:
         return ["-", "0"]
-    return [_format(comparison.difference_months, form="+.1f"), f"{comparison.num_images:,}"]
-
-
-def _format(estimate: "Estimate", *, form: str = ".2f") -> str:
-    return f"{estimate.value:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"
-
-
-def _format_share(share: "Estimate") -> str:
-    return f"{100 * share.value:.0f}% [{100 * share.low:.0f}, {100 * share.high:.0f}]"
+    return [comparison.difference_months.format("+.1f"), f"{comparison.num_images:,}"]

@@ -1,6 +1,5 @@
 """The command for outcomes of children."""
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -81,6 +80,4 @@ def _describe_event(event: "EventModel") -> str:
 def _format(estimate: "Estimate | None", *, form: str = ".1f") -> str:
     if estimate is None:
         return "unknown"
-    if math.isnan(estimate.low):
-        return f"{estimate.value:{form}}"
-    return f"{estimate.value:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"
+    return estimate.format(form)

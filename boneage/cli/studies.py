@@ -101,7 +101,7 @@ def _list_lines(agreement: "Agreement") -> list[str]:
 
 def _format(estimate: "Estimate", *, digits: int = 1, signed: bool = False) -> str:
     form = f"{'+' if signed else ''}.{digits}f"
-    return f"{estimate.value:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"
+    return estimate.format(form)
 
 
 def _alpha(alpha: "Estimate | None") -> str:

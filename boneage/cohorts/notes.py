@@ -37,8 +37,9 @@ def list_notes(frame: pd.DataFrame, columns: tuple[str, ...], *, num_resamples: 
     bias = _find_bias(answered, np.ones(len(answered)), num_resamples=num_resamples, seed=seed)
     if _exceeds(bias):
         notes.append(
-            f"bias {_format(bias)} months, beyond {MAX_BIAS_MONTHS:g}: the labels follow another standard or reader "
-            "than those that the system was made by, or have another unit; `boneage calibrate` corrects a constant bias"
+            f"bias {bias.format('+.1f')} months, beyond {MAX_BIAS_MONTHS:g}: the labels follow another standard or "
+            "reader than those that the system was made by, or have another unit; `boneage calibrate` corrects a "
+            "constant bias"
         )
     for column in columns:
         groups = split_groups(answered, column)
@@ -46,7 +47,7 @@ def list_notes(frame: pd.DataFrame, columns: tuple[str, ...], *, num_resamples: 
             difference = _find_difference(answered, rows, num_resamples=num_resamples, seed=seed)
             if difference and _exceeds(difference):
                 notes.append(
-                    f"{column} {level}: bias {_format(difference)} months beside that of the others, beyond "
+                    f"{column} {level}: bias {difference.format('+.1f')} months beside that of the others, beyond "
                     f"{MAX_BIAS_MONTHS:g}: another reader, standard, device or population"
                 )
     refused = {
@@ -100,7 +101,3 @@ def _find_bias(answered: pd.DataFrame, member: Images, *, num_resamples: int, se
 def _exceeds(bias: Estimate) -> bool:
     """Whether a bias is beyond the limit, and its interval does not contain zero."""
     return abs(bias.value) > MAX_BIAS_MONTHS and (bias.low > 0 or bias.high < 0)
-
-
-def _format(estimate: Estimate) -> str:
-    return f"{estimate.value:+.1f} [{estimate.low:+.1f}, {estimate.high:+.1f}]"

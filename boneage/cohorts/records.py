@@ -10,8 +10,7 @@ from boneage.cohorts.cohort import Cohort, measure_group, measure_groups
 from boneage.cohorts.labelled import BLANK, RESERVED, CohortError
 from boneage.cohorts.notes import find_whole_years_share, list_notes
 from boneage.cohorts.significance import add_determination
-from boneage.evaluation.conformal import add_intervals
-from boneage.evaluation.evaluate import evaluate_predictions, find_seen_records
+from boneage.evaluation.evaluate import evaluate_bundle
 from boneage.evaluation.metrics import Evaluation
 from boneage.preprocessing.sources.names import FileIndex
 from boneage.preprocessing.sources.rejections import InvalidEntryError
@@ -60,23 +59,18 @@ def measure_records(
         raise CohortError(f"{bundle}: predicts the sex, which is not measured by group; leave out --by.")
     further = [name for name in by if name != "sex"]
     rows = read_table(Path(table), columns=further)
-    frame = add_determination(loaded.predict_records(data, split=split, tta=tta))
-    interval = loaded.metadata.get("interval")
-    evaluation = evaluate_predictions(
-        frame,
-        task="age",
-        interval=interval,
+    evaluation, frame = evaluate_bundle(
+        loaded,
         data=data,
         split=split,
+        tta=tta,
         out=None,
-        overlap=find_seen_records(loaded, data=data, split=split),
         num_resamples=num_resamples,
         seed=seed,
+        describe=add_determination,
     )
     if not isinstance(evaluation, Evaluation):
         raise TypeError("a bundle of the task 'age' has an evaluation of ages")
-    if interval:
-        frame = add_intervals(frame, interval)
     index = FileIndex((id, Path(id)) for id in frame["id"])
     cells: dict[str, tuple[str, ...]] = {}
     for row in rows:

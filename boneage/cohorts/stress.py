@@ -157,6 +157,5 @@ def _title(result: Stress) -> str:
         return result.system
     mae = summary.mae_months
     return (
-        f"{result.system}: as they come MAE {mae.value:.2f} months [{mae.low:.2f}, {mae.high:.2f}] on "
-        f"{summary.num_images:,} radiographs"
+        f"{result.system}: as they come MAE {mae.format('.2f', unit=' months')} on {summary.num_images:,} radiographs"
     )

@@ -3,9 +3,10 @@
 An interval is the 95% percentile interval of the cluster bootstrap: groups are resampled with replacement, as many as
 there are, and the metric is computed on the images of the drawn groups (Efron 1979, doi:10.1214/aos/1176344552; Field
 and Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x). Where every image is a group of its own, this is the ordinary
-bootstrap over images.
+bootstrap over images. One group tells nothing of others: every resample of it is the same, and there is no interval.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -25,11 +26,37 @@ _MAX_VALUES_IN_MEMORY = (
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric with its 95% bootstrap interval."""
+    """A metric with its 95% bootstrap interval.
+
+    Args:
+        value: The metric.
+        low: Lower end of the interval; NaN where there is none.
+        high: Upper end of the interval; NaN where there is none.
+    """
 
     value: float
     low: float
     high: float
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether there is an interval."""
+        return not math.isnan(self.low)
+
+    def format(self, form: str, *, factor: float = 1.0, unit: str = "") -> str:
+        """Format it as text, without brackets where there is no interval.
+
+        Args:
+            form: Format of each number, such as `".2f"`.
+            factor: Factor of each number, such as 100 for percent.
+            unit: Written behind the metric, such as `"%"`.
+
+        Example:
+            >>> Estimate(0.8, 0.75, 0.9).format(".0f", factor=100, unit="%")
+            '80% [75, 90]'
+        """
+        text = f"{factor * self.value:{form}}{unit}"
+        return f"{text} [{factor * self.low:{form}}, {factor * self.high:{form}}]" if self.has_interval else text
 
 
 def bootstrap(
@@ -50,18 +77,20 @@ def bootstrap(
         groups: The group of each image, shape `(images,)`, drawn as a whole (default: each image is its own group).
 
     Returns:
-        An estimate of each defined metric. Resamples on which it is undefined do not enter its interval.
+        An estimate of each defined metric. Resamples on which it is undefined do not enter its interval; there is none
+        of a single group.
 
     Raises:
         ValueError: If `num_resamples` is not positive.
     """
     resampled = resample(compute, *values, num_resamples=num_resamples, seed=seed, groups=groups)
+    is_single = len(values[0]) == 1 if groups is None else (groups == groups[0]).all()
     estimates = {}
     for name, value in compute(*values).items():
         defined = resampled[name][np.isfinite(resampled[name])]
         if np.isfinite(value) and defined.size:
-            low, high = np.percentile(defined, _INTERVAL_PERCENT)
-            estimates[name] = Estimate(float(value), float(low), float(high))
+            low, high = np.percentile(defined, _INTERVAL_PERCENT).tolist()
+            estimates[name] = Estimate(float(value), *((math.nan, math.nan) if is_single else (low, high)))
     return estimates
 
 

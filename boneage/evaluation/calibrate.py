@@ -151,12 +151,11 @@ def describe_effect(comparison: Comparison) -> str:
     verdict = "helps"
     if difference.value >= 0:
         verdict = "does not help"
-    elif difference.high >= 0:
+    elif not difference.high < 0:  # it may be NaN
         verdict = "may help; too few radiographs to be sure"
     return (
         f"MAE on {comparison.num_images:,} records, cross-fitted: {comparison.mae_months:.2f} months, before "
-        f"{comparison.baseline_mae_months:.2f} ({difference.value:+.2f} [{difference.low:+.2f}, "
-        f"{difference.high:+.2f}]): the correction {verdict}"
+        f"{comparison.baseline_mae_months:.2f} ({difference.format('+.2f')}): the correction {verdict}"
     )
 
 

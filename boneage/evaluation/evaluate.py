@@ -154,8 +154,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     """Format an evaluation as a table for the terminal: one row per group, in months."""
     result = Table(
         title=f"Evaluation on {evaluation.dataset}" if evaluation.dataset else "Evaluation",
-        caption=f"Months, with 95% bootstrap intervals over {evaluation.num_groups:,} patients. "
-        "Slope: error per year of bone age.",
+        caption=f"Months, {_describe_intervals(evaluation)}. Slope: error per year of bone age.",
         box=SIMPLE_HEAD,
         padding=0,
         show_edge=False,
@@ -176,6 +175,14 @@ def evaluation_table(evaluation: Evaluation) -> Table:
             result.add_row(name, *_cells(group))
         result.add_section()
     return result
+
+
+def _describe_intervals(evaluation: Evaluation) -> str:
+    if evaluation.num_groups == 1:
+        return "without intervals, as one patient tells nothing of others"
+    text = f"with 95% bootstrap intervals over {evaluation.num_groups:,} patients"
+    has_all = all(group.mae_months.has_interval for group in evaluation.groups.values())
+    return text if has_all else f"{text}; none where a group has one patient"
 
 
 def list_remarks(evaluation: Evaluation | SexEvaluation) -> list[str]:
@@ -225,20 +232,51 @@ def evaluate_records(
     # Locked and checked first, because prediction can take minutes.
     with contextlib.nullcontext() if out is None else lock_folder(make_folder(out)):
         loaded = load_bundle(resolve_bundle(bundle))
-        frame = loaded.predict_records(data, split=split, tta=tta)
-        if describe is not None and loaded.metadata["task"] == "age":
-            frame = describe(frame)
-        return evaluate_predictions(
-            frame,
-            task=loaded.metadata["task"],
-            interval=loaded.metadata.get("interval"),
+        evaluation, _ = evaluate_bundle(
+            loaded,
             data=data,
             split=split,
+            tta=tta,
             out=out,
-            overlap=find_seen_records(loaded, data=data, split=split),
             num_resamples=num_resamples,
             seed=seed,
+            describe=describe,
         )
+        return evaluation
+
+
+def evaluate_bundle(
+    bundle: Bundle,
+    *,
+    data: Path | str,
+    split: str,
+    tta: str | None,
+    out: Path | str | None,
+    num_resamples: int,
+    seed: int,
+    describe: Callable[[pd.DataFrame], pd.DataFrame] | None,
+) -> tuple[Evaluation | SexEvaluation, pd.DataFrame]:
+    """Evaluate a loaded bundle on one split of a record folder; the arguments are those of `evaluate_records`.
+
+    Returns:
+        The evaluation, and the predictions in the order of the records, with their intervals if the bundle has any.
+    """
+    task, interval = bundle.metadata["task"], bundle.metadata.get("interval")
+    frame = bundle.predict_records(data, split=split, tta=tta)
+    if describe is not None and task == "age":
+        frame = describe(frame)
+    evaluation = evaluate_predictions(
+        frame,
+        task=task,
+        interval=interval,
+        data=data,
+        split=split,
+        out=out,
+        overlap=find_seen_records(bundle, data=data, split=split),
+        num_resamples=num_resamples,
+        seed=seed,
+    )
+    return evaluation, evaluation.predictions if interval else frame
 
 
 def find_seen_records(bundle: Bundle, *, data: Path | str, split: str) -> list[Overlap]:
@@ -340,17 +378,14 @@ def make_folder(folder: Path | str) -> Path:
 
 
 def _cells(group: Summary) -> list[str]:
-    def interval(estimate: Estimate, form: str) -> str:
-        return f"{estimate.value:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"
-
     shares = (group.share_within_6_months, group.share_within_12_months, group.share_within_24_months)
     slope = group.error_slope_months_per_year
     return [
         f"{group.num_images:,}",
-        interval(group.mae_months, ".2f"),
+        group.mae_months.format(".2f"),
         f"{group.rmse_months.value:.2f}",
         f"{group.median_absolute_error_months.value:.2f}",
-        interval(group.bias_months, "+.1f"),
+        group.bias_months.format("+.1f"),
         "/".join(f"{100 * share.value:.0f}" for share in shares),
         f"{slope.value:+.2f}" if slope else "-",
     ]

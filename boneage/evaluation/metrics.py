@@ -164,10 +164,14 @@ def flatten(summary: Any) -> dict[str, Any]:
 
 
 def to_dict(evaluation: Any) -> dict[str, Any]:
-    """Return an evaluation, or what contains one, as dictionaries and lists without the predictions."""
+    """Return an evaluation, or what contains one, as dictionaries and lists without the predictions; NaN is None."""
 
     def leave_out(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        return {name: value for name, value in pairs if not isinstance(value, pd.DataFrame) and name != "predictions"}
+        return {
+            name: None if isinstance(value, float) and np.isnan(value) else value
+            for name, value in pairs
+            if not isinstance(value, pd.DataFrame) and name != "predictions"
+        }
 
     return asdict(evaluation, dict_factory=leave_out)
 

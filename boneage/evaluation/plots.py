@@ -51,7 +51,8 @@ def plot_evaluation(frame: pd.DataFrame, evaluation: Evaluation) -> Figure:
         style_axes(axes)
     _draw_scatter(scatter, frame)
     mae = evaluation.overall.mae_months
-    scatter.set_title(f"MAE {mae.value:.2f} months (95% interval {mae.low:.2f} to {mae.high:.2f})")
+    interval = f"95% interval {mae.low:.2f} to {mae.high:.2f}" if mae.has_interval else "of one patient"
+    scatter.set_title(f"MAE {mae.value:.2f} months ({interval})")
     _draw_agreement(agreement, frame)
     _draw_bands(bands, evaluation)
     num_images = f"{evaluation.overall.num_images:,} images"

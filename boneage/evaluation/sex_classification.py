@@ -91,8 +91,8 @@ def sex_evaluation_table(evaluation: SexEvaluation) -> Table:
     accuracy = evaluation.accuracy
     result = Table(
         title=f"Sex on {evaluation.dataset}" if evaluation.dataset else "Sex",
-        caption=f"Accuracy {100 * accuracy.value:.1f}% [{100 * accuracy.low:.1f}, {100 * accuracy.high:.1f}], "
-        f"macro F1 {evaluation.macro_f1:.3f}.",
+        caption=f"Accuracy {accuracy.format('.1f', factor=100, unit='%')}, macro F1 {evaluation.macro_f1:.3f}."
+        + ("" if accuracy.has_interval else " No interval: one patient tells nothing of others."),
         box=SIMPLE_HEAD,
     )
     for heading in ("Recorded", "Images", *(f"predicted {sex}" for sex in SEXES), "Precision", "Recall", "F1"):

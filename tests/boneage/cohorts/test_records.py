@@ -3,8 +3,10 @@ import json
 import pandas as pd
 import pytest
 
+from boneage.bundles.bundle import load_bundle
 from boneage.cohorts.evaluate import evaluate
 from boneage.cohorts.labelled import CohortError
+from boneage.cohorts.records import measure_records
 from boneage.tfrecords.identities import read_identities
 
 
@@ -37,6 +39,26 @@ def test_evaluate_of_records_by_a_column_of_a_table(bundle, prepared, tmp_path):
     for id, device in devices.items():
         assert frame.loc[id, "device"] == device
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["overall"]["num_images"] == 32
+
+
+@pytest.mark.parametrize("without", [{"interval": None}, {}], ids=["without intervals", "with intervals"])
+def test_measure_records_keeps_the_order_of_the_records(without, prepared, write_bundle, tmp_path):
+    known = {"fingerprint": prepared.info["fingerprint"], "preprocessing": prepared.info["preprocessing"]}
+    bundle = write_bundle(tmp_path / "bundle", **known, **without)
+    ids = load_bundle(bundle).predict_records(prepared.folder, split="train")["id"].tolist()
+    (tmp_path / "devices.csv").write_text("".join(["id,device\n", *(f"{id},Agfa\n" for id in ids)]))
+    _, frame = measure_records(
+        bundle,
+        data=prepared.folder,
+        split="train",
+        table=tmp_path / "devices.csv",
+        by=["device"],
+        tta=None,
+        num_resamples=5,
+        seed=0,
+    )
+    assert frame["id"].tolist() == ids != sorted(ids)
+    assert ("low_months" in frame) == (not without)
 
 
 @pytest.mark.parametrize(

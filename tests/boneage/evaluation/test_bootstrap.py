@@ -36,6 +36,19 @@ def test_bootstrap_draws_groups_of_different_sizes_as_a_whole():
     assert (found["count"].low, found["count"].high) == (2, 6)
 
 
+@pytest.mark.parametrize("groups", [None, np.array(["a"])])
+def test_bootstrap_of_one_radiograph_has_no_interval(groups):
+    alone = bootstrap(mean, np.array([3.0]), num_resamples=20, seed=0, groups=groups)["mean"]
+    assert (alone.value, alone.has_interval) == (3, False)
+
+
+def test_bootstrap_of_one_patient_has_no_interval():
+    of_one = bootstrap(mean, np.array([1.0, 2, 6]), num_resamples=20, seed=0, groups=np.array(["a"] * 3))["mean"]
+    assert (of_one.value, of_one.has_interval, of_one.format(".1f")) == (3, False, "3.0")
+    two = bootstrap(mean, np.array([1.0, 2, 6]), num_resamples=50, seed=0, groups=np.array(["a", "a", "b"]))["mean"]
+    assert two.has_interval and two.format(".1f") == "3.0 [1.5, 6.0]"
+
+
 def test_split_by_group_leaves_no_patient_in_two_folds():
     groups = np.random.default_rng(0).integers(0, 23, 200)
     folds = split_by_group(groups, num_folds=5, seed=3)

@@ -120,7 +120,7 @@ def test_groups_hold_their_own_images_alone():
 
 def test_what_one_image_or_equal_labels_leave_undefined_is_none():
     one = summarise(make_frame([100], [3]), num_resamples=20).overall
-    assert one.mae_months == Estimate(3, 3, 3)
+    assert one.mae_months.value == 3 and not one.mae_months.has_interval
     assert one.error_deviation_months is one.pearson is one.error_slope_months_per_year is None
     equal = summarise(make_frame([100.1] * 3, [3, 4, 5]), num_resamples=20).overall
     assert equal.error_deviation_months.value == pytest.approx(1)
@@ -165,7 +165,9 @@ def test_properties_of_any_evaluation(frame, random):
     assert overall.rmse_months.value >= overall.mae_months.value - 1e-9
     for name in MEANS:
         estimate = getattr(overall, name)
-        assert estimate.low - 1e-9 <= estimate.value <= estimate.high + 1e-9
+        assert estimate.has_interval == (len(frame) > 1)
+        if estimate.has_interval:
+            assert estimate.low - 1e-9 <= estimate.value <= estimate.high + 1e-9
     shares = overall.share_within_6_months, overall.share_within_12_months, overall.share_within_24_months
     assert 0 <= shares[0].value <= shares[1].value <= shares[2].value <= 1
     order = list(range(len(frame)))
@@ -264,7 +266,9 @@ def test_table_has_a_row_for_each_group(frame):
     table = evaluation.table()
     assert list(table.index)[:3] == ["all", "female", "male"]
     assert table.loc["all", "mae_months"] == evaluation.error
-    assert (table["mae_months_low"] <= table["mae_months_high"]).all()
+    several = table["num_images"] > 1
+    assert (table["mae_months_low"] <= table["mae_months_high"])[several].all()
+    assert table.loc[~several, "mae_months_low"].isna().all()
     assert table["num_images"].dtype == int
     assert f"<strong>{evaluation.headline}</strong>" in evaluation._repr_html_()
 
@@ -308,6 +312,20 @@ def test_table_shows_whole_numbers_of_large_errors():
     words = captured.get().split()
     for end in (evaluation.overall.bias_months.low, evaluation.overall.bias_months.high):
         assert any(f"{end:+.1f}" in word for word in words)
+
+
+def test_one_patient_has_no_intervals_and_the_table_says_why(capsys, tmp_path):
+    frame = make_frame([100, 110, 120], [3, 4, 5]).assign(group="one")
+    evaluation = summarise(frame, num_resamples=20)
+    Console(width=200).print(evaluation_table(evaluation))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "without intervals, as one patient tells nothing of others" in printed and "[" not in printed
+    assert json.loads(to_json(evaluation))["overall"]["mae_months"] == {"value": 4.0, "low": None, "high": None}
+    write_evaluation(tmp_path, frame, evaluation)
+    two = summarise(frame.assign(group=["one", "one", "two"], sex=["male", "male", "female"]), num_resamples=20)
+    Console(width=200).print(evaluation_table(two))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "over 2 patients; none where a group has one patient" in printed and "[" in printed
 
 
 def test_table_shows_undefined_measures_as_a_dash():
