@@ -39,7 +39,7 @@ def draw_radiographs(num_images: int, *, seed: int, size_px: tuple[int, int]) ->
         )
 
 
-def write_dataset(folder: Path, *, num_images: int, seed: int, size_px: tuple[int, int] = (640, 512)) -> None:
+def write_dataset(folder: str | Path, *, num_images: int, seed: int, size_px: tuple[int, int] = (640, 512)) -> None:
     """Write radiographs and their table as in the RSNA download.
 
     The tree is `boneage-training-dataset/<id>.png` and `boneage-training-dataset.csv` with the columns
@@ -58,7 +58,7 @@ def write_dataset(folder: Path, *, num_images: int, seed: int, size_px: tuple[in
         raise ValueError(f"`num_images` must be 1 or more. Received: num_images={num_images}.")
     if seed < 0:
         raise ValueError(f"`seed` must be 0 or more. Received: seed={seed}.")
-    rng = np.random.default_rng(seed)
+    folder, rng = Path(folder), np.random.default_rng(seed)
     # Stratified sampling: even a small data set covers all ages and both sexes.
     shares = (np.arange(num_images) + rng.uniform(size=num_images)) / num_images
     ages_months = np.round(np.interp(shares, _SHARES, _AGES_MONTHS)).astype(int)

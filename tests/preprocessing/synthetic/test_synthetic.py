@@ -2,6 +2,7 @@ import csv
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -191,8 +192,9 @@ def test_a_bad_argument_is_named_with_what_was_received(changes, message):
         draw_small(**changes)
 
 
-def test_dataset_has_the_layout_of_the_download(tmp_path):
-    write_dataset(tmp_path / "synthetic", num_images=6, seed=1, size_px=SMALL_PX)
+@pytest.mark.parametrize("kind", [str, Path])
+def test_dataset_has_the_layout_of_the_download(kind, tmp_path):
+    write_dataset(kind(tmp_path / "synthetic"), num_images=6, seed=1, size_px=SMALL_PX)
     files = sorted(path.relative_to(tmp_path / "synthetic").as_posix() for path in tmp_path.rglob("*.*"))
     assert files == ["boneage-training-dataset.csv", *(f"boneage-training-dataset/{i}.png" for i in range(1, 7))]
     table = (tmp_path / "synthetic/boneage-training-dataset.csv").read_text()
