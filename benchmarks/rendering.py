@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 from measure import Row, rounded
 
 from boneage.bundles.bundle import Bundle, load_bundle
+from boneage.cohorts.transformations import apply_gamma, equalise, invert
 from boneage.inference.loading import load_preprocessing
 from boneage.preprocessing.crop.contrast import stretch_contrast
 from boneage.preprocessing.hand.pose import MIDDLE_TIP, WRIST
@@ -132,7 +133,7 @@ def _tone(change: Callable[[UInt8[np.ndarray, "height width"], np.random.Generat
 
 
 def _gamma(gamma: float) -> Change:
-    return _tone(lambda pixels, _: (pixels / 255) ** gamma * 255)
+    return _tone(lambda pixels, _: apply_gamma(pixels, gamma))
 
 
 def _noise(share: float) -> Change:
@@ -145,7 +146,7 @@ def _unsharp(pixels: UInt8[np.ndarray, "height width"], _: np.random.Generator) 
 
 
 def _local_contrast(limit: float) -> Change:
-    return _tone(lambda pixels, _: cv2.createCLAHE(limit, (8, 8)).apply(pixels))
+    return _tone(lambda pixels, _: equalise(pixels, limit))
 
 
 def _print(film: Film, rng: np.random.Generator, *, width: float) -> Film:
@@ -248,7 +249,7 @@ CHANGES: dict[str, Change] = {
     "unsharp mask": _tone(_unsharp),
     "bone burnt out": _burn_out,
     "equalised": _tone(lambda pixels, _: cv2.equalizeHist(pixels)),
-    "inverted": _tone(lambda pixels, _: 255 - pixels),
+    "inverted": _tone(lambda pixels, _: invert(pixels)),
     "16 grey levels": _tone(lambda pixels, _: pixels // 16 * 17),
     **{f"noise {share:.0%}": _noise(share) for share in (0.01, 0.02, 0.04, 0.08, 0.12)},
     **{
