@@ -25,10 +25,12 @@ $(SAM_VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	$(SAM_RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[sam,dev,gpl]'
 	touch $@
 
-# What is imported by users has its lowest versions, what only tests import its newest.
+# What is imported by users has its lowest versions, what only tests import its newest. The first step lets uv build this
+# project's metadata and remember it; the second may build nothing, for an old release without a wheel is none to test.
 $(LOWEST_VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv --clear $(LOWEST_VENV)
 	$(LOWEST_RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	$(LOWEST_RUN) uv pip compile --quiet --no-deps pyproject.toml > /dev/null
 	$(LOWEST_RUN) uv pip compile --quiet --resolution lowest-direct --only-binary :all: --extra train --extra serve --extra studies --extra hub \
 		--output-file $(LOWEST_VENV)/lowest.txt pyproject.toml
 	$(LOWEST_RUN) uv pip install --quiet --compile-bytecode --python $(LOWEST_VENV)/bin/python \
