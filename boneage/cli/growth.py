@@ -112,6 +112,7 @@ def height(
     as_json: Json = False,
 ) -> None:
     """Predict adult height by Bayley-Pinneau; target height of the parents, and scores of the height by CDC and WHO."""
+    from boneage.studies.child_height import state_heights
     from boneage.studies.height import height as run
     from boneage.studies.height import to_records
 
@@ -133,7 +134,8 @@ def height(
         print_json(records)
         return
     if children is None:
-        for line in _describe_heights(records[0]):
+        lines = [f"{name}: {text}" for name, text in state_heights(records[0])]
+        for line in lines or ["nothing was asked for: give --tables, --mother and --father, --cdc or --who"]:
             typer.echo(line)
     else:
         print_table(_make_height_table(records))
@@ -226,26 +228,6 @@ def _format_velocity(step: "Step") -> str:
     if step.velocity_low is None:
         return f"{step.velocity:.1f}"
     return f"{step.velocity:.1f} [{step.velocity_low:.1f}, {step.velocity_high:.1f}]"
-
-
-def _describe_heights(record: dict[str, Any]) -> list[str]:
-    """Describe the heights of one child, one line each."""
-    lines = []
-    if record["adult_height_cm"] is not None:
-        lines.append(
-            f"predicted adult height: {record['adult_height_cm']:.1f} cm ({record['percent_of_adult_height']:.1f}% of "
-            f"it reached; maturation {record['maturation']})"
-        )
-    if record["target_height_cm"] is not None:
-        low, high = record["target_low_cm"], record["target_high_cm"]
-        lines.append(f"target height: {record['target_height_cm']:.1f} cm, {low:.1f} to {high:.1f}")
-    lines += [
-        f"standard deviation score by {name}: {record[f'{name.lower()}_sds']:+.2f}"
-        for name in ("CDC", "WHO")
-        if record[f"{name.lower()}_sds"] is not None
-    ]
-    lines += filter(None, str(record["reasons"]).split("; "))
-    return lines or ["nothing was asked for: give --tables, --mother and --father, --cdc or --who"]
 
 
 def _make_height_table(records: list[dict[str, Any]]) -> "Table":

@@ -41,6 +41,17 @@ def serve(
     bundle: BundleOption = None,
     sex_bundle: SexBundle = None,
     reference: Reference = None,
+    tables: Annotated[
+        Path | None,
+        typer.Option(help="Tables of Bayley and Pinneau, as in `boneage height` (default: no adult height)."),
+    ] = None,
+    cdc: Annotated[
+        list[Path] | None, typer.Option(help="CDC's table of stature for age, as downloaded (default: no CDC score).")
+    ] = None,
+    who: Annotated[
+        list[Path] | None,
+        typer.Option(help="WHO's table of height for age, as downloaded; once or twice (default: no WHO score)."),
+    ] = None,
     host: Host = "127.0.0.1",
     port: Port = 8000,
     token: Token = None,
@@ -72,6 +83,7 @@ def serve(
     from boneage.inference.loading import load
     from boneage.serve.app import create_app
     from boneage.serve.uploads import UploadLimits
+    from boneage.studies.child_height import load_height_tables
     from boneage.web.safety import check_access
 
     check_access(host, token)
@@ -81,7 +93,9 @@ def serve(
     with contextlib.ExitStack() as stack:
         _lock_folders(stack, {"--save-readings": save_readings, "--out": out}, watch=watch)
         reader = load(bundle, sex_bundle=sex_bundle, reference=reference)
-        app = create_app(reader, token=token, save_readings=save_readings, limits=UploadLimits(max_bytes=max_bytes))
+        heights = load_height_tables(tables, cdc=cdc or (), who=who or ())
+        limits = UploadLimits(max_bytes=max_bytes)
+        app = create_app(reader, token=token, save_readings=save_readings, limits=limits, heights=heights)
         listener = stack.enter_context(_open(host, port, title="boneage"))
         if watch is not None and out is not None:
             received = stack.enter_context(_watch(watch, out=out, reader=reader, max_bytes=max_bytes))

@@ -143,10 +143,11 @@ _FORM: dict[str, Any] = {
     },
 }
 _PROBLEMS = {
-    400: "The form cannot be parsed.",
+    400: "The body cannot be parsed.",
     401: "The token is missing or wrong.",
     403: "The request comes from another site.",
     408: "The upload took too long.",
+    411: "The length of the body is not stated.",
     413: "Too many bytes or files.",
     415: "Not a multipart form.",
     422: "A field is missing or wrong.",
@@ -160,6 +161,11 @@ def add_examples(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
+def describe_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe problems of a request for the OpenAPI schema, by status."""
+    return {status: {"model": Problem, "description": _PROBLEMS[status]} for status in statuses}
+
+
 def make_router(service: Service) -> APIRouter:
     """Make the routes of the REST API."""
     router = APIRouter(prefix="/api/v1")
@@ -167,7 +173,7 @@ def make_router(service: Service) -> APIRouter:
     @router.post(
         "/predict",
         response_model=list[Prediction],
-        responses={status: {"model": Problem, "description": description} for status, description in _PROBLEMS.items()},
+        responses=describe_problems(400, 401, 403, 408, 413, 415, 422, 503),
         openapi_extra={"requestBody": _FORM},
         summary="Read bone age in radiographs",
     )

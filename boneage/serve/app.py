@@ -11,13 +11,14 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from boneage.inference.reader import Reader
-from boneage.serve import api, pages
+from boneage.serve import api, api_child, pages
 from boneage.serve.history import History
 from boneage.serve.metrics import Metrics
 from boneage.serve.pool import Pool
 from boneage.serve.service import Service
 from boneage.serve.store import Store
 from boneage.serve.uploads import UploadLimits
+from boneage.studies.child_height import HeightTables
 from boneage.web.safety import Access
 from boneage.web.shell import add_shell
 
@@ -34,6 +35,7 @@ def create_app(
     save_readings: str | Path | None = None,
     limits: UploadLimits | None = None,
     pool: Pool | None = None,
+    heights: HeightTables | None = None,
 ) -> FastAPI:
     """Make the web application.
 
@@ -43,6 +45,7 @@ def create_app(
         save_readings: Folder for anonymous crops and readings (default: nothing is stored).
         limits: Limits of one request (default: 100 MB and 50 files).
         pool: Worker pool (default: two readings at a time).
+        heights: Tables that heights of children are found by (default: none).
 
     Returns:
         The application, for any ASGI server.
@@ -59,6 +62,7 @@ def create_app(
         history=history,
         metrics=metrics,
         store=None if save_readings is None else Store(save_readings, model=reader.info.label),
+        heights=heights or HeightTables(None, {}),
     )
     access = Access(token, history)
 
@@ -79,6 +83,7 @@ def create_app(
         lifespan=live,
     )
     app.include_router(api.make_router(service))
+    app.include_router(api_child.make_router(service, responses=api.describe_problems(400, 401, 403, 411, 413, 422)))
     app.include_router(pages.make_router(service, access))
     _add_probes(app, service)
     add_shell(app, access=access, metrics=metrics)

@@ -7,6 +7,7 @@ import secrets
 from collections import OrderedDict
 
 from boneage.base.spreadsheets import format_rows
+from boneage.serve.child import NOTHING_TOLD, Child
 from boneage.serve.readings import Answer
 from boneage.web.sessions import Sessions
 
@@ -47,6 +48,7 @@ class Entry:
         batch: Id of its request.
         read_at: Time of the request.
         answer: The answer.
+        child: What is told of the child.
     """
 
     id: str
@@ -54,6 +56,7 @@ class Entry:
     batch: str
     read_at: datetime.datetime
     answer: Answer
+    child: Child = NOTHING_TOLD
 
 
 class History(Sessions):
@@ -101,11 +104,12 @@ class History(Sessions):
                 self._entries.popitem(last=False)
         return batch
 
-    def replace(self, id: str, answer: Answer) -> None:
-        """Replace the answer of a reading that has been read again; nothing if it is discarded by now."""
+    def replace(self, id: str, *, answer: Answer | None = None, child: Child | None = None) -> None:
+        """Replace the answer of a film that was read again, or what is told of its child, unless it is discarded."""
         with self._lock:
-            if id in self._entries:
-                self._entries[id] = dataclasses.replace(self._entries[id], answer=answer)
+            if entry := self._entries.get(id):
+                replaced = dataclasses.replace(entry, answer=answer or entry.answer, child=child or entry.child)
+                self._entries[id] = replaced
 
     def list_entries(self, session: str | None) -> list[Entry]:
         """List the readings of a session, the latest request first, files in the order sent."""

@@ -5,6 +5,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse,
 
 from boneage.inference.messages import format_age
 from boneage.serve.ages import PAGE_AGE
+from boneage.serve.cards import Card
+from boneage.serve.child import FIELDS, parse_child
 from boneage.serve.history import Entry, write_csv
 from boneage.serve.kept import CAPTURE, OBSERVATION, REPORT
 from boneage.serve.readings import Answer
@@ -24,6 +26,10 @@ def make_router(service: Service, access: Access) -> APIRouter:
     router = APIRouter(include_in_schema=False)
     history, model, input_px = service.history, service.model, service.reader.age_bundle.input_size
 
+    def make_card(entry: Entry, latest: list[Entry]) -> Card:
+        others = [other.answer for other in latest if other.batch == entry.batch and other.id != entry.id]
+        return Card(entry, others, reference=service.reader.reference, heights=service.heights)
+
     def find_entry(request: Request, id: str) -> Entry:
         entry = history.get(id, session=find_session(request, history))
         if entry is None:
@@ -38,9 +44,10 @@ def make_router(service: Service, access: Access) -> APIRouter:
             "page.html",
             model=model,
             input_px=input_px,
-            latest=latest,
+            cards=[make_card(entry, latest) for entry in latest],
             earlier=entries[len(latest) :],
             limits=service.limits,
+            has_heights=service.has_heights,
             is_stored=service.store is not None,
             can_leave=access.token is not None,
         )
@@ -69,7 +76,9 @@ def make_router(service: Service, access: Access) -> APIRouter:
 
     @router.get("/readings/{id}")
     async def show_report(request: Request, id: str) -> Response:
-        return render("report.html", model=model, entry=find_entry(request, id), input_px=input_px)
+        entry = find_entry(request, id)
+        card = make_card(entry, history.list_entries(entry.session))
+        return render("report.html", model=model, card=card, entry=entry, input_px=input_px)
 
     @router.get("/readings/{id}/view")
     async def show_viewer(request: Request, id: str) -> Response:
@@ -96,8 +105,14 @@ def make_router(service: Service, access: Access) -> APIRouter:
         fields = await read_form(request, fields=("sex", *PAGE_AGE.fields))
         sex, age_months = parse_given_sex(fields.get("sex", "")), PAGE_AGE.parse(fields)
         answer = await service.read_again(entry.answer, sex=sex, chronological_age_months=age_months)
-        history.replace(id, answer)
+        history.replace(id, answer=answer)
         return RedirectResponse(f"/#reading-{id}", 303)
+
+    @router.post("/readings/{id}/child")
+    async def tell_child(request: Request, id: str) -> Response:
+        find_entry(request, id)
+        history.replace(id, child=parse_child(await read_form(request, fields=FIELDS)))
+        return RedirectResponse(f"/#course-{id}", 303)
 
     def add_download(name: str, media_type: str) -> None:
         @router.get(f"/readings/{{id}}/{name}")

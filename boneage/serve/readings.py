@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -152,18 +153,19 @@ class Answer:
             return None
         return round(self.bone_age_months - self.chronological_age_months, 2)
 
-    def format_text(self, *, model: str) -> str:
+    def format_text(self, *, model: str, heights: Sequence[tuple[str, str]] = ()) -> str:
         """Format the answer as plain text, for the report of another system; without the name of the file.
 
         Args:
             model: Name and digest of the model.
+            heights: Names and texts of what there is to say of the heights of the child.
         """
         lines = [f"No bone age: {self.detail}"]
         if self.bone_age_months is not None:
             age = format_age(self.bone_age_months)
             hand = f", {self.hand} hand of two" if self.hand else ""
             lines = [f"Bone age: {age} ({self.bone_age_months:.0f} months){hand}"]
-        lines += [f"{name}: {text}" for name, text in self.statements]
+        lines += [f"{name}: {text}" for name, text in (*self.statements, *heights)]
         lines += [f"Check: {explain_warning(warning)}" for warning in self.warnings]
         return "\n".join([*lines, f"boneage {VERSION}, model {model}", f"{NOTICE}."])
 

@@ -22,6 +22,7 @@ from boneage.serve.pool import Pool, PoolFullError
 from boneage.serve.readings import Answer, Upload, read_again, read_upload, rejected_answer
 from boneage.serve.store import Store
 from boneage.serve.uploads import RETRY_SECONDS, MemoryBudget, UploadLimits, read_uploads
+from boneage.studies.child_height import HeightTables
 from boneage.tfrecords.schema import male_from_sex
 from boneage.web.requests import RequestError
 
@@ -41,6 +42,7 @@ class Service:
         history: The sessions and their readings.
         metrics: Request and reading metrics.
         store: Store of anonymous readings, or None.
+        heights: The tables that heights of children are found by.
     """
 
     def __init__(
@@ -52,12 +54,24 @@ class Service:
         history: History,
         metrics: Metrics,
         store: Store | None,
+        heights: HeightTables,
     ):
         self.reader, self.pool, self.limits = reader, pool, limits
-        self.history, self.metrics, self.store = history, metrics, store
+        self.history, self.metrics, self.store, self.heights = history, metrics, store, heights
         self.model = reader.info
         self._memory_budget = MemoryBudget(_FULL_REQUESTS * limits.max_bytes)
         self.is_ready = False
+
+    @property
+    def has_heights(self) -> bool:
+        """Whether there is a table of heights."""
+        return self.heights.bayley_pinneau is not None or bool(self.heights.references)
+
+    @property
+    def missing_tables(self) -> list[tuple[str, str]]:
+        """What is not found for want of a table, and the option of `boneage serve` that gives it."""
+        missing = [] if self.heights.bayley_pinneau is not None else [("adult height", "--tables")]
+        return missing + [(name, f"--{name.lower()}") for name in ("CDC", "WHO") if name not in self.heights.references]
 
     async def warm_up(self) -> None:
         """Read a synthetic radiograph, so that the first request does not wait for the networks to load."""

@@ -21,12 +21,11 @@ from boneage.evaluation.plots import (
     style_axes,
 )
 from boneage.inference.growth_reference import GrowthReference
+from boneage.studies.bands import find_bands, find_shown_ages
 from boneage.studies.progress import ACCELERATED, MONTHS_PER_YEAR, SLOWED, Course, Step
 
-# Years of age that a figure shows at least, and beside the first and the last visit.
-_MIN_YEARS, _MARGIN_YEARS = 4.0, 0.8
-# Standard deviations of the reference, inner and outer band.
-_BANDS = ((2, "#EEF3F7"), (1, "#DAE6EF"))
+# By standard deviations of the reference.
+_COLOURS_OF_BANDS = {2: "#EEF3F7", 1: "#DAE6EF"}
 # Characters of a child's name in the title.
 _MAX_TITLE = 40
 _COLOURS = {ACCELERATED: VERMILION, SLOWED: BLUE}
@@ -71,19 +70,15 @@ def _draw_ages(axes: Axes, course: Course, reference: GrowthReference) -> None:
     style_axes(axes)
     years = np.array([visit.chronological_age_months for visit in course.visits]) / 12
     bone_years = np.array([visit.bone_age_months for visit in course.visits]) / 12
-    missing = max(0.0, _MIN_YEARS - (years[-1] - years[0]) - 2 * _MARGIN_YEARS) / 2
-    low, high = max(0.0, years[0] - _MARGIN_YEARS - missing), years[-1] + _MARGIN_YEARS + missing
+    shown_months = find_shown_ages(course)
+    low, high = (end / 12 for end in shown_months)
     handles: list[Artist] = []
-    if course.sex is not None and course.sex in reference.rows:
-        first, last = reference.rows[course.sex][[0, -1], 0] / 12
-        shown = np.linspace(max(low, first), min(high, last), 100)
-        if shown[0] < shown[-1]:
-            healthy = [reference.at(age, sex=course.sex) for age in 12 * shown]
-            for number, colour in _BANDS:
-                ends = np.array([(of_age.value(-number), of_age.value(number)) for of_age in healthy]) / 12
-                axes.fill_between(shown, *ends.T, color=colour, linewidth=0)
-                handles.append(Patch(color=colour, label=f"reference: ± {number} SD"))
-            axes.plot(shown, [of_age.median_months / 12 for of_age in healthy], color=GREY, linewidth=1)
+    if bands := find_bands(course, reference, shown_months=shown_months):
+        shown = bands.ages_months / 12
+        for number, colour in _COLOURS_OF_BANDS.items():
+            axes.fill_between(shown, *bands.ends_months[number].T / 12, color=colour, linewidth=0)
+            handles.append(Patch(color=colour, label=f"reference: ± {number} SD"))
+        axes.plot(shown, bands.medians_months / 12, color=GREY, linewidth=1)
     handles += axes.plot(
         (low, high), (low, high), color=GREY, linewidth=0.9, linestyle=":", label="bone age = chronological age"
     )

@@ -4,66 +4,18 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from boneage.base.errors import check_choice
 from boneage.base.files import check_output, write_json, write_text
 from boneage.base.locks import lock_folder
 from boneage.base.spreadsheets import format_frame
-from boneage.evaluation.conformal import MAX_BONE_AGE_MONTHS
-from boneage.studies.adult_height import (
-    MATURATIONS,
-    BayleyPinneau,
-    classify_maturation,
-    find_target_height,
-    format_age,
-    load_bayley_pinneau,
-)
-from boneage.studies.columns import (
-    BONE_AGE,
-    CHILD,
-    CHRONOLOGICAL_AGE,
-    HIGH,
-    ID,
-    LOW,
-    SEX,
-    ClinicTableError,
-    Column,
-    make_height_column,
-    parse_sexes,
-    read_columns,
-    require,
-)
+from boneage.studies.adult_height import MATURATIONS
+from boneage.studies.child_height import BLANK, COLUMNS, FOUND, GIVEN, find_heights, load_height_tables
+from boneage.studies.columns import ClinicTableError, parse_sexes, read_columns, require
 from boneage.studies.height_plot import plot_heights
-from boneage.studies.height_reference import HeightReference, load_height_reference
 
 TABLE_FILE, REPORT_FILE = "height.csv", "height.json"
-COLUMNS = {
-    "child": Column((*CHILD.names, *ID.names)),
-    "sex": SEX,
-    "height_cm": make_height_column("height", "stature"),
-    "chronological_age_months": CHRONOLOGICAL_AGE,
-    "bone_age_months": BONE_AGE,
-    "low_months": LOW,
-    "high_months": HIGH,
-    "maturation": Column(("maturation",)),
-    "mother_cm": make_height_column("mother", "motherheight", "mothersheight"),
-    "father_cm": make_height_column("father", "fatherheight", "fathersheight"),
-}
-"""What is known of a child."""
-_GIVEN = ("child", "sex", "height_cm", "chronological_age_months", "bone_age_months", "maturation")
-_FOUND = (
-    "percent_of_adult_height",
-    "adult_height_cm",
-    "adult_height_low_cm",
-    "adult_height_high_cm",
-    "target_height_cm",
-    "target_low_cm",
-    "target_high_cm",
-    "cdc_sds",
-    "who_sds",
-)
 
 
 def height(
@@ -101,14 +53,10 @@ def height(
     if out is not None:
         check_output(Path(out), is_folder=True)
     frame = _make_frame(children) if isinstance(children, Mapping) else _read_children(children)
-    bayley_pinneau = None if tables is None else load_bayley_pinneau(tables)
-    references = {
-        name: load_height_reference([paths] if isinstance(paths, str | Path) else paths, name=name)
-        for name, paths in (("CDC", cdc), ("WHO", who))
-        if paths
-    }
-    rows = [_find_heights(row, bayley_pinneau, references) for row in frame.to_dict("records")]
-    found = pd.DataFrame(rows, columns=[*_GIVEN, *_FOUND, "reasons"])
+    loaded = load_height_tables(tables, cdc=cdc, who=who)
+    found = pd.DataFrame(
+        [find_heights(row, loaded) for row in frame.to_dict("records")], columns=[*GIVEN, *FOUND, "reasons"]
+    )
     if out is not None:
         out = Path(out)
         with lock_folder(out):
@@ -151,94 +99,4 @@ def _make_frame(child: Mapping[str, str | float]) -> pd.DataFrame:
 
 def _fill(frame: pd.DataFrame) -> pd.DataFrame:
     """Add the columns that a table lacks, blank."""
-    return frame.assign(
-        **{name: np.nan if column.units else "" for name, column in COLUMNS.items() if name not in frame}
-    )
-
-
-def _find_heights(
-    row: dict[str, object], bayley_pinneau: BayleyPinneau | None, references: Mapping[str, HeightReference]
-) -> dict[str, object]:
-    """Find all heights of one child; `row` has the columns `COLUMNS`."""
-    child = _Child(row)
-    reasons = []
-    found: dict[str, object] = {name: row[name] for name in _GIVEN}
-    found |= dict.fromkeys(_FOUND, float("nan"))
-    if bayley_pinneau is not None:
-        more, reason = child.predict_adult_height(bayley_pinneau)
-        found |= more
-        reasons += [f"adult height: {reason}"] if reason else []
-    if not all(np.isnan(child.number(name)) for name in ("mother_cm", "father_cm")):
-        more, reason = child.find_target()
-        found |= more
-        reasons += [f"target height: {reason}"] if reason else []
-    for name, reference in references.items():
-        found[f"{name.lower()}_sds"], reason = child.find_score(reference)
-        reasons += [f"{name}: {reason}"] if reason else []
-    return {**found, "reasons": "; ".join(reasons)}
-
-
-class _Child:
-    """What is known of one child, and what follows from it; each answer comes with the reason why there is none."""
-
-    def __init__(self, row: Mapping[str, object]):
-        self.row = row
-        self.sex = str(row["sex"])
-
-    def number(self, name: str) -> float:
-        value = self.row[name]
-        return float(value) if isinstance(value, int | float) else float("nan")
-
-    def missing(self, **names: str) -> str:
-        """Say what is missing; names are those of columns, with their words."""
-        words = ["sex"] if not self.sex else []
-        words += [word for name, word in names.items() if np.isnan(self.number(name))]
-        return f"unknown: {', '.join(words)}" if words else ""
-
-    def predict_adult_height(self, tables: BayleyPinneau) -> tuple[dict[str, object], str]:
-        if reason := self.missing(height_cm="height", bone_age_months="bone age"):
-            return {}, reason
-        bone_age, age = self.number("bone_age_months"), self.number("chronological_age_months")
-        maturation = str(self.row["maturation"])
-        if not maturation:
-            if np.isnan(age):
-                return {}, "unknown: chronological age, or the maturation"
-            maturation = classify_maturation(bone_age, chronological_age_months=age)
-        percent = tables.find_percent(bone_age, sex=self.sex, maturation=maturation)
-        if np.isnan(percent):
-            limits = tables.describe_limits(sex=self.sex, maturation=maturation)
-            reason = f"bone age {format_age(bone_age)} is outside the table: {limits}"
-            return {"maturation": maturation}, reason
-        height_cm = self.number("height_cm")
-        # The older the bones, the less is left to grow. An interval that is open has no upper end.
-        low, high = self.number("high_months"), self.number("low_months")
-        ends = [
-            height_cm / tables.find_percent(end, sex=self.sex, maturation=maturation) * 100
-            if end < MAX_BONE_AGE_MONTHS
-            else float("nan")
-            for end in (low, high)
-        ]
-        return {
-            "maturation": maturation,
-            "percent_of_adult_height": percent,
-            "adult_height_cm": height_cm / percent * 100,
-            "adult_height_low_cm": ends[0],
-            "adult_height_high_cm": ends[1],
-        }, ""
-
-    def find_target(self) -> tuple[dict[str, object], str]:
-        if reason := self.missing(mother_cm="height of the mother", father_cm="height of the father"):
-            return {}, reason
-        target, low, high = find_target_height(
-            mother_cm=self.number("mother_cm"), father_cm=self.number("father_cm"), sex=self.sex
-        )
-        return {"target_height_cm": target, "target_low_cm": low, "target_high_cm": high}, ""
-
-    def find_score(self, reference: HeightReference) -> tuple[float, str]:
-        if reason := self.missing(height_cm="height", chronological_age_months="chronological age"):
-            return float("nan"), reason
-        age = self.number("chronological_age_months")
-        score = reference.sd_score(self.number("height_cm"), chronological_age_months=age, sex=self.sex)
-        if np.isnan(score):
-            return score, f"{age:.0f} months is outside the table: {reference.describe_limits(sex=self.sex)}"
-        return score, ""
+    return frame.assign(**{name: blank for name, blank in BLANK.items() if name not in frame})

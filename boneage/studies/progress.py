@@ -186,7 +186,7 @@ def _find_course(child: str, own: pd.DataFrame, *, reference: GrowthReference, e
     if (own["high_months"] >= MAX_BONE_AGE_MONTHS).any():
         remarks.append("near the end of growth nobody can tell bone ages apart: no error of a change there")
     elif any(visit.error_months is None for visit in visits):
-        remarks.append("no interval: the error of a change is unknown; give it with --error")
+        remarks.append("no interval: the error of a change is unknown; give the error of one bone age")
     pairs = list(itertools.pairwise(visits))
     return Course(
         child=child,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
@@ -35,6 +36,12 @@ def add_shell(app: FastAPI, *, access: Access, metrics: RequestMetrics | None = 
     @app.exception_handler(RequestError)
     async def handle_request_error(request: Request, error: RequestError) -> Response:
         return error_response(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def answer_invalid_body(request: Request, error: RequestValidationError) -> Response:
+        fault = error.errors()[0]
+        place = ".".join(map(str, fault["loc"][1:])) or "body"
+        return error_response(request, RequestError(422, f"`{place}`: {fault['msg']}."))
 
     @app.exception_handler(HTTPException)
     async def answer_http_error(request: Request, error: HTTPException) -> Response:

@@ -94,10 +94,10 @@ def test_history_replaces_what_it_still_has():
     session = history.open(is_authenticated=False)
     history.add([Answer(file="1", accepted=False)], session=session)
     (entry,) = history.list_entries(session)
-    history.replace(entry.id, Answer(file="2", accepted=False))
+    history.replace(entry.id, answer=Answer(file="2", accepted=False))
     assert history.get(entry.id, session=session).answer.file == "2"
     history.add([Answer(file="3", accepted=False)], session=session)
-    history.replace(entry.id, Answer(file="4", accepted=False))
+    history.replace(entry.id, answer=Answer(file="4", accepted=False))
     assert [kept.answer.file for kept in history.list_entries(session)] == ["3"]
 
 

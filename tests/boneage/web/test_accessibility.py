@@ -10,6 +10,7 @@ from boneage.preprocessing.synthetic import draw_radiograph
 from boneage.review.app import create_review
 from boneage.review.decisions import Decisions
 from boneage.serve.app import create_app
+from boneage.studies.child_height import load_height_tables
 
 TOKEN = "a-secret-of-some-length"
 # Where a pixel of the radiograph is on the page.
@@ -87,9 +88,14 @@ def judge(page, axe, request):
 
 
 @pytest.fixture(scope="module")
-def address(live):
-    """The page with the packaged model."""
-    return live(create_app(load()))
+def address(live, tmp_path_factory):
+    """The page with the packaged model, and tables of heights that are nobody's."""
+    folder = tmp_path_factory.mktemp("tables")
+    (folder / "percents.csv").write_text(
+        "sex,maturation,bone_age_months,percent_of_adult_height\nfemale,average,96,78\nfemale,average,168,98\n"
+    )
+    (folder / "cdc.csv").write_text("Sex,Agemos,L,M,S\n2,24,1,85,0.04\n2,120,1,138,0.04\n")
+    return live(create_app(load(), heights=load_height_tables(folder / "percents.csv", cdc=folder / "cdc.csv")))
 
 
 @pytest.fixture(scope="module")
@@ -124,9 +130,20 @@ def sessions(browser, address, files):
         page.wait_for_selector(".reading")
         return page.context.cookies()
 
-    with browser.new_page() as page, browser.new_page() as other:
+    def tell(page):
+        page.click("text=More of this child")
+        told = {"age_0_years": 8, "bone_0_years": 8, "age_1_years": 9, "bone_1_years": 11, "error_months": 4}
+        for name, value in (told | {"height_cm": 140, "mother_cm": 165, "father_cm": 178}).items():
+            page.fill(f".tell [name={name}]", str(value))
+        with page.expect_navigation():
+            page.click(".tell button")
+        assert "accelerated" in page.text_content(".changes")
+        return page.context.cookies()
+
+    with browser.new_page() as page, browser.new_page() as other, browser.new_page() as third:
         send(other, "drawing.png")
-        return {"one": send(page, "drawing.png"), "several": send(other, *files)}
+        send(third, "drawing.png")
+        return {"one": send(page, "drawing.png"), "several": send(other, *files), "told": tell(third)}
 
 
 def open_details(page):
@@ -186,6 +203,9 @@ def stay(page):
         ("several answers, an earlier one", "several", "/", open_details),
         ("film gone", "one", "/", read_again_too_late),
         ("report", "one", "/", follow("Printable report")),
+        ("course and heights", "told", "/", stay),
+        ("course and heights, form", "told", "/", open_details),
+        ("course and heights, report", "told", "/", follow("Printable report")),
         ("viewer", "one", "/", open_viewer),
         ("error", None, "/readings/none", stay),
     ],
