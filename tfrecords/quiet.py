@@ -37,7 +37,7 @@ def import_tensorflow() -> None:
         told = [line for line in held if (found := _MESSAGE.match(line)) and found[1] in ("W", "E", "F")]
         _log.warning(
             "TensorFlow does not use the GPU of this machine: install tensorflow[and-cuda] and a driver that fits, or "
-            "set CUDA_VISIBLE_DEVICES=-1 to work without it.%s",
+            "set CUDA_VISIBLE_DEVICES=-1 to choose the CPU.%s",
             "".join(f"\n{line}" for line in told),
         )
 
