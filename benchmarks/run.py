@@ -66,6 +66,7 @@ BENCHMARKS = {
     "disturbing": ("disturbing", ("bundle", "baseline_bundle", "source", "split"), ()),
     "repeating": ("repeating", ("bundle", "source", "split"), ()),
     "rendering": ("rendering", ("bundle", "source", "split"), ()),
+    "regions": ("regions", ("bundle", "source", "split"), ()),
     "pairing": ("pairing", ("bundle", "source", "split"), ("files",)),
     "starting": ("serving", ("files",), ()),
     "folders": ("serving", ("files",), ()),

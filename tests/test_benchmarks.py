@@ -375,6 +375,39 @@ def test_repeating(load, drawn, bundle, tmp_path, monkeypatch):
     assert sharpened["largest"] > 0
 
 
+def test_regions(load, tmp_path):
+    """Drawn hands, whose bones grow with age: the validation split has children of 24 months more and less."""
+    module = load("regions")
+    folder = tmp_path / "rsna" / "boneage-training-dataset"
+    folder.mkdir(parents=True)
+    ages = [60, 84, 108, 132, 156, 100, 120, 140, 90, 114, 138, 115]
+    for number, age in enumerate(ages):
+        drawn = draw_radiograph(age, sex="female", seed=number, size_px=(400, 320), angle_degrees=0.0)
+        Image.fromarray(drawn.pixels).save(folder / f"{number}.png")
+    rows = [f"{number},{age},False" for number, age in enumerate(ages)]
+    (tmp_path / "rsna" / "boneage-training-dataset.csv").write_text("\n".join(["id,boneage,male", *rows]) + "\n")
+    splits = [f"{number},{'train' if number < 8 else 'validation'}" for number in range(12)]
+    (tmp_path / "split.csv").write_text("\n".join(["id,split", *splits]) + "\n")
+    inputs = {"source": tmp_path / "rsna", "split": tmp_path / "split.csv"}
+    rows = {row["what"]: row for row in module.regions(DEFAULT_BUNDLE, **inputs, num_train=5, num_held_out=3)}
+    assert list(rows)[:4] == ["wrist", "carpals", "fingers", "whole hand, by the bundle"]
+    assert all(0 < rows[region]["MAE months"] < 100 for region in module.REGIONS)
+    found = rows["carpals beyond what wrist and fingers let expect"]
+    # 90, 114 (or 115) and 138 months: five have one of 24 months more or less.
+    assert found["planted"] == 6 and 0 <= found["planted, detected"] <= 1
+    with pytest.raises(module.BenchmarkError, match=r"8 labelled radiographs of the train split and 4 of the"):
+        module.regions(DEFAULT_BUNDLE, **inputs, num_train=8, num_held_out=1)
+
+
+def test_regions_finds_children_of_the_same_sex(load):
+    module = load("regions")
+    group = module.Group(
+        months=np.array([100.0, 124, 76, 125]), male=np.array([0.0, 1, 0, 0]), whole_months=np.zeros(4), pictures={}
+    )
+    children, donors = module._find_donors(group, by_months=24)
+    assert dict(zip(children.tolist(), donors.tolist(), strict=True)) == {0: 3, 2: 0}
+
+
 def test_pairing(load, tmp_path):
     for module in ("hands", "disturbing"):
         load(module)
