@@ -20,6 +20,22 @@ from boneage.web.requests import RequestError
 
 _MAX_BODY_BYTES = 65536
 _MAX_VISITS = 200
+_FOLLOW_EXAMPLE: dict[str, Any] = {
+    "sex": "female",
+    "error_months": 4,
+    "visits": [
+        {"chronological_age_months": 84, "bone_age_months": 89},
+        {"chronological_age_months": 96, "bone_age_months": 118},
+    ],
+}
+_HEIGHT_EXAMPLE: dict[str, Any] = {
+    "sex": "male",
+    "height_cm": 152.4,
+    "bone_age_months": 159,
+    "chronological_age_months": 160,
+    "mother_cm": 165,
+    "father_cm": 180,
+}
 
 Sex = Annotated[Literal["female", "male", "unknown"], Field(description="female, male or unknown.")]
 ChronologicalAge = Annotated[
@@ -53,6 +69,7 @@ class SentVisit(_Sent):
 class FollowRequest(_Sent):
     """The bone ages of one child."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [_FOLLOW_EXAMPLE]})
     sex: Sex = "unknown"
     visits: list[SentVisit] = Field(min_length=1, max_length=_MAX_VISITS, description="Its bone ages, in any order.")
     error_months: float | None = Field(
@@ -105,6 +122,7 @@ class FollowAnswer(BaseModel):
 class HeightRequest(_Sent):
     """What is known of one child; height and bone age are of one day."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [_HEIGHT_EXAMPLE]})
     sex: Sex = "unknown"
     height_cm: Centimetres = Field(None, description="Its height in cm.")
     bone_age_months: BoneAge | None = None
@@ -159,7 +177,6 @@ def make_router(service: Service, *, responses: dict[int | str, dict[str, Any]])
         responses: The problems that requests may have, for the description.
     """
     router = APIRouter(prefix="/api/v1", route_class=_SmallBody, responses=responses)
-    reference, heights = service.reader.reference, service.heights
 
     @router.post("/follow", response_model=FollowAnswer, summary="Follow the bone age of a child")
     def follow(sent: FollowRequest) -> dict[str, Any]:
@@ -167,7 +184,7 @@ def make_router(service: Service, *, responses: dict[int | str, dict[str, Any]])
 
         Research use: not a medical device.
         """
-        sex = parse_sex(sent.sex)
+        sex, reference = parse_sex(sent.sex), service.reader.reference
         visits = [ToldVisit(**visit.model_dump(), sex=sex) for visit in sent.visits]
         course = follow_visits(visits, reference=reference, error_months=sent.error_months)
         return {**dataclasses.asdict(course), "reference": reference.label}
@@ -180,7 +197,7 @@ def make_router(service: Service, *, responses: dict[int | str, dict[str, Any]])
         Research use: not a medical device.
         """
         told = {name: value for name, value in sent.model_dump(exclude={"sex"}).items() if value is not None}
-        found = find_heights({**BLANK, **told, "sex": parse_sex(sent.sex) or ""}, heights)
+        found = find_heights({**BLANK, **told, "sex": parse_sex(sent.sex) or ""}, service.heights)
         reasons = [reason for reason in str(found.pop("reasons")).split("; ") if reason]
         reasons += [f"{what}: this server has no table, {option}" for what, option in service.missing_tables]
         return {**{name: _to_json(value) for name, value in found.items()}, "reasons": reasons}

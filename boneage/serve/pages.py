@@ -5,6 +5,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse,
 
 from boneage.inference.messages import format_age
 from boneage.serve.ages import PAGE_AGE
+from boneage.serve.api_page import list_objects, list_operations
 from boneage.serve.cards import Card
 from boneage.serve.child import FIELDS, parse_child
 from boneage.serve.history import Entry, write_csv
@@ -144,6 +145,18 @@ def make_router(service: Service, access: Access) -> APIRouter:
             write_csv(history.list_entries(find_session(request, history)), model=model.label),
             headers={"Content-Disposition": 'attachment; filename="bone_ages.csv"'},
             media_type="text/csv",
+        )
+
+    @router.get("/docs")
+    async def show_interface(request: Request) -> Response:
+        document = request.app.openapi()
+        return render(
+            "api.html",
+            **{name: document["info"][name] for name in ("title", "version", "description")},
+            operations=list_operations(document),
+            objects=list_objects(document),
+            address=f"http://{request.headers['host']}",
+            needs_token=access.token is not None,
         )
 
     @router.post("/forget")

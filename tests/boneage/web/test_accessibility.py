@@ -207,6 +207,7 @@ def stay(page):
         ("course and heights, form", "told", "/", open_details),
         ("course and heights, report", "told", "/", follow("Printable report")),
         ("viewer", "one", "/", open_viewer),
+        ("REST interface", None, "/docs", open_details),
         ("error", None, "/readings/none", stay),
     ],
 )
