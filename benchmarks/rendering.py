@@ -199,6 +199,28 @@ def _insert_rod(film: Film, rng: np.random.Generator, *, tissue: float) -> Film:
     return dataclasses.replace(film, pixels=cv2.line(pixels, first, last, (255,), thick))
 
 
+def _put_in_cast(film: Film, rng: np.random.Generator, *, reach: float, density: float) -> Film:
+    """Put forearm and wrist, to a share of the hand's length above it, in a cast of a twentieth of that length.
+
+    A cast absorbs twice as much at its sides as in front of the hand, and is not even.
+    """
+    wrist, tip = film.points[WRIST], film.points[MIDDLE_TIP]
+    length = float(np.hypot(*(tip - wrist)))
+    axis = (tip - wrist) / length**2
+    rows, columns = np.indices(film.pixels.shape)
+    along = (columns - wrist[0]) * axis[0] + (rows - wrist[1]) * axis[1]
+    wall, blur = 0.05 * length, max(0.5, 0.006 * length)
+    inside, outside = (
+        cv2.distanceTransform(part.astype(np.uint8), cv2.DIST_L2, 5) / wall for part in (film.mask, ~film.mask)
+    )
+    thickness = np.where(film.mask, 1 + np.exp(-inside), 2 * np.sqrt(np.clip(1 - outside, 0, None)))
+    unevenness = cv2.GaussianBlur(rng.normal(0, 1, film.pixels.shape), (0, 0), blur)
+    share = cv2.GaussianBlur(((along < reach) & (outside < 1)).astype(np.float64), (0, 0), blur)
+    absorbed = density * thickness * share * (1 + 0.18 * unevenness / unevenness.std())
+    grey = 255 - (255 - film.pixels) * np.exp(-absorbed)
+    return dataclasses.replace(film, pixels=np.clip(grey, 0, 255).astype(np.uint8))
+
+
 def _show_on_screen(film: Film, rng: np.random.Generator) -> Film:
     """Show a film in a viewer on a wide screen: dark, with a bar of buttons, thumbnails and lines of text."""
     height, width = film.pixels.shape
@@ -265,6 +287,13 @@ CHANGES: dict[str, Change] = {
     },
     "metal rod": lambda film, rng: _insert_rod(film, rng, tissue=1.0),
     "metal rod, tissue dim": lambda film, rng: _insert_rod(film, rng, tissue=0.4),
+    **{
+        f"cast of {part}, {kind}": (
+            lambda film, rng, reach=reach, density=density: _put_in_cast(film, rng, reach=reach, density=density)
+        )
+        for part, reach in (("the wrist", 0.12), ("wrist and palm", 0.45))
+        for kind, density in (("thin", 0.4), ("thick", 1.0))
+    },
     "screenshot of a viewer": _show_on_screen,
     "photograph of the film": _photograph,
 }

@@ -17,6 +17,7 @@ REASON_MESSAGES = {
     "several_hands": "more than one hand",
     "cut_off": "the edge of the film cuts off a large part of the hand",
     "no_wrist": "the radiograph ends above the wrist",
+    "in_cast": "wrist or palm are in a cast",
     "low_contrast": "the hand does not stand out from its background",
     "bad_mask": "the hand mask is unreliable",
     "unsure_orientation": "this may not be a hand radiograph: its orientation is uncertain",

@@ -9,6 +9,7 @@ from jaxtyping import Bool, UInt8
 from boneage.base.errors import check_shares
 from boneage.preprocessing.crop.contrast import find_tissue_greys, sample_greys
 from boneage.preprocessing.crop.crop import shrink
+from boneage.preprocessing.hand.cast import measure_cast
 from boneage.preprocessing.hand.completeness import find_film_box, measure_cut, measure_film_below, measure_palm
 from boneage.preprocessing.hand.landmarks import Landmarks, measure_missed
 from boneage.preprocessing.hand.pose import Pose
@@ -51,6 +52,8 @@ class GateConfig:
             `no_wrist`.
         min_palm_share: Smallest length of the palm relative to the middle finger, as a share of the usual: less is
             `no_wrist`, since the wrist is not where that of a hand is.
+        max_cast_score: Largest difference in brightness, relative to bone, by which the rim of wrist or palm may look
+            as if it were in a cast: more is `in_cast`.
         max_landmarks_missed: Largest share of the landmarks that lie on tissue outside the mask: more is `bad_mask`,
             since fingers are missing.
         max_second_share: Largest size of the mask's second piece relative to the first: more is `several_hands`.
@@ -69,6 +72,7 @@ class GateConfig:
     max_cut_score: float = 0.15
     min_film_below_wrist: float = 0.05
     min_palm_share: float = 0.82
+    max_cast_score: float = 0.15
     max_landmarks_missed: float = 0.05
     max_second_share: float = 0.06
 
@@ -96,6 +100,7 @@ class HandMeasures:
     cut_score: float | None = None
     film_below_wrist: float | None = None
     palm_share: float | None = None
+    cast_score: float | None = None
     landmarks_missed: float | None = None
     noise: float | None = None
     length_px: float | None = None
@@ -119,6 +124,7 @@ def check_gate(measures: HandMeasures, *, gate: GateConfig) -> tuple[str, ...]:
         "cut_off": above(measures.cut_score, gate.max_cut_score),
         "no_wrist": below(measures.film_below_wrist, gate.min_film_below_wrist)
         or below(measures.palm_share, gate.min_palm_share),
+        "in_cast": above(measures.cast_score, gate.max_cast_score),
         "low_contrast": below(measures.contrast, gate.min_contrast),
         "bad_mask": below(measures.mask_score, gate.min_mask_score)
         or above(measures.area_share, gate.max_area_share)
@@ -182,6 +188,7 @@ def measure_hand(
         cut_score=measure_cut(pixels[film], mask[film], landmarks.points - (left, top)),
         film_below_wrist=measure_film_below(box, landmarks.points),
         palm_share=measure_palm(landmarks.points),
+        cast_score=measure_cast(pixels, mask, landmarks.points),
         landmarks_missed=measure_missed(landmarks.points, mask, pixels),
     )
 
