@@ -11,7 +11,7 @@ from boneage.preprocessing.hand.gate import GateConfig
 from boneage.preprocessing.hand.segmenters import DEFAULT_SAM_MODEL, LANDMARKS_FILE, get_segmenter, weights_sha256
 
 # Raised whenever the same configuration gives different pixels, so that no model gets images from other preprocessing.
-FRAME_VERSION, HAND_VERSION = 2, 13
+FRAME_VERSION, HAND_VERSION = 2, 14
 WHOLE_FRAME = "none"
 # Settings that do not apply to whole frames.
 _HAND_ONLY_KEYS = ("forearm_share", "margin_share", "gate")

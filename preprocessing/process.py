@@ -9,6 +9,7 @@ from jaxtyping import Bool, UInt8
 from boneage.preprocessing.config import WHOLE_FRAME, PreprocessingConfig
 from boneage.preprocessing.crop.contrast import stretch_contrast
 from boneage.preprocessing.crop.crop import Box, pad_to_square
+from boneage.preprocessing.crop.tone import limit_tone
 from boneage.preprocessing.crop.upright import Placement, place_upright, stretch_within_mask, warp_upright
 from boneage.preprocessing.decisions import list_decisions
 from boneage.preprocessing.hand.find_hand import Hand, find_hand
@@ -55,7 +56,7 @@ class Prepared:
 def process(
     radiograph: Radiograph, config: PreprocessingConfig, *, review: Review = UNREVIEWED, hand: Hand | None = None
 ) -> Prepared:
-    """Take one radiograph through all the steps: hand, gate, upright, forearm cut, square, background, contrast.
+    """Take one radiograph through all the steps: hand, gate, upright, forearm cut, square, background, contrast, tone.
 
     Upright, forearm cut and square are one resampling: the radiograph is interpolated only once.
 
@@ -161,10 +162,11 @@ def _place(hand: Hand, config: PreprocessingConfig, *, angle_degrees: float, mir
 def _stretch(
     square: UInt8[np.ndarray, "size size"], mask: Bool[np.ndarray, "size size"], config: PreprocessingConfig
 ) -> UInt8[np.ndarray, "size size"]:
-    """Make the background black and stretch the contrast of the hand."""
-    return stretch_within_mask(
+    """Make the background black, stretch the contrast of the hand, and limit its tone."""
+    stretched = stretch_within_mask(
         square, mask, low_percentile=config.contrast_low_percentile, high_percentile=config.contrast_high_percentile
     )
+    return limit_tone(stretched, mask)
 
 
 def _check_colours(radiograph: Radiograph, mask: Bool[np.ndarray, "height width"]) -> tuple[str, ...]:

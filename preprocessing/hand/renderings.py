@@ -11,7 +11,7 @@ from boneage.preprocessing.crop.crop import Box, bounding_box, shrink
 from boneage.preprocessing.segmentation.film import find_film, find_foreground
 
 AS_IT_IS = "as it is"
-_SOFT_TISSUE_GAMMA = 0.45
+_SOFT_TISSUE_GAMMA = 0.7
 _WORKING_SIZE_PX = 256
 # Margin of a close-up, as a share of the longer side of what it shows; networks see larger objects well enough.
 _MARGIN_SHARE = 0.3
@@ -37,14 +37,14 @@ class Rendering:
     corner: tuple[int, int] = (0, 0)
 
 
-def lift_soft_tissue(whole: Rendering) -> Rendering:
+def lift_soft_tissue(rendering: Rendering) -> Rendering:
     """Lift the grey values of soft tissue, which plates print nearly black.
 
     Args:
-        whole: The whole radiograph.
+        rendering: The whole radiograph, or a close-up.
     """
     table = np.rint((np.arange(256) / 255) ** _SOFT_TISSUE_GAMMA * 255).astype(np.uint8)
-    return dataclasses.replace(whole, name="U-Net, soft tissue lifted", pixels=cv2.LUT(whole.pixels, table))
+    return dataclasses.replace(rendering, name="U-Net, soft tissue lifted", pixels=cv2.LUT(rendering.pixels, table))
 
 
 def render_close_up(
