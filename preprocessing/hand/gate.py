@@ -72,7 +72,7 @@ class GateConfig:
     max_cut_score: float = 0.15
     min_film_below_wrist: float = 0.05
     min_palm_share: float = 0.82
-    max_cast_score: float = 0.15
+    max_cast_score: float = 0.2
     max_landmarks_missed: float = 0.05
     max_second_share: float = 0.06
 
