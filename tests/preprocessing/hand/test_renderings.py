@@ -35,4 +35,4 @@ def test_find_close_up_of_a_constant_radiograph_is_the_whole(grey):
 def test_lift_soft_tissue_brightens_dark_greys_most():
     greys = np.array([[0, 20, 128, 255]], np.uint8)
     lifted = lift_soft_tissue(Rendering("whole", greys, frame=greys, grey_levels=255))
-    assert lifted.pixels.tolist() == [[0, 81, 187, 255]] and lifted.frame is greys
+    assert lifted.pixels.tolist() == [[0, 43, 157, 255]] and lifted.frame is greys
