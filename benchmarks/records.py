@@ -33,6 +33,7 @@ from boneage.tfrecords.framing import read_frames
 from boneage.tfrecords.info import read_info, split_info
 from boneage.tfrecords.reader import read_records, resize
 from boneage.tfrecords.schema import Record, decode, male_from_sex
+from boneage.training.augmentation import build_augmentation
 from boneage.training.datasets import training_batches
 
 PREDICTED_AT_ONCE = 64
@@ -74,8 +75,13 @@ def reading(
 
     kept = open_records()
     ids = {id.decode() for batch in kept for id in batch["id"].numpy()}
-    augmented = training_batches(data, dataclasses.replace(experiment, train=config), steps=steps, first_epoch=0)
-    epoch = augmented.take(steps)
+    batches = training_batches(data, dataclasses.replace(experiment, train=config), steps=steps, first_epoch=0)
+    epoch, augment = batches.take(steps), build_augmentation(experiment.augment)
+
+    def consume_augmented() -> None:
+        for inputs, _, _, draws in epoch:
+            augment(inputs["image"], draws)
+
     paths = _sample_png_files(source, ids, num_files=num_files, seed=seed)
     # Ready for the network, as records are, but for the enlarging of sources smaller than its input.
     values = {**info["preprocessing"], "image_size_px": config.input_size}
@@ -91,7 +97,7 @@ def reading(
     works: tuple[Callable[[], object], ...] = (
         lambda: _consume(open_records()),
         lambda: _consume(kept),
-        lambda: _consume(epoch),
+        consume_augmented,
         lambda: [process(read_radiograph(path), preprocessing) for path in paths],
         lambda: _consume(plain),
     )

@@ -12,8 +12,6 @@ DROPPED_SHARE = 0.2
 """Share of the radiographs in training of which a network with the setting `"input"` is not told the age, so that it
 learns to answer without: a choice of this package."""
 
-_SEED = 1
-
 
 def read_target(data: str | Path, config: TrainConfig) -> dict[str, float]:
     """Return mean and standard deviation of what the head of a network predicts, over the train split.
@@ -51,24 +49,19 @@ def read_target(data: str | Path, config: TrainConfig) -> dict[str, float]:
     return {"mean_months": float(differences.mean()), "std_months": float(differences.std(ddof=0))}
 
 
-def to_age_inputs(
-    ages_months: tf.Tensor, config: TrainConfig, *, seed: tf.Tensor | None = None
-) -> dict[str, tf.Tensor]:
+def to_age_inputs(ages_months: tf.Tensor, config: TrainConfig, drawn: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
     """Convert the chronological ages of a batch to inputs of a network.
 
     Args:
         ages_months: In months, NaN where unknown, float32 `(batch, 1)`.
         config: The table `[train]` of the experiment.
-        seed: Seed by which ages are left out, int64 `(2,)` (default: none is).
+        drawn: Uniform in [0, 1), by which ages are left out, float32 `(batch, 1)` (default: none is).
 
     Returns:
         The inputs of `boneage.configuration.training.AGE_INPUTS`, float32 `(batch, 1)`.
     """
     is_known = tf.math.is_finite(ages_months)
-    if seed is not None and config.chronological_age == "input":
-        drawn = tf.random.stateless_uniform(
-            tf.shape(ages_months), tf.random.experimental.stateless_fold_in(seed, _SEED)
-        )
+    if drawn is not None and config.chronological_age == "input":
         is_known &= drawn >= DROPPED_SHARE
     inputs = {
         "chronological_age_months": tf.where(is_known, ages_months, 0.0),

@@ -1,16 +1,16 @@
-"""Datasets of training and validation: batches of records, augmented for training only."""
+"""Datasets of training and validation: batches of records, and for training the draws of their augmentation."""
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
-from boneage.configuration.augmentation import AugmentConfig
 from boneage.configuration.experiment import Experiment
 from boneage.configuration.training import TrainConfig
 from boneage.tfrecords.info import read_info
 from boneage.tfrecords.reader import read_records
-from boneage.training.augmentation import augment
+from boneage.training.augmentation import DRAWS, draw
 from boneage.training.chronological_age import to_age_inputs
 
 
@@ -24,17 +24,17 @@ def training_batches(
     num_workers: int = 1,
     ids: Collection[str] | None = None,
 ) -> tf.data.Dataset:
-    """Return the infinite dataset of augmented training batches: inputs, target and weights, starting at an epoch.
+    """Return the infinite dataset of training batches: inputs, target, weights and draws, starting at an epoch.
 
     The weights, float32 `(batch,)`, are those of `TrainConfig.label_weights`; inputs and target are those of
-    `to_inputs_and_target`.
+    `to_inputs_and_target`; the draws are those of `boneage.training.augmentation.draw`.
 
-    Order and augmentation depend only on the seed, the step and the worker: a resumed run gets the same batches as an
-    uninterrupted one.
+    A radiograph and its draws depend only on the seed and its place in the stream: a resumed run gets the same batches
+    as an uninterrupted one, and several workers together get those of one.
 
     Args:
         data: The record folder.
-        experiment: The batch size and the ranges of the augmentation.
+        experiment: The batch size and the seed.
         steps: Number of batches in an epoch.
         first_epoch: Number of epochs to skip.
         worker: Index of the worker, which gets its part of each global batch.
@@ -54,48 +54,36 @@ def training_batches(
         num_workers=num_workers,
         ids=ids,
     )
-    augmented = batches.enumerate(first_epoch * steps).map(
-        lambda step, batch: (
-            *to_inputs_and_target(
-                batch,
-                config,
-                experiment.augment,
-                seed=tf.stack([tf.constant(config.seed, tf.int64), step * num_workers + worker]),
-            ),
-            batch["label_weight"] / mean_weight
-            if config.label_weights == "readers"
-            else tf.ones_like(batch["label_weight"]),
-        ),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
-    return augmented.prefetch(tf.data.AUTOTUNE)
+
+    def convert(step: tf.Tensor, batch: dict[str, tf.Tensor]) -> tuple[Any, ...]:
+        draws = draw(config.seed, step=step, batch_size=config.batch_size, worker=worker, num_workers=num_workers)
+        weights = batch["label_weight"] / mean_weight
+        if config.label_weights != "readers":
+            weights = tf.ones_like(weights)
+        return *to_inputs_and_target(batch, config, draws), weights, draws
+
+    converted = batches.enumerate(first_epoch * steps).map(convert, num_parallel_calls=tf.data.AUTOTUNE)
+    return converted.prefetch(tf.data.AUTOTUNE)
 
 
 def to_inputs_and_target(
-    batch: dict[str, tf.Tensor],
-    config: TrainConfig,
-    ranges: AugmentConfig | None = None,
-    *,
-    seed: tf.Tensor | None = None,
+    batch: dict[str, tf.Tensor], config: TrainConfig, draws: tf.Tensor | None = None
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """Convert a batch of records to the inputs and the target of a network.
+    """Convert a batch of records to the inputs of a network, but for the scale of the image, and its target.
 
     Args:
         batch: A batch of `boneage.tfrecords.reader.read_records`.
         config: The task, and whether sex and chronological age are inputs.
-        ranges: Ranges of the augmentation (default: no augmentation).
-        seed: Seed of the augmentation, int64 `(2,)`.
+        draws: By which chronological ages are left out (default: none is).
 
     Returns:
-        The inputs: `image`, float32 `(batch, size, size, 1)` in [0, 1], and, if used, `male`, float32 `(batch, 1)`, and
+        The inputs: `image`, uint8 `(batch, size, size, 1)`, and, if used, `male`, float32 `(batch, 1)`, and
         those of `boneage.training.chronological_age.to_age_inputs`. The target: bone age in months, or 1 for male and 0
         for female, float32 `(batch, 1)`.
     """
-    images = tf.cast(batch["image"], tf.float32) / 255
-    if ranges is not None:
-        images = augment(images, ranges, seed=seed)
-    inputs = {"image": images, "male": batch["male"]} if config.use_sex else {"image": images}
-    inputs |= to_age_inputs(batch["chronological_age_months"], config, seed=seed)
+    inputs = {name: batch[name] for name in (("image", "male") if config.use_sex else ("image",))}
+    drawn = None if draws is None else draws[:, DRAWS.index("age"), None]
+    inputs |= to_age_inputs(batch["chronological_age_months"], config, drawn)
     return inputs, batch["male" if config.task == "sex" else "bone_age_months"]
 
 

@@ -12,8 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from boneage.base.progress import is_notebook
+from boneage.configuration.augmentation import AugmentConfig
 from boneage.configuration.training import TrainConfig
 from boneage.models.head import LOGITS_LAYER
+from boneage.training.augmentation import build_augmentation, to_values
 from boneage.training.distribution import is_chief
 from boneage.training.losses import compute_losses, weigh_losses
 from boneage.training.optimizer import averaged_weights
@@ -31,6 +33,7 @@ def fit(
     strategy: tf.distribute.Strategy,
     *,
     config: TrainConfig,
+    ranges: AugmentConfig,
     mean_months: float,
     std_months: float,
     batches: Iterator[Any],
@@ -50,18 +53,20 @@ def fit(
         model: The compiled network, created in the scope of the strategy.
         strategy: The distribution strategy.
         config: The loss, its weights, the global batch size and the number of epochs.
+        ranges: The ranges of the augmentation.
         mean_months: Mean bone age of the train split, in months.
         std_months: Its standard deviation, in months.
-        batches: Infinite iterator of distributed training batches: inputs, target and weights.
+        batches: Infinite iterator of distributed batches of `boneage.training.datasets.training_batches`.
         validation: The distributed validation split; each worker has all of it.
         steps: Number of batches in an epoch.
         epochs: Indices of the epochs to train, counted from 0.
         callbacks: Keras callbacks.
     """
-    train_step = _build_training_step(
+    train_step = build_training_step(
         model,
         strategy,
         config=config,
+        augment=build_augmentation(ranges),
         weigh=functools.partial(weigh_losses, mean_months=mean_months, std_months=std_months, config=config),
         spec=batches.element_spec,  # type: ignore[attr-defined]
     )
@@ -117,27 +122,43 @@ def _means(sums: np.ndarray, *, metric: str) -> dict[str, float]:
     return {"loss": loss / count, metric: error / count}
 
 
-def _build_training_step(
+def build_training_step(
     model: keras.Model,
     strategy: tf.distribute.Strategy,
     *,
     config: TrainConfig,
+    augment: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
     weigh: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
     spec: Any,
 ) -> Step:
+    """Build the function of a training step: augmentation, loss, gradients and update.
+
+    Args:
+        model: The compiled network, created in the scope of the strategy.
+        strategy: The distribution strategy.
+        config: The loss, the global batch size and its parts.
+        augment: From images and draws to augmented images, see `boneage.training.augmentation.build_augmentation`.
+        weigh: From losses and truth to weighted losses.
+        spec: Specification of the distributed batches.
+
+    Returns:
+        The step; see `Step`.
+    """
     optimizer, variables = model.optimizer, model.trainable_variables
     forward = _build_forward(model, config=config)
 
-    def differentiate(inputs: dict[str, tf.Tensor], truth: tf.Tensor, weights: tf.Tensor) -> list[tf.Tensor]:
+    def differentiate(
+        inputs: dict[str, tf.Tensor], truth: tf.Tensor, weights: tf.Tensor, draws: tf.Tensor
+    ) -> list[tf.Tensor]:
+        inputs = {**inputs, "image": augment(inputs["image"], draws)}
         with tf.GradientTape() as tape:
             losses, sums = _measure(*forward(inputs, training=True), truth, config=config)
             # The optimizer sums the gradients of the replicas: divide by the global batch size to get the mean.
             loss = optimizer.scale_loss(tf.reduce_sum(weights * weigh(losses, truth)) / config.batch_size)
         return [sums, *tape.gradient(loss, variables)]
 
-    def train(inputs: dict[str, tf.Tensor], truth: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    def train(*batch: Any) -> tf.Tensor:
         parts = config.accumulate_steps
-        batch = (inputs, truth, weights)
         total = differentiate(*_part(batch, 0, parts))
         for number in range(1, parts):
             # One part after the other: together they would need the memory of the whole batch.
@@ -163,6 +184,7 @@ def _build_validation_step(
     is_alone = strategy.num_replicas_in_sync == 1
 
     def validate(inputs: dict[str, tf.Tensor], truth: tf.Tensor) -> tf.Tensor:
+        inputs = {**inputs, "image": to_values(inputs["image"])}
         predicted, logits = forward(inputs) if is_alone else _predict_padded(forward, inputs)
         return _measure(predicted, logits, truth, config=config)[1]
 

@@ -245,6 +245,7 @@ def _fit(
                     trained,
                     strategy,
                     config=config,
+                    ranges=experiment.augment,
                     mean_months=described["mean_months"],
                     std_months=described["std_months"],
                     batches=iterator,

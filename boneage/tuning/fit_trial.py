@@ -18,6 +18,7 @@ from boneage.tfrecords.framing import read_frames
 from boneage.tfrecords.info import read_info, split_info
 from boneage.tfrecords.reader import read_records, translate_shard_errors
 from boneage.tfrecords.schema import decode, group_key
+from boneage.training.augmentation import to_values
 from boneage.training.datasets import to_inputs_and_target, training_batches, validation_batches
 from boneage.training.distribution import distribute, resolve_precision
 from boneage.training.fit_loop import fit
@@ -131,6 +132,7 @@ def train_head(
                 trained,
                 strategy,
                 config=config,
+                ranges=experiment.augment,
                 **described,
                 batches=iterator,
                 validation=validation,
@@ -144,7 +146,7 @@ def train_head(
     use_averages(trained)
 
     def forward(inputs: dict[str, tf.Tensor]) -> tf.Tensor:
-        return trained(inputs, training=False)[:, 0]
+        return trained({**inputs, "image": to_values(inputs["image"])}, training=False)[:, 0]
 
     compiled = tf.function(forward, reduce_retracing=True)
     return history.history, lambda rows: _predict(compiled, config, data=data, ids=labels.ids[rows])

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import os
 import socket
@@ -10,7 +9,6 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from boneage.configuration.augmentation import AugmentConfig
 from boneage.configuration.training import TrainConfig
 from boneage.preprocessing.config import PreprocessingConfig
 from boneage.preprocessing.jobs.prepare import prepare
@@ -55,9 +53,9 @@ def records(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory) -> Path:
-    """An experiment that changes no image and drops nothing, so that only sums can differ."""
+    """An experiment with augmentation that drops no units, so that only sums can differ."""
     path = tmp_path_factory.mktemp("experiment") / "tiny.toml"
-    path.write_text(TABLE + "".join(f"{field.name} = 0.0\n" for field in dataclasses.fields(AugmentConfig)))
+    path.write_text(f"{TABLE}blur_px = 0.5\nnoise_share = 0.03\n")
     return path
 
 

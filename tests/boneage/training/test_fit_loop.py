@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from boneage.configuration.training import TrainConfig
-from boneage.training.fit_loop import READ_STEPS, _build_training_step, _predict_padded, _train_epoch
+from boneage.training.fit_loop import READ_STEPS, _predict_padded, _train_epoch, build_training_step
 
 
 def run_epoch(losses):
@@ -55,11 +55,12 @@ def test_training_step_weighs_each_label():
     model = keras.Model({"image": image}, keras.layers.Dense(1, kernel_initializer="zeros", name="months")(image))
     model.compile(keras.optimizers.SGD(1.0))
     model.optimizer.build(model.trainable_variables)
-    batch = ({"image": tf.zeros((2, 1))}, tf.constant([[9.0], [-9.0]]), tf.constant([2.5, 0.5]))
-    step = _build_training_step(
+    batch = ({"image": tf.zeros((2, 1))}, tf.constant([[9.0], [-9.0]]), tf.constant([2.5, 0.5]), tf.zeros((2, 0)))
+    step = build_training_step(
         model,
         tf.distribute.get_strategy(),
         config=TrainConfig(batch_size=2, loss="mae", use_sex=False),
+        augment=lambda images, _: images,
         weigh=lambda losses, _: losses,
         spec=tf.nest.map_structure(lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype), batch),
     )

@@ -5,6 +5,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from boneage.bundles.bundle import load_bundle
 from boneage.bundles.save import load_network
@@ -13,6 +14,7 @@ from boneage.configuration.experiment import Experiment
 from boneage.configuration.training import TrainConfig
 from boneage.registry.store import open_store
 from boneage.tfrecords.info import RecordsError
+from boneage.training.augmentation import DRAWS
 from boneage.training.datasets import training_batches, validation_batches
 from boneage.training.train import TrainingError, train
 from boneage.training.validation import list_used_radiographs
@@ -274,22 +276,29 @@ def test_train_by_readers_needs_their_number(prepared, tmp_path):
         )
 
 
-def test_augments_training_and_never_validation(prepared):
-    still, (augmented, _, weights) = (
-        next(iter(validation_batches(prepared.folder, EXPERIMENT.train))),
-        next(iter(training_batches(prepared.folder, EXPERIMENT, steps=4, first_epoch=0))),
-    )
-    again = next(iter(validation_batches(prepared.folder, EXPERIMENT.train)))
-    # Validation images are the records' own grey values, training images are not.
-    np.testing.assert_allclose(still[0]["image"] * 255, np.round(still[0]["image"] * 255), atol=1e-4)
-    np.testing.assert_array_equal(still[0]["image"], again[0]["image"])
+def test_training_batches_have_draws_and_validation_batches_none(prepared):
+    inputs, _, weights, draws = next(iter(training_batches(prepared.folder, EXPERIMENT, steps=4, first_epoch=0)))
+    assert inputs["image"].dtype == np.uint8 and inputs["image"].shape == (8, 32, 32, 1)
     assert weights.numpy().tolist() == [1.0] * EXPERIMENT.train.batch_size
-    assert np.abs(augmented["image"] * 255 - np.round(augmented["image"] * 255)).max() > 0.01
+    assert draws.shape == (8, len(DRAWS)) and len(np.unique(draws)) == draws.numpy().size
+    still, again = (next(iter(validation_batches(prepared.folder, EXPERIMENT.train))) for _ in range(2))
+    assert len(still) == 2
+    np.testing.assert_array_equal(still[0]["image"], again[0]["image"])
 
 
 def test_a_resumed_stream_of_batches_is_the_later_part_of_the_whole(prepared):
     whole = training_batches(prepared.folder, EXPERIMENT, steps=4, first_epoch=0).take(8)
     later = training_batches(prepared.folder, EXPERIMENT, steps=4, first_epoch=1).take(4)
-    for (expected, labels, _), (received, received_labels, _) in zip(list(whole)[4:], later, strict=True):
-        np.testing.assert_array_equal(received["image"], expected["image"])
-        np.testing.assert_array_equal(received_labels, labels)
+    for expected, received in zip(list(whole)[4:], later, strict=True):
+        for tensor, other in zip(tf.nest.flatten(expected), tf.nest.flatten(received), strict=True):
+            np.testing.assert_array_equal(tensor, other)
+
+
+def test_several_workers_have_the_batches_and_draws_of_one(prepared):
+    whole = next(iter(training_batches(prepared.folder, EXPERIMENT, steps=4, first_epoch=1)))
+    for worker in range(2):
+        part = next(
+            iter(training_batches(prepared.folder, EXPERIMENT, steps=4, first_epoch=1, worker=worker, num_workers=2))
+        )
+        for tensor, other in zip(tf.nest.flatten(whole), tf.nest.flatten(part), strict=True):
+            np.testing.assert_array_equal(tensor[worker::2], other)
