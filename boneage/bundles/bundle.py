@@ -136,6 +136,28 @@ class Bundle:
         output = np.asarray(self.session.run(None, used)[0])
         return output.reshape(-1)
 
+    def _predict_in_parts(
+        self, images: np.ndarray, male: np.ndarray, ages_months: np.ndarray, *, tta: str | None
+    ) -> np.ndarray:
+        """Predict a batch, in halves where the memory does not suffice for all of it."""
+        try:
+            return self.predict_batch(images, male, ages_months=ages_months, tta=tta)
+        except Exception as error:  # ONNX Runtime documents no closed set of errors
+            if not _is_out_of_memory(error):
+                raise
+            if len(images) == 1:
+                size = self.input_size
+                raise BundleError(
+                    f"{self.folder}: out of memory with batch_size=1 at {size} x {size} pixels; close other programs, "
+                    "or use a smaller network."
+                ) from error
+        # Here, since the error holds what fills the memory.
+        middle = len(images) // 2
+        parts = (slice(middle), slice(middle, None))
+        return np.concatenate(
+            [self._predict_in_parts(images[part], male[part], ages_months[part], tta=tta) for part in parts]
+        )
+
     def resize_to_input(self, image: np.ndarray) -> np.ndarray:
         """Resize a prepared image to the network's input size, in the same way as the records reader.
 
@@ -171,7 +193,7 @@ class Bundle:
 
         Raises:
             BundleError: If the records and the bundle's training data have different preprocessing, or the network
-                needs chronological ages that the records lack.
+                needs chronological ages that the records lack, or the memory does not suffice for one radiograph.
         """
         if tta is not None:
             check_choice("tta", tta, tuple(TTA_TRANSFORMS))
@@ -191,9 +213,8 @@ class Bundle:
             for batch in read_records(data, split=split, input_size=self.input_size, batch_size=batch_size):
                 batch = {key: value.numpy() for key, value in batch.items()}
                 ages = batch["chronological_age_months"]
-                predicted = self.predict_batch(
-                    batch["image"], batch["male"], ages_months=ages if with_age else None, tta=tta
-                )
+                given = ages if with_age else np.full_like(ages, np.nan)
+                predicted = self._predict_in_parts(batch["image"], batch["male"], given, tta=tta)
                 frame = pd.DataFrame(
                     {
                         "id": [id.decode() for id in batch["id"]],
@@ -210,6 +231,11 @@ class Bundle:
                 finished += len(frames[-1])
                 report(finished, num_records)
         return pd.concat(frames, ignore_index=True)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether NumPy or ONNX Runtime, by the words of its errors, could not allocate memory."""
+    return isinstance(error, MemoryError) or "alloc" in str(error).lower()
 
 
 def read_metadata(folder: str | Path) -> dict[str, Any]:

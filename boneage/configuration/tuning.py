@@ -26,6 +26,7 @@ class TuneConfig:
         input_sizes: Input sizes in pixels; empty for that of the table `[train]`.
         trainables: The layers to train, see the table `[train]`; empty for those set there.
         trial_epochs: Maximum number of epochs of a trial.
+        trial_seconds: Time limit of a trial, in seconds; a trial that needs longer has failed. 0 sets no limit.
         num_folds: Number of folds of the training split for cross-validation; 1 holds out one tenth instead.
         best_k: Number of heads in the report.
     """
@@ -45,6 +46,7 @@ class TuneConfig:
     input_sizes: tuple[int, ...] = ()
     trainables: tuple[str | int, ...] = ()
     trial_epochs: int = 6
+    trial_seconds: float = 0.0
     num_folds: int = 1
     best_k: int = 5
 
@@ -73,6 +75,8 @@ class TuneConfig:
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise ValueError(f"`{name}` must be a positive lowest and highest value. Received: {[low, high]}.")
+        if self.trial_seconds < 0:
+            raise ValueError(f"`trial_seconds` must not be negative. Received: {self.trial_seconds}.")
         check_positive(self, "trial_epochs", "num_folds", "best_k")
         if any(size < 1 for size in self.input_sizes):
             raise ValueError(f"`input_sizes` must be positive. Received: {list(self.input_sizes)}.")

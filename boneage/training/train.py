@@ -43,6 +43,7 @@ from boneage.training.distribution import (
 )
 from boneage.training.fit_loop import fit
 from boneage.training.initialise import find_inherited_licence, pin_init
+from boneage.training.memory import explain_out_of_memory
 from boneage.training.run_folder import (
     BEST_WEIGHTS_FILE,
     EXPERIMENT_FILE,
@@ -118,7 +119,7 @@ def train(
 
     Raises:
         BoneAgeError: If the experiment or the records are invalid, the run folder contains another run or is in use by
-            another process, or another worker is lost.
+            another process, another worker is lost, or the memory does not suffice for a batch.
         ValueError: If `distribution` or the scheme of `tracking_uri` is unknown.
     """
     tracking_uri = resolve_uri(tracking_uri)
@@ -145,6 +146,7 @@ def train(
     with contextlib.ExitStack() as stack:
         stack.enter_context(explain_disk_errors(folder))
         stack.enter_context(explain_lost_worker(strategy))
+        stack.enter_context(explain_out_of_memory(experiment.train, num_replicas=strategy.num_replicas_in_sync))
         if chief:
             stack.enter_context(lock_folder(folder))
             state = open_run(folder, experiment, digest=info["digest"], resume=resume)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import hashlib
+import math
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -29,6 +31,26 @@ from boneage.training.schedule import build_for_training, prepare_phases
 
 class DivergedError(BoneAgeError):
     """The loss or the predictions of a network are not finite."""
+
+
+class TrialTimeoutError(BoneAgeError):
+    """A trial needs longer than it may."""
+
+
+class _TimeLimit(keras.callbacks.Callback):
+    """Ends a trial at a time of `time.perf_counter`.
+
+    Raises:
+        TrialTimeoutError: After the first batch that ends later.
+    """
+
+    def __init__(self, ends_at: float):
+        super().__init__()
+        self.ends_at = ends_at
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        if time.perf_counter() > self.ends_at:
+            raise TrialTimeoutError("exceeded its time limit, `trial_seconds`.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +114,7 @@ def train_head(
     labels: Labels,
     train_rows: np.ndarray,
     validation_rows: np.ndarray,
+    ends_at: float = math.inf,
 ) -> tuple[dict[str, list[float]], Callable[[np.ndarray], np.ndarray]]:
     """Train a head with its backbone on part of the training split.
 
@@ -106,6 +129,7 @@ def train_head(
         labels: Labels of the training split.
         train_rows: Indices of the radiographs to train on.
         validation_rows: Indices of the radiographs to validate on after each epoch.
+        ends_at: Time of `time.perf_counter` at which the trial ends (default: never).
 
     Returns:
         The logs of each epoch, see `boneage.training.fit_loop.fit`, and a function from indices of radiographs to the
@@ -113,6 +137,7 @@ def train_head(
 
     Raises:
         DivergedError: If a loss or, later, a prediction is not finite.
+        TrialTimeoutError: If the training has not ended by then.
     """
     keras.backend.clear_session()
     ages, steps = labels.bone_age_months[train_rows], len(train_rows) // config.batch_size
@@ -138,7 +163,7 @@ def train_head(
                 validation=validation,
                 steps=steps,
                 epochs=epochs,
-                callbacks=[history, keras.callbacks.TerminateOnNaN()],
+                callbacks=[history, keras.callbacks.TerminateOnNaN(), _TimeLimit(ends_at)],
             )
         if trained.stop_training:
             raise DivergedError("training diverged: the loss is not finite.")

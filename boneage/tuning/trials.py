@@ -1,6 +1,7 @@
 """The trials of a search: the split of the radiographs, cross-validation, and the result file of each trial."""
 
 import hashlib
+import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,14 +9,14 @@ from typing import Any
 
 import keras_tuner
 import numpy as np
-import tensorflow as tf
 
 from boneage.base.files import write_json
 from boneage.base.json_files import DamagedFileError, read_own_json
 from boneage.configuration.experiment import Experiment
 from boneage.configuration.training import TrainConfig
+from boneage.training.memory import OUT_OF_MEMORY, divide
 from boneage.tuning.chief import TuningError
-from boneage.tuning.fit_trial import DivergedError, Labels, train_head
+from boneage.tuning.fit_trial import DivergedError, Labels, TrialTimeoutError, train_head
 from boneage.tuning.oracles import OBJECTIVE, FixedOracle, open_oracle
 from boneage.tuning.search_space import REFERENCE_HEADS, SEARCHED_SETTINGS, reference_heads, sample_config
 
@@ -159,15 +160,28 @@ class Search:
     def _run_config(self, config: TrainConfig) -> dict[str, Any]:
         """Run a trial; returns its result with time and status, also if it fails."""
         began = time.perf_counter()
+        ends_at = began + (self.experiment.tune.trial_seconds or math.inf)
         try:
-            result = {"status": "completed", "message": "", **self._cross_validate(config)}
-        except (DivergedError, MemoryError, tf.errors.ResourceExhaustedError) as error:
+            result = {"status": "completed", **self._run_within_memory(config, ends_at=ends_at)}
+        except (DivergedError, TrialTimeoutError, *OUT_OF_MEMORY) as error:
             message = str(error).splitlines()[0] if str(error) else "out of memory"
             nothing: dict[str, Any] = {"val_mae_months": None, "compared_months": None, "history": []}
             result = {"status": "failed", "message": message, **nothing}
         return {"seconds": round(time.perf_counter() - began, 2), **result}
 
-    def _cross_validate(self, config: TrainConfig) -> dict[str, Any]:
+    def _run_within_memory(self, config: TrainConfig, *, ends_at: float) -> dict[str, Any]:
+        """Run a trial, a second time with half as many radiographs at once if the memory does not suffice."""
+        try:
+            return {"message": "", **self._cross_validate(config, ends_at=ends_at)}
+        except OUT_OF_MEMORY:
+            divided = divide(config)
+            if divided is None:
+                raise
+        # Here, since the error holds what fills the memory.
+        message = f"out of memory at first; trained with accumulate_steps={divided.accumulate_steps}"
+        return {"message": message, **self._cross_validate(divided, ends_at=ends_at)}
+
+    def _cross_validate(self, config: TrainConfig, *, ends_at: float) -> dict[str, Any]:
         """Train for each fold; return the MAE on all validation radiographs and the metrics of each epoch."""
         errors, compared, histories = [], [], []
         rest = np.flatnonzero(self.compared)
@@ -181,6 +195,7 @@ class Search:
                 labels=self.labels,
                 train_rows=train_rows,
                 validation_rows=validation_rows,
+                ends_at=ends_at,
             )
             # One prediction of both: each prediction reads all records.
             months = predict(np.concatenate([validation_rows, rest]))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from boneage.base.files import write_json
-from boneage.bundles.bundle import BundleError, load_bundle, read_metadata
+from boneage.bundles.bundle import Bundle, BundleError, load_bundle, read_metadata
 from boneage.bundles.save import copy_bundle, export_onnx, load_network, save_bundle
 from boneage.bundles.test_time_augmentation import turn_and_mirror
 from boneage.inference.loading import load_preprocessing
@@ -40,6 +40,26 @@ def metadata(config: PreprocessingConfig) -> dict:
 @pytest.fixture
 def folder(tmp_path):
     return save_bundle(tmp_path / "bundle", tiny_model(), metadata(PreprocessingConfig()))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("BFCArena::AllocateRawInternal Failed to allocate")])
+def test_predict_records_halves_a_batch_that_memory_does_not_hold(prepared, write_bundle, tmp_path, monkeypatch, error):
+    loaded, whole = load_bundle(write_bundle(tmp_path / "bundle")), Bundle.predict_batch
+    expected, sizes, limit = loaded.predict_records(prepared.folder, split="train"), [], 10
+
+    def predict(self, images, *args, **options):
+        sizes.append(len(images))
+        if len(images) > limit:
+            raise error
+        return whole(self, images, *args, **options)
+
+    monkeypatch.setattr(Bundle, "predict_batch", predict)
+    found = loaded.predict_records(prepared.folder, split="train")
+    assert sizes == [32, 16, 8, 8, 16, 8, 8]
+    assert found.equals(expected)
+    limit = 0
+    with pytest.raises(BundleError, match="out of memory with batch_size=1 at 32 x 32 pixels; close other"):
+        loaded.predict_records(prepared.folder, split="train")
 
 
 def test_comes_back_with_the_same_predictions(tmp_path):

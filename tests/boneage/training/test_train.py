@@ -266,6 +266,15 @@ def test_names_missing_records(tmp_path):
         train(EXPERIMENT, data=tmp_path, run=tmp_path / "run", tracking_uri="none")
 
 
+def test_train_out_of_memory_is_one_line(prepared, tmp_path, monkeypatch):
+    def fit(*_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr("boneage.training.train.fit", fit)
+    with pytest.raises(TrainingError, match=r"out of memory at batch_size=8 \(.*; try --set batch_size=4, or"):
+        train(EXPERIMENT, data=prepared.folder, run=tmp_path / "run", tracking_uri="none")
+
+
 def test_train_by_readers_needs_their_number(prepared, tmp_path):
     with pytest.raises(RecordsError, match="says not how many readers a bone age joins"):
         train(

@@ -11,7 +11,7 @@ from boneage.configuration.build import ConfigError
 from boneage.configuration.experiment import Experiment
 from boneage.configuration.training import TrainConfig
 from boneage.configuration.tuning import TuneConfig
-from boneage.tuning.fit_trial import DivergedError
+from boneage.tuning.fit_trial import DivergedError, TrialTimeoutError
 from boneage.tuning.report import summary_table
 from boneage.tuning.trials import split_folds
 from boneage.tuning.tune import TuningError, tune
@@ -165,18 +165,27 @@ def test_a_killed_search_goes_on_and_repeats_nothing(tuner, workplace, trained, 
 def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(workplace, trained, monkeypatch):
     def train(config, experiment, *, labels, **_):
         trained.append(config)
-        if len(trained) == 1:
+        if len(trained) <= 2 or len(trained) == 4:
             raise MemoryError
-        if len(trained) == 4:
+        if len(trained) == 6:
             raise DivergedError("training diverged: the loss is not finite.")
+        if len(trained) == 7:
+            raise TrialTimeoutError("exceeded its time limit, `trial_seconds`.")
         return HISTORY, lambda rows: labels.bone_age_months[rows] + np.float32(1)
 
     monkeypatch.setattr("boneage.tuning.trials.train_head", train)
     result = search(workplace, "failing", num_trials=6)
-    assert result.trials["status"].tolist() == ["failed", "completed", "completed", "failed", "completed", "completed"]
-    assert result.trials["message"].tolist()[0] == "out of memory"
-    assert result.trials["message"].tolist()[3] == "training diverged: the loss is not finite."
-    assert result.summary["num_failed"] == 2
+    assert result.trials["status"].tolist() == ["failed", "completed", "completed", "failed", "failed", "completed"]
+    assert result.trials["message"].tolist() == [
+        "out of memory",
+        "",
+        "out of memory at first; trained with accumulate_steps=2",
+        "training diverged: the loss is not finite.",
+        "exceeded its time limit, `trial_seconds`.",
+        "",
+    ]
+    assert [config.accumulate_steps for config in trained] == [1, 2, 1, 1, 2, 1, 1, 1]
+    assert result.summary["num_failed"] == 3
     # 16Bit's head is the one that ran out of memory.
     assert result.summary["best_against"].keys() == {"network"}
 
