@@ -51,6 +51,7 @@ BENCHMARKS = {
     "encoding": ("records", ("data",), ("bundle",)),
     "preparing": (__name__, ("source",), ()),
     "networks": ("networks", (), ()),
+    "performance": ("performance", (), ()),
     "importing": (__name__, (), ()),
     "installing": ("installing", (), ()),
     "predicting": ("networks", ("files", "bundle"), ()),

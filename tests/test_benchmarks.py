@@ -163,6 +163,13 @@ def test_networks(load):
     assert [row["times_as_fast"] for row in rows[:2]] == [1, 1]
 
 
+@pytest.mark.slow
+def test_performance(load):
+    rows = load("performance").performance(num_images=24, image_size_px=64, repeats=1)
+    assert [row["what"].split(",")[0] for row in rows] == ["training step", "augmentation", "input", "input"]
+    assert all(is_ordered(row, name) for row in rows for name in ("ours", "of_anchor", "ratio"))
+
+
 @pytest.fixture(scope="module")
 def bundle(records):
     info = read_info(records)
