@@ -51,8 +51,8 @@ class TrainConfig:
         use_sex: Whether the sex is an input of the network.
         chronological_age: Whether the network is given the chronological age: `"none"`; `"input"`, beside the sex,
             which may be unknown: in training it is left out of a fifth of the radiographs; or `"relative"`, the network
-            predicts the difference of the bone age from it, and answers nothing without it. Both pull the answer
-            towards normal.
+            predicts the difference of the bone age from it, and answers nothing where it is unknown. Both pull the
+            answer towards normal.
         head: `"regression"`, the output layer predicts the bone age; or `"distribution"`, it predicts the probability
             of each month from 0 to 240, whose expectation is the bone age, see `boneage.training.losses`.
         head_units: Units of the hidden dense layers of the head; empty for the network's default, `[0]` for no hidden

@@ -87,7 +87,7 @@ class Evaluation:
         num_groups: Number of patients.
         predictions: The predictions, one row per image, see `boneage.evaluation.evaluate.summarise`.
         by_determination: Keyed as `DETERMINATIONS`, by the label; empty where no chronological age is known.
-        num_without_age: Images that a model which uses the chronological age answered without it.
+        num_without_age: Images that a model which uses the chronological age answered without knowing it.
         coverage: Measured coverage of the prediction intervals, see `boneage.evaluation.conformal.measure_coverage`;
             None without intervals.
         overlap: Radiographs among them that the model has already seen.

@@ -55,7 +55,10 @@ def build_augmentation(config: AugmentConfig) -> Callable[[tf.Tensor, tf.Tensor]
     Args:
         config: The ranges.
     """
-    return tf.function(functools.partial(augment, config=config), jit_compile=True, autograph=False)
+    compiled: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = tf.function(
+        functools.partial(augment, config=config), jit_compile=True, autograph=False
+    )
+    return compiled
 
 
 def to_values(images: tf.Tensor) -> tf.Tensor:
