@@ -28,7 +28,7 @@ REASONS = {
     "file per hand.",
     "cut_off": "The edge of the film cuts off a large part of the hand.",
     "no_wrist": "The wrist is not in the image. Use a radiograph of the hand with its wrist.",
-    "in_cast": "Wrist or palm are in a cast, which hides the bones. Use a radiograph without it.",
+    "in_cast": "Wrist or palm are in a cast, which hides the bones. Use a radiograph without a cast.",
     "low_contrast": "The contrast between hand and background is too low.",
     "bad_mask": "The segmentation of the hand is unreliable.",
     "unsure_orientation": "This may not be a hand radiograph: the orientation of a hand is unclear.",

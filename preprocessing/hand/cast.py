@@ -1,4 +1,4 @@
-"""Find casts: plaster over wrist or palm makes even the rim of the hand bright, and ends abruptly."""
+"""Find casts: plaster over wrist or palm makes even the border of the hand bright, and ends abruptly."""
 
 import cv2
 import numpy as np
@@ -8,11 +8,11 @@ from boneage.preprocessing.crop.crop import bounding_box
 from boneage.preprocessing.hand.pose import MIDDLE_TIP, WRIST
 
 # Everything here is a share of the hand's length, from wrist to middle fingertip.
-_RIM = (0.004, 0.03)  # depth in the mask: soft tissue alone
+_BORDER = (0.004, 0.03)  # depth in the mask: soft tissue alone
 _WRIST, _PALM, _FINGERS = (-0.12, 0.1), (0.1, 0.4), (0.6, 1.2)  # places along the hand
 _SLICE, _LOWEST_SLICE, _HIGHEST_SLICE = 0.03, -0.18, 0.6
 _ENDS = (-0.1, 0.5)  # where a cast may end
-# Of 300 ordinary films, the rim of no hand is darker in its fingers; in printed ones, whose palms are brighter, it is.
+# Of 300 ordinary films no hand has a darker border in its fingers; printed ones, whose palms are brighter, have.
 _MIN_FINGER_BRIGHTNESS = 0.3
 _WORKING_LENGTH_PX = 128
 _MIN_PIXELS = 20
@@ -23,9 +23,9 @@ def measure_cast(
     mask: Bool[np.ndarray, "height width"],
     points: Float[np.ndarray, "21 2"],
 ) -> float:
-    """Return how much a hand looks as if wrist or palm were in a cast.
+    """Return how much wrist or palm resemble a cast.
 
-    A cast of plaster absorbs more than soft tissue does. In wrist and palm the rim of the mask, which is soft tissue
+    A cast of plaster absorbs more than soft tissue does. In wrist and palm the border of the mask, which is soft tissue
     alone otherwise, becomes about as bright as bone, in the fingers it does not, and at the end of the cast it falls.
 
     Args:
@@ -34,55 +34,55 @@ def measure_cast(
         points: Its landmarks `(x, y)` in pixels.
 
     Returns:
-        The smaller of two differences in brightness, relative to what is bright in the hand: of the rim in wrist or
-        palm and that of the fingers, and of the rim below and above the end of the cast; 0 where they cannot be told.
+        The smaller of two differences in brightness, relative to what is bright in the hand: of the border in wrist or
+        palm and of the fingers, and of the border below and above the end of the cast; 0 where they cannot be told.
     """
     left, top, right, bottom = bounding_box(mask)
-    length = float(np.hypot(*(points[MIDDLE_TIP] - points[WRIST])))
-    scale = min(1.0, _WORKING_LENGTH_PX / max(length, 1.0))
+    length = max(1.0, float(np.hypot(*(points[MIDDLE_TIP] - points[WRIST]))))
+    scale = min(1.0, _WORKING_LENGTH_PX / length)
     size = max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale))
     hand = cv2.resize(pixels[top:bottom, left:right], size, interpolation=cv2.INTER_AREA)
     inside = cv2.resize(mask[top:bottom, left:right].astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
     wrist, tip = ((points[place] - (left, top)) * scale for place in (WRIST, MIDDLE_TIP))
-    # Beyond the box there is no pixel, so that the edge of a film is no rim.
+    # Beyond the box there is no pixel, so that the edge of a film is no border.
     depth = cv2.distanceTransform(inside, cv2.DIST_L2, 5) / (length * scale)
     axis = (tip - wrist) / (length * scale) ** 2
     along = (np.arange(size[0]) - wrist[0]) * axis[0] + ((np.arange(size[1]) - wrist[1]) * axis[1])[:, None]
-    shallow, deep = _RIM
-    rim = (depth >= max(shallow, 1.5 / (length * scale))) & (depth <= max(deep, 3 / (length * scale)))
+    shallow, deep = _BORDER
+    border = (depth >= max(shallow, 1.5 / (length * scale))) & (depth <= max(deep, 3 / (length * scale)))
     core = (inside > 0) & (depth > deep)
-    wrist_rim, palm_rim, finger_rim = (
-        _measure_brightness(hand, rim & part, core & part)
+    wrist_border, palm_border, finger_border = (
+        _measure_brightness(hand, border & part, core & part)
         for part in ((along >= low) & (along < high) for low, high in (_WRIST, _PALM, _FINGERS))
     )
-    if not finger_rim >= _MIN_FINGER_BRIGHTNESS:  # NaN too
+    if not finger_border >= _MIN_FINGER_BRIGHTNESS:  # NaN too
         return 0.0
-    excess = np.nanmax([wrist_rim - finger_rim, palm_rim - finger_rim, 0.0])
-    return float(max(0.0, min(excess, _measure_end(hand, along, rim=rim, core=core))))
+    excess = np.nanmax([wrist_border - finger_border, palm_border - finger_border, 0.0])
+    return float(max(0.0, min(excess, _measure_end(hand, along, border=border, core=core))))
 
 
 def _measure_brightness(
     hand: UInt8[np.ndarray, "rows columns"],
-    rim: Bool[np.ndarray, "rows columns"],
+    border: Bool[np.ndarray, "rows columns"],
     core: Bool[np.ndarray, "rows columns"],
 ) -> float:
-    """Return the brightness of a part's rim relative to its bones; NaN where there is too little of it."""
-    if np.count_nonzero(rim) < _MIN_PIXELS or np.count_nonzero(core) < _MIN_PIXELS:
+    """Return the brightness of a part's border relative to its bones; NaN where there is too little of it."""
+    if np.count_nonzero(border) < _MIN_PIXELS or np.count_nonzero(core) < _MIN_PIXELS:
         return float("nan")
-    return float(np.median(hand[rim])) / max(1.0, float(np.percentile(hand[core], 80)))
+    return float(np.median(hand[border])) / max(1.0, float(np.percentile(hand[core], 80)))
 
 
 def _measure_end(
     hand: UInt8[np.ndarray, "rows columns"],
     along: Float[np.ndarray, "rows columns"],
     *,
-    rim: Bool[np.ndarray, "rows columns"],
+    border: Bool[np.ndarray, "rows columns"],
     core: Bool[np.ndarray, "rows columns"],
 ) -> float:
-    """Return the largest fall of the rim's brightness along the hand, relative to its bones."""
+    """Return the largest fall of the border's brightness along the hand, relative to its bones."""
     starts = np.arange(_LOWEST_SLICE, _HIGHEST_SLICE, _SLICE)
-    numbers = np.floor((along - _LOWEST_SLICE) / _SLICE)[rim]
-    greys = hand[rim]
+    numbers = np.floor((along - _LOWEST_SLICE) / _SLICE)[border]
+    greys = hand[border]
     levels = np.array(
         [
             np.median(greys[numbers == number]) if np.count_nonzero(numbers == number) >= _MIN_PIXELS // 2 else np.nan

@@ -52,8 +52,8 @@ class GateConfig:
             `no_wrist`.
         min_palm_share: Smallest length of the palm relative to the middle finger, as a share of the usual: less is
             `no_wrist`, since the wrist is not where that of a hand is.
-        max_cast_score: Largest difference in brightness, relative to bone, by which the rim of wrist or palm may look
-            as if it were in a cast: more is `in_cast`.
+        max_cast_score: Largest difference in brightness, relative to bone, by which the border of wrist or palm may
+            resemble a cast: more is `in_cast`.
         max_landmarks_missed: Largest share of the landmarks that lie on tissue outside the mask: more is `bad_mask`,
             since fingers are missing.
         max_second_share: Largest size of the mask's second piece relative to the first: more is `several_hands`.

@@ -1,4 +1,4 @@
-"""Casts on drawn hands: what is bright up to its rim in wrist or palm, and not in the fingers."""
+"""Casts on drawn hands: what is bright up to its border in wrist or palm, and not in the fingers."""
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ THRESHOLD = GateConfig().max_cast_score
 
 
 def put_in_cast(*, up_to, density=0.6):
-    """Brighten a drawn hand from the forearm up to a share of its length above the wrist, its rim most."""
+    """Brighten a drawn hand from the forearm up to a share of its length above the wrist, its border most."""
     rows = np.arange(DRAWN.pixels.shape[0])[:, None]
     covered = DRAWN.mask & (rows > DRAWN.landmarks[WRIST, 1] - up_to * LENGTH_PX)
     bright = 255 - (255 - DRAWN.pixels.astype(float)) * (1 - density)
