@@ -44,8 +44,8 @@ def measure_cast(
     hand = cv2.resize(pixels[top:bottom, left:right], size, interpolation=cv2.INTER_AREA)
     inside = cv2.resize(mask[top:bottom, left:right].astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
     wrist, tip = ((points[place] - (left, top)) * scale for place in (WRIST, MIDDLE_TIP))
-    # Beyond the box there is no pixel, so that the edge of a film is no border.
-    depth = cv2.distanceTransform(inside, cv2.DIST_L2, 5) / (length * scale)
+    # Beyond the box there is no pixel, so that the edge of a film is no border. A mask that fills the box has none.
+    depth = np.minimum(cv2.distanceTransform(inside, cv2.DIST_L2, 5), max(size)) / (length * scale)
     axis = (tip - wrist) / (length * scale) ** 2
     along = (np.arange(size[0]) - wrist[0]) * axis[0] + ((np.arange(size[1]) - wrist[1]) * axis[1])[:, None]
     shallow, deep = _BORDER

@@ -4,6 +4,7 @@ TensorFlow and torch live in separate environments, so the two sides meet in a f
 `boneage.training` still makes these steps, the tests of the other that torch makes the same ones.
 """
 
+import dataclasses
 import importlib.util
 import json
 from pathlib import Path
@@ -14,16 +15,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from boneage.configuration.augmentation import AugmentConfig
 from boneage.configuration.training import TrainConfig
 from boneage.models import efficientnet_lite0
 from boneage.models.efficientnet_lite0 import Stage
 from boneage.models.fused_batch_norm import fuse_batch_norm
 from boneage.training import fit_loop
+from boneage.training.augmentation import DRAWS
 from boneage.training.distribution import distribute
 from boneage.training.schedule import build_for_training, prepare_phases
 
 FOLDER = Path(__file__).parent
 NUM_STEPS, BATCH_SIZE, SIZE_PX = 3, 6, 32
+UNCHANGED = AugmentConfig(**{field.name: 0.0 for field in dataclasses.fields(AugmentConfig)})
 # EfficientNet-Lite0 in small: with and without expansion, stride and addition, kernels of 3 and 5 pixels.
 STAGES = (
     Stage(num_blocks=1, kernel_size=3, stride=1, expansion=1, filters=4),
@@ -55,12 +59,12 @@ def compute_steps(task: str) -> dict[str, np.ndarray]:
         if name.endswith("_norm") and weight.name == "beta":
             weight.assign(rng.normal(0.5, 0.5, weight.shape))
     pixels = rng.integers(0, 256, (NUM_STEPS, BATCH_SIZE, SIZE_PX, SIZE_PX, 1), np.uint8)
-    images = pixels.astype(np.float32) / 255
     male = rng.integers(0, 2, (NUM_STEPS, BATCH_SIZE, 1)).astype(np.float32)
     truth = male if task == "sex" else rng.uniform(0, 228, male.shape).astype(np.float32)
-    inputs = {"image": images, "male": male} if config.use_sex else {"image": images}
+    inputs = {"image": pixels, "male": male} if config.use_sex else {"image": pixels}
     examples = tf.data.Dataset.from_tensor_slices((inputs, truth))
-    batches = examples.map(lambda inputs, truth: (inputs, truth, tf.ones(BATCH_SIZE)))
+    draws = tf.zeros((BATCH_SIZE, len(DRAWS)))
+    batches = examples.map(lambda inputs, truth: (inputs, truth, tf.ones(BATCH_SIZE), draws))
     strategy, trained = tf.distribute.get_strategy(), fuse_batch_norm(model)
     on_gpu = load_tool()
     before, losses = _read_weights(on_gpu, trained), _Losses()
@@ -68,8 +72,9 @@ def compute_steps(task: str) -> dict[str, np.ndarray]:
         iterator = iter(distribute(batches, strategy))
         with mock.patch.object(fit_loop, "READ_STEPS", 1):  # the loss of each step is compared
             fit_loop.fit(
-                trained, strategy, config=config, mean_months=120.0, std_months=40.0, batches=iterator,
-                validation=distribute(examples, strategy), steps=NUM_STEPS, epochs=epochs, callbacks=[losses],
+                trained, strategy, config=config, ranges=UNCHANGED, mean_months=120.0, std_months=40.0,
+                batches=iterator, validation=distribute(examples, strategy), steps=NUM_STEPS, epochs=epochs,
+                callbacks=[losses],
             )  # fmt: skip
     about = {
         "layers": on_gpu._list_layers(model),

@@ -147,7 +147,7 @@ def test_says_the_age_of_each_file_and_reads_one_again(page, address, encode_png
     assert card.locator("[name=age_years]").input_value() == "9"
     card.locator("[name=sex][value=unknown]").check()
     with page.expect_navigation():
-        card.locator("form button").click()
+        card.get_by_role("button", name="Read again").click()
     assert "for both sexes" in card.text_content()
     assert page.evaluate("document.activeElement.textContent") == "IM0000"
     assert "2013" not in page.content()

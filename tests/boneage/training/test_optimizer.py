@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from boneage.configuration.training import TrainConfig
-from boneage.training.fit_loop import _build_training_step
+from boneage.training.fit_loop import build_training_step
 from boneage.training.optimizer import OneCycle, averaged_weights, build_optimizer, use_averages
 
 OPTIONS = {"optimizer": "sgd", "steps": 1000, "warmup_steps": 0, "weight_decay": 0.0}
@@ -23,7 +23,7 @@ def network(**options):
 def sample_batch(seed=0):
     rng = np.random.default_rng(seed)
     image, truth = (tf.constant(values, tf.float32) for values in (rng.normal(size=(8, 4)), rng.uniform(0, 9, (8, 1))))
-    return {"image": image}, truth, tf.ones(8)
+    return {"image": image}, truth, tf.ones(8), tf.zeros((8, 1))
 
 
 def take_steps(model, *, num_steps=1, **settings):
@@ -31,8 +31,13 @@ def take_steps(model, *, num_steps=1, **settings):
     batch, weights = sample_batch(), []
     spec = tf.nest.map_structure(tf.TensorSpec.from_tensor, batch)
     config = TrainConfig(batch_size=8, loss="mse", **settings)
-    step = _build_training_step(
-        model, tf.distribute.get_strategy(), config=config, weigh=lambda losses, _: losses, spec=spec
+    step = build_training_step(
+        model,
+        tf.distribute.get_strategy(),
+        config=config,
+        augment=lambda images, _: images,
+        weigh=lambda losses, _: losses,
+        spec=spec,
     )
     for _ in range(num_steps):
         step(batch)

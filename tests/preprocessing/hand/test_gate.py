@@ -62,7 +62,7 @@ def test_a_good_radiograph_has_no_reason():
         ({"cut_score": 0.5}, ("cut_off",)),
         ({"film_below_wrist": -0.1}, ("no_wrist",)),
         ({"palm_share": 0.7}, ("no_wrist",)),
-        ({"cast_score": 0.2}, ("in_cast",)),
+        ({"cast_score": 0.3}, ("in_cast",)),
         ({"contrast": 0.01}, ("low_contrast",)),
         ({"mask_score": 0.2}, ("bad_mask",)),
         ({"area_share": 0.9}, ("bad_mask",)),
