@@ -249,7 +249,7 @@ def test_corrects_a_mask_without_a_mouse(page, live, drawn_desk, tmp_path):
 
     # Where the hand is thick, nothing can be cut out; a ring and a question tell.
     press("2")
-    move(13, "ArrowUp", "ArrowLeft")
+    move(10, "ArrowUp", "ArrowLeft")
     press("Enter")
     wait_for_outline(page)
     page.wait_for_selector("#clicks .off.ignored .ring")
