@@ -14,6 +14,8 @@ _SLICE, _LOWEST_SLICE, _HIGHEST_SLICE = 0.03, -0.18, 0.6
 _ENDS = (-0.1, 0.5)  # where a cast may end
 # Of 300 ordinary films no hand has a darker border in its fingers; printed ones, whose palms are brighter, have.
 _MIN_FINGER_BRIGHTNESS = 0.3
+# In a cast the border is about as bright as bone; in pale palms of another hospital it reaches 0.6 of it.
+_MIN_CAST_BRIGHTNESS = 0.65
 _WORKING_LENGTH_PX = 128
 _MIN_PIXELS = 20
 
@@ -57,8 +59,11 @@ def measure_cast(
     )
     if not finger_border >= _MIN_FINGER_BRIGHTNESS:  # NaN too
         return 0.0
-    excess = np.nanmax([wrist_border - finger_border, palm_border - finger_border, 0.0])
-    return float(max(0.0, min(excess, _measure_end(hand, along, border=border, core=core))))
+    brightest = float(np.nanmax([wrist_border, palm_border, 0.0]))
+    if brightest < _MIN_CAST_BRIGHTNESS:
+        return 0.0
+    end = _measure_end(hand, along, border=border, core=core)
+    return max(0.0, min(brightest - finger_border, end))
 
 
 def _measure_brightness(
