@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from boneage.preprocessing.config import PreprocessingConfig
+from boneage.preprocessing.crop.tone import QUANTILES
 from boneage.preprocessing.io.read import read_radiograph
 from boneage.preprocessing.process import process
 from boneage.preprocessing.sources.sources import find_cases
 from boneage.preprocessing.sources.splits import read_split_file
 
-QUANTILES = np.linspace(0, 1, 21)
 LIMITS = (0.16, 0.84)
 NUM_FILES = 600
 

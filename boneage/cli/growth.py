@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from boneage.cli.options import Json, Reference, add_row, make_table, print_json, print_table
+from boneage.cli.options import CdcTable, Json, Reference, WhoTables, add_row, make_table, print_json, print_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -98,16 +98,8 @@ def height(
             "(default: no adult height)."
         ),
     ] = None,
-    cdc: Annotated[
-        list[Path] | None, typer.Option(help="CDC's table of stature for age, as downloaded (default: no CDC score).")
-    ] = None,
-    who: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="WHO's table of height for age, as downloaded; given twice, for boys and for girls (default: no WHO "
-            "score)."
-        ),
-    ] = None,
+    cdc: CdcTable = None,
+    who: WhoTables = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the table, the figures and the JSON file.")] = None,
     as_json: Json = False,
 ) -> None:

@@ -53,6 +53,16 @@ Reference = Annotated[
         "sd_months or L, M, S, such as `boneage reference fit` writes (default: Brush Foundation table)."
     ),
 ]
+CdcTable = Annotated[
+    list[Path] | None, typer.Option(help="CDC's table of stature for age, as downloaded (default: no CDC score).")
+]
+WhoTables = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="WHO's table of height for age, as downloaded; given twice, for boys and for girls (default: no WHO "
+        "score)."
+    ),
+]
 BundleOption = Annotated[
     Path | None,
     typer.Option(help="Bundle: a folder, models:/NAME@ALIAS, hf://OWNER/NAME (default: the packaged model)."),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from boneage.base.errors import BoneAgeError
-from boneage.cli.options import BundleOption, Reference, SexBundle
+from boneage.cli.options import BundleOption, CdcTable, Reference, SexBundle, WhoTables
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -45,13 +45,8 @@ def serve(
         Path | None,
         typer.Option(help="Tables of Bayley and Pinneau, as in `boneage height` (default: no adult height)."),
     ] = None,
-    cdc: Annotated[
-        list[Path] | None, typer.Option(help="CDC's table of stature for age, as downloaded (default: no CDC score).")
-    ] = None,
-    who: Annotated[
-        list[Path] | None,
-        typer.Option(help="WHO's table of height for age, as downloaded; once or twice (default: no WHO score)."),
-    ] = None,
+    cdc: CdcTable = None,
+    who: WhoTables = None,
     host: Host = "127.0.0.1",
     port: Port = 8000,
     token: Token = None,

@@ -4,11 +4,10 @@ A birth date is used for the age in whole months and then dropped. No error quot
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from datetime import date
 
-from boneage.web.requests import RequestError
+from boneage.web.requests import RequestError, parse_number
 
 MAX_AGE_MONTHS = 300.0
 MAX_AGE_YEARS = 25
@@ -87,16 +86,8 @@ def _parse_date(text: str, *, name: str) -> date:
 
 def _parse_months(fields: Mapping[str, str]) -> float | None:
     (field,) = REST_AGE.fields
-    value = fields.get(field, "")
-    if not value:
-        return None
-    try:
-        months = float(value.replace(",", "."))
-    except ValueError:
-        months = math.nan
-    if not 0 <= months <= MAX_AGE_MONTHS:  # also rejects NaN
-        raise RequestError(422, f"`{field}` must be a number from 0 to {MAX_AGE_MONTHS:g}. Received: {value[:40]!r}.")
-    return round(months, 2)
+    months = parse_number(fields.get(field, ""), name=f"`{field}`", low=0, high=MAX_AGE_MONTHS)
+    return None if months is None else round(months, 2)
 
 
 PAGE_AGE = AgeForm(("age_years", "age_months", "birth_date", "film_date"), _parse_page)

@@ -1,7 +1,6 @@
 """What is told of a child beyond its radiograph, and what follows from it: the course of its bone age, its heights."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -13,7 +12,7 @@ from boneage.studies.child_height import BLANK, HeightTables, find_heights, stat
 from boneage.studies.columns import MAX_HEIGHT_CM, MIN_HEIGHT_CM
 from boneage.studies.progress import Course, find_courses
 from boneage.studies.visits import Visits
-from boneage.web.requests import RequestError
+from boneage.web.requests import RequestError, parse_number
 
 MAX_EARLIER = 12
 """Earlier readings that the form takes."""
@@ -98,25 +97,14 @@ def parse_child(fields: Mapping[str, str]) -> Child:
     return Child(
         earlier=tuple(earlier),
         is_one_child=bool(fields.get("one_child")),
-        error_months=_parse_number(fields, "error_months", "error of one bone age", low=0.1, high=MAX_ERROR_MONTHS),
+        error_months=parse_number(
+            fields.get("error_months", ""), name="error of one bone age:", low=0.1, high=MAX_ERROR_MONTHS
+        ),
         **{
-            name: _parse_number(fields, name, words, low=MIN_HEIGHT_CM, high=MAX_HEIGHT_CM)
+            name: parse_number(fields.get(name, ""), name=f"{words}:", low=MIN_HEIGHT_CM, high=MAX_HEIGHT_CM)
             for name, words in _HEIGHTS.items()
         },
     )
-
-
-def _parse_number(fields: Mapping[str, str], name: str, words: str, *, low: float, high: float) -> float | None:
-    text = fields.get(name, "")
-    if not text:
-        return None
-    try:
-        number = float(text.replace(",", "."))
-    except ValueError:
-        number = math.nan
-    if not low <= number <= high:  # also rejects NaN
-        raise RequestError(422, f"{words}: must be a number from {low:g} to {high:g}. Received: {text[:40]!r}.")
-    return number
 
 
 def follow_visits(visits: Sequence[ToldVisit], *, reference: GrowthReference, error_months: float | None) -> Course:

@@ -1,5 +1,6 @@
 """The error of a rejected request, and small request bodies read within a limit."""
 
+import math
 from collections.abc import Collection
 from urllib.parse import parse_qsl
 
@@ -14,6 +15,32 @@ class RequestError(Exception):
     def __init__(self, status: int, message: str, *, headers: dict[str, str] | None = None):
         super().__init__(message)
         self.status, self.message, self.headers = status, message, headers or {}
+
+
+def parse_number(text: str, *, name: str, low: float, high: float) -> float | None:
+    """Parse a number of a form, with a decimal point or comma.
+
+    Args:
+        text: What was typed, blank if nothing was.
+        name: The field, as errors begin.
+        low: The lowest number allowed.
+        high: The highest.
+
+    Returns:
+        The number; None if the text is blank.
+
+    Raises:
+        RequestError: If it is no number, or outside its limits.
+    """
+    if not text:
+        return None
+    try:
+        number = float(text.replace(",", "."))
+    except ValueError:
+        number = math.nan
+    if not low <= number <= high:  # also rejects NaN
+        raise RequestError(422, f"{name} must be a number from {low:g} to {high:g}. Received: {text[:40]!r}.")
+    return number
 
 
 async def read_form(request: Request, *, fields: Collection[str]) -> dict[str, str]:

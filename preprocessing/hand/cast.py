@@ -95,10 +95,8 @@ def _measure_end(
         ]
     )
     # Two slices below the end, one in which it lies, and two above it.
-    below, above = (
-        (levels[first : len(levels) - 4 + first] + levels[first + 1 : len(levels) - 3 + first]) / 2 for first in (0, 3)
-    )
-    possible = (starts[2:-2] >= _ENDS[0]) & (starts[2:-2] <= _ENDS[1])
-    falls = (below - above)[possible]
+    pairs = (levels[:-1] + levels[1:]) / 2
+    ends = starts[2:-2]
+    falls = (pairs[:-3] - pairs[3:])[(ends >= _ENDS[0]) & (ends <= _ENDS[1])]
     bones = float(np.percentile(hand[core], 95)) if core.any() else 1.0
     return float(np.nanmax(falls, initial=0.0)) / max(1.0, bones)
