@@ -13,10 +13,12 @@ doi:10.1007/978-3-642-34651-8). An interval that reaches the end of growth is op
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Float, Int
 
 from boneage.evaluation.bootstrap import count_groups, find_groups, number_groups, split_by_group
 from boneage.evaluation.metrics import AGE_BANDS_YEARS
@@ -194,55 +196,79 @@ def _ends(interval: Mapping[str, Any], *, sex: str, months: float) -> tuple[floa
     return low, MAX_BONE_AGE_MONTHS if high >= _GROWTH_ENDS_MONTHS[sex] else high
 
 
+@dataclass(frozen=True)
+class _Readings:
+    """Labels and predictions in months, the number of each one's patient, each of shape `(images,)`."""
+
+    label: Float[np.ndarray, " images"]
+    predicted: Float[np.ndarray, " images"]
+    patient: Int[np.ndarray, " images"]
+
+    @property
+    def num_patients(self) -> int:
+        return len(np.unique(self.patient))
+
+    @property
+    def error(self) -> Float[np.ndarray, " images"]:
+        return self.label - self.predicted
+
+    def select(self, chosen: Bool[np.ndarray, " images"]) -> "_Readings":
+        return _Readings(self.label[chosen], self.predicted[chosen], self.patient[chosen])
+
+
 def _fit(frame: pd.DataFrame, *, coverage_share: float) -> Interval | None:
     least, tail_share = least_groups(coverage_share), (1 - coverage_share) / 2
-    if count_groups(frame) < least:
+    of_both = _Readings(
+        frame["bone_age_months"].to_numpy(float),
+        frame["predicted_months"].to_numpy(float),
+        number_groups(find_groups(frame)),
+    )
+    if of_both.num_patients < least:
         return None
     offsets: dict[str, dict[str, list[float]]] = {}
     youngest, oldest = {}, {}
     for sex in SEXES:
-        own = frame[frame["sex"] == sex]
+        own = of_both.select((frame["sex"] == sex).to_numpy(bool))
         # Too few of one sex share the intervals of both.
-        rows = own if count_groups(own) >= least else frame
-        offsets[sex] = _fit_offsets(rows, tail_share=tail_share)
-        young = _find_end(rows, limits=_YOUNGEST_MONTHS, least=least)
-        if len(young):
-            errors = young["predicted_months"] - young["bone_age_months"]
-            offset = _upper_quantile(errors, find_groups(young), tail_share=tail_share)
-            up_to = float(young["bone_age_months"].max())
+        readings = own if own.num_patients >= least else of_both
+        offsets[sex] = _fit_offsets(readings, tail_share=tail_share)
+        young = _find_end(readings, limits=_YOUNGEST_MONTHS, least=least)
+        if young is not None:
+            offset = _upper_quantile(-young.error, young.patient, tail_share=tail_share)
+            up_to = float(young.label.max())
             youngest[sex] = {"up_to_months": max(up_to, _YOUNGEST_MONTHS[0]), "offset_months": -_ceil(offset)}
-        old = _find_end(rows, limits=_OLDEST_MONTHS, least=least)
-        if len(old):
-            errors = old["bone_age_months"] - old["predicted_months"]
-            offset = _upper_quantile(errors, find_groups(old), tail_share=tail_share)
-            since = min(float(old["bone_age_months"].min()), _OLDEST_MONTHS[0])
+        old = _find_end(readings, limits=_OLDEST_MONTHS, least=least)
+        if old is not None:
+            offset = _upper_quantile(old.error, old.patient, tail_share=tail_share)
+            since = min(float(old.label.min()), _OLDEST_MONTHS[0])
             oldest[sex] = {"from_months": since, "offset_months": _ceil(offset)}
     return {
         "coverage_share": coverage_share,
-        "num_groups": count_groups(frame),
+        "num_groups": of_both.num_patients,
         "offsets_months": offsets,
         "youngest": youngest,
         "oldest": oldest,
     }
 
 
-def _fit_offsets(rows: pd.DataFrame, *, tail_share: float) -> dict[str, list[float]]:
+def _fit_offsets(readings: _Readings, *, tail_share: float) -> dict[str, list[float]]:
     """Return the offsets in months from the prediction to both ends, by band of predicted age."""
-    bands = rows["predicted_months"].map(age_band)
+    bands = np.array([_BANDS.index(age_band(months)) for months in readings.predicted], int)
     offsets: dict[str, list[float]] = {}
-    for pool in _pool_bands(rows, bands):
-        members = rows[bands.isin(pool)]
-        errors, groups = members["bone_age_months"] - members["predicted_months"], find_groups(members)
-        below, above = (_upper_quantile(sign * errors, groups, tail_share=tail_share) for sign in (-1, 1))
-        offsets |= {band: [-_ceil(below), _ceil(above)] for band in pool}
+    for pool in _pool_bands(readings, bands):
+        members = readings.select(np.isin(bands, pool))
+        below, above = (
+            _upper_quantile(sign * members.error, members.patient, tail_share=tail_share) for sign in (-1, 1)
+        )
+        offsets |= {_BANDS[band]: [-_ceil(below), _ceil(above)] for band in pool}
     return offsets
 
 
-def _pool_bands(rows: pd.DataFrame, bands: pd.Series) -> list[list[str]]:
+def _pool_bands(readings: _Readings, bands: Int[np.ndarray, " images"]) -> list[list[int]]:
     """Join each band of few patients to the smaller one of its neighbours, the smallest first."""
-    pools = [[band] for band in _BANDS]
+    pools = [[band] for band in range(len(_BANDS))]
     while len(pools) > 1:
-        sizes = [count_groups(rows[bands.isin(pool)]) for pool in pools]
+        sizes = [readings.select(np.isin(bands, pool)).num_patients for pool in pools]
         smallest = int(np.argmin(sizes))
         if sizes[smallest] >= MIN_GROUPS_OF_BAND:
             break
@@ -252,21 +278,21 @@ def _pool_bands(rows: pd.DataFrame, bands: pd.Series) -> list[list[str]]:
     return pools
 
 
-def _find_end(rows: pd.DataFrame, *, limits: tuple[float, float], least: int) -> pd.DataFrame:
-    """Return the youngest or the oldest radiographs by label, none where there are few.
+def _find_end(readings: _Readings, *, limits: tuple[float, float], least: int) -> _Readings | None:
+    """Return the youngest or the oldest radiographs by label, None where there are few.
 
     Args:
-        rows: The radiographs.
+        readings: The radiographs.
         limits: Labels in months from one end of the range to the first limit, and at most to the second.
         least: Least number of patients: no more, so that they are as young or as old as can be.
     """
     sign = -1 if limits[0] < limits[1] else 1
-    labels, (first, last) = sign * rows["bone_age_months"], (sign * limit for limit in limits)
-    for months in sorted({first, *labels[(labels >= last) & (labels < first)]}, reverse=True):
-        members = rows[labels >= months]
-        if count_groups(members) >= least:
-            return members
-    return rows.iloc[:0]
+    labels, (first, last) = sign * readings.label, (sign * limit for limit in limits)
+    of_patient = pd.Series(labels).groupby(readings.patient).max().to_numpy()
+    if len(of_patient) < least:
+        return None
+    months = min(first, np.sort(of_patient)[-least])
+    return readings.select(labels >= months) if months >= last else None
 
 
 def _ceil(months: float) -> float:
@@ -274,11 +300,12 @@ def _ceil(months: float) -> float:
     return math.ceil(round(100 * months, 6)) / 100
 
 
-def _upper_quantile(errors: pd.Series, groups: np.ndarray, *, tail_share: float) -> float:
+def _upper_quantile(
+    errors: Float[np.ndarray, " images"], patients: Int[np.ndarray, " images"], *, tail_share: float
+) -> float:
     """Return the value that a new patient's error exceeds with a probability of at most `tail_share`."""
-    values, codes = errors.to_numpy(float), number_groups(groups)
-    sizes = np.bincount(codes)
-    order = np.argsort(values, kind="stable")
+    _, codes, sizes = np.unique(patients, return_inverse=True, return_counts=True)
+    order = np.argsort(errors, kind="stable")
     # The finite-sample correction: of n patients the ceil((n + 1) * share)-th smallest. A patient's errors share a one.
     reached = np.cumsum(1 / sizes[codes[order]]) >= (len(sizes) + 1) * (1 - tail_share) - 1e-9
-    return float(values[order][int(np.argmax(reached))]) if reached.any() else math.inf
+    return float(errors[order][int(np.argmax(reached))]) if reached.any() else math.inf
