@@ -16,6 +16,8 @@ SHUFFLE_WINDOW = 4096
 _BUFFER_BYTES = 1 << 18
 # An optional integer that is missing.
 MISSING_INT = -1
+# Marks functions without Python's control flow on tensors, which AutoGraph would take seconds to rewrite.
+without_autograph = tf.autograph.experimental.do_not_convert
 
 
 def read_records(
@@ -66,6 +68,7 @@ def read_records(
     if ids is not None:
         num_records, records = len(ids), records.filter(_make_id_filter(ids))
 
+    @without_autograph
     def decode(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         return decode_record(serialized, input_size=input_size)
 
@@ -97,7 +100,7 @@ def _make_id_filter(ids: Collection[str]) -> Callable[[tf.Tensor], tf.Tensor]:
     """Return a filter function that keeps records with these ids."""
     wanted = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(list(ids), [True] * len(ids)), False)
     features = {"id": next(_feature(field) for field in FIELDS if field.name == "id")}
-    return lambda serialized: wanted.lookup(tf.io.parse_single_example(serialized, features)["id"])
+    return without_autograph(lambda serialized: wanted.lookup(tf.io.parse_single_example(serialized, features)["id"]))
 
 
 @contextlib.contextmanager

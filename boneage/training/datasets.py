@@ -9,7 +9,7 @@ import tensorflow as tf
 from boneage.configuration.experiment import Experiment
 from boneage.configuration.training import TrainConfig
 from boneage.tfrecords.info import read_info
-from boneage.tfrecords.reader import read_records
+from boneage.tfrecords.reader import read_records, without_autograph
 from boneage.training.augmentation import DRAWS, draw
 from boneage.training.chronological_age import to_age_inputs
 
@@ -55,6 +55,7 @@ def training_batches(
         ids=ids,
     )
 
+    @without_autograph
     def convert(step: tf.Tensor, batch: dict[str, tf.Tensor]) -> tuple[Any, ...]:
         draws = draw(config.seed, step=step, batch_size=config.batch_size, worker=worker, num_workers=num_workers)
         weights = batch["label_weight"] / mean_weight
@@ -92,4 +93,4 @@ def validation_batches(
 ) -> tf.data.Dataset:
     """Return the batches of a split, or of its radiographs with these ids, without augmentation."""
     batches = read_records(data, split=split, input_size=config.input_size, batch_size=config.batch_size, ids=ids)
-    return batches.map(lambda batch: to_inputs_and_target(batch, config))
+    return batches.map(without_autograph(lambda batch: to_inputs_and_target(batch, config)))

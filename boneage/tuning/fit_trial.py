@@ -173,7 +173,7 @@ def train_head(
     def forward(inputs: dict[str, tf.Tensor]) -> tf.Tensor:
         return trained({**inputs, "image": to_values(inputs["image"])}, training=False)[:, 0]
 
-    compiled = tf.function(forward, reduce_retracing=True)
+    compiled = tf.function(forward, reduce_retracing=True, autograph=False)
     return history.history, lambda rows: _predict(compiled, config, data=data, ids=labels.ids[rows])
 
 
