@@ -55,6 +55,7 @@ def test_every_head_is_saved_and_written(activation, pooling, output, tmp_path):
     np.testing.assert_allclose(model.get_layer("head_1").activation(values), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_openvino_where_it_is_installed(tmp_path):
     """The packaged network: a shallow one does not show what half precision would cost."""
     pytest.importorskip("openvino", reason="needs openvino")

@@ -176,20 +176,20 @@ def test_a_full_disk_is_one_line_that_says_how_to_go_on(prepared, tmp_path, monk
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("num_done", [1, 2])
-def test_a_run_with_a_phase_for_the_head_resumes_to_the_same_result(prepared, tmp_path, monkeypatch, num_done):
+def test_a_run_with_a_phase_for_the_head_resumes_to_the_same_result(prepared, tmp_path, monkeypatch):
+    """It is killed between the phases, and once more in the second."""
     config = dataclasses.replace(EXPERIMENT.train, epochs=3, head_epochs=1, trainable=1, layer_decay=0.5)
     experiment = dataclasses.replace(EXPERIMENT, train=config)
     whole = train(experiment, data=prepared.folder, run=tmp_path / "whole", tracking_uri="none")
 
     def killed(self, metrics, *, step=None):
-        if step == num_done:
-            raise KeyboardInterrupt
+        raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr("boneage.tracking.tracker.Tracker.log_metrics", killed)
-        with pytest.raises(KeyboardInterrupt):
-            train(experiment, data=prepared.folder, run=tmp_path / "run", tracking_uri="none")
+    for resume in (False, True):
+        with monkeypatch.context() as patch:
+            patch.setattr("boneage.tracking.tracker.Tracker.log_metrics", killed)
+            with pytest.raises(KeyboardInterrupt):
+                train(experiment, data=prepared.folder, run=tmp_path / "run", tracking_uri="none", resume=resume)
     resumed = train(experiment, data=prepared.folder, run=tmp_path / "run", tracking_uri="none", resume=True)
     for key in ("loss", "mae", "val_mae", "learning_rate"):
         assert list(resumed.history[key]) == pytest.approx(list(whole.history[key]), rel=1e-5)
