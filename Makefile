@@ -11,7 +11,7 @@ SAM_RUN := $(SAM_VENV)/bin/python -m
 LOWEST_VENV := .venv-lowest
 LOWEST_RUN := $(LOWEST_VENV)/bin/python -m
 
-.PHONY: demo test test-slow test-sam test-lowest lint licences docs pictures wheels clean
+.PHONY: demo test test-slow test-release test-sam test-lowest lint licences docs pictures wheels clean
 
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
@@ -42,16 +42,20 @@ demo: $(VENV)/installed
 	$(VENV)/bin/boneage demo --out demo
 
 test: $(VENV)/installed
-	$(RUN) pytest -m 'not slow' --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(RUN) pytest -m 'not slow and not release' --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # Whole trainings, killed processes, benchmarks, the built wheel in an empty environment, and the first steps of four
-# users with it: about 18 minutes.
+# users with it.
 test-slow: $(VENV)/installed
 	$(RUN) pytest -m slow --numprocesses 2 --dist loadfile
 
+# What takes too many minutes for every change: commands killed at any moment, simulations, whole networks.
+test-release: $(VENV)/installed
+	$(RUN) pytest -m release --numprocesses 2
+
 # Old libraries warn of what newer ones of others deprecate, so that warnings are no errors here.
 test-lowest: $(LOWEST_VENV)/installed
-	$(LOWEST_RUN) pytest -m 'not slow' -W default --numprocesses auto --maxprocesses 4 --dist loadfile \
+	$(LOWEST_RUN) pytest -m 'not slow and not release' -W default --numprocesses auto --maxprocesses 4 --dist loadfile \
 		--ignore tests/boneage/hand_networks --ignore tests/boneage/tuning --ignore tests/boneage/serve/test_browser.py \
 		--ignore tests/boneage/web/test_accessibility.py --ignore tests/docs --ignore tests/package --ignore tests/test_benchmarks.py --ignore tests/tools
 

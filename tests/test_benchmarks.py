@@ -153,7 +153,7 @@ def test_preparing(load, drawn):
     assert row["peak_memory_mib"] > 10
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_networks(load):
     rows = load("networks").networks(names=("efficientnet_lite0",), input_size=32, batch_size=2, steps=1, repeats=1)
     assert [row["case"].split(", ")[1:] for row in rows] == [
@@ -273,7 +273,7 @@ def test_orienting(load, hands):
     assert abs(turned["forearm kept, mean"] - 0.15) < 0.1
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_gating(load, hands):
     pytest.importorskip("skimage", reason="scikit-image lends its pictures")
     load("hands")
@@ -493,7 +493,7 @@ def test_installing(load):
     assert "ended with status" in rows["none"]["not_run"]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_runtimes_answer_alike(load):
     """Torch too, where `make test-sam` has made a place for it."""
     torch = FOLDER.parent / ".venv-sam" / "bin" / "python"

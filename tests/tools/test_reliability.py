@@ -111,7 +111,7 @@ def commands(tools, tmp_path_factory):
     return {command.name: command for command in made}
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("name", NAMES)
 def test_command_survives(tools, commands, tmp_path, name):
     _, lines = tools["reliability"].disturb(commands[name], tmp_path, num_kills=2, seed=7)

@@ -11,7 +11,8 @@ from boneage.models.head import gelu
 from boneage.training import initialise as initialising
 from boneage.training.initialise import initialise
 
-SLOW = ("ConvNeXtTiny", "EfficientNetV2B0", "EfficientNetV2S", "EfficientNetB0", "DenseNet121", "ResNet50V2")
+SLOW = ("EfficientNetV2B0", "EfficientNetB0", "DenseNet121")
+LARGE = ("ConvNeXtTiny", "EfficientNetV2S", "ResNet50V2")
 
 
 def randomise(model):
@@ -24,7 +25,14 @@ def randomise(model):
             weight.assign(rng.normal(0, scale, weight.shape) if not near_one else rng.uniform(0.5, 1.5, weight.shape))
 
 
-@pytest.mark.parametrize("name", ["MobileNetV3Small", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MobileNetV3Small",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW),
+        *(pytest.param(name, marks=pytest.mark.release) for name in LARGE),
+    ],
+)
 def test_make_exportable_of_keras_applications(name, tmp_path, monkeypatch):
     """ImageNet weights give the features of the original, and the network is trained, saved and exported."""
     source = build_application(Application(name), weights=None, input_shape=(64, 64, 3))

@@ -201,8 +201,13 @@ def test_a_chief_and_two_workers_share_one_search(start, tmp_path):
     assert {run.info.status for run in runs} == {"FINISHED"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("killed", [["worker-2"], ["chief", "worker-1", "worker-2"]], ids=["a worker", "all"])
+@pytest.mark.parametrize(
+    "killed",
+    [
+        pytest.param(["worker-2"], id="a worker", marks=pytest.mark.slow),
+        pytest.param(["chief", "worker-1", "worker-2"], id="all", marks=pytest.mark.release),
+    ],
+)
 def test_who_was_killed_goes_on_and_repeats_nothing(killed, start, tmp_path):
     trials = tmp_path / "search" / "trials"
     running = {name: start(name, "--tracking-uri", "none") for name in ("chief", "worker-1", "worker-2")}
