@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import tensorflow as tf
 
@@ -16,8 +17,7 @@ SHUFFLE_WINDOW = 4096
 _BUFFER_BYTES = 1 << 18
 # An optional integer that is missing.
 MISSING_INT = -1
-# Marks functions without Python's control flow on tensors, which AutoGraph would take seconds to rewrite.
-without_autograph = tf.autograph.experimental.do_not_convert
+Traced = TypeVar("Traced", bound=Callable[..., Any])
 
 
 def read_records(
@@ -101,6 +101,15 @@ def _make_id_filter(ids: Collection[str]) -> Callable[[tf.Tensor], tf.Tensor]:
     wanted = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(list(ids), [True] * len(ids)), False)
     features = {"id": next(_feature(field) for field in FIELDS if field.name == "id")}
     return without_autograph(lambda serialized: wanted.lookup(tf.io.parse_single_example(serialized, features)["id"]))
+
+
+def without_autograph(function: Traced) -> Traced:
+    """Return a function that TensorFlow traces as it is, for one whose Python control flow depends on no tensor.
+
+    AutoGraph would take up to a second to rewrite it.
+    """
+    kept: Traced = tf.autograph.experimental.do_not_convert(function)
+    return kept
 
 
 @contextlib.contextmanager

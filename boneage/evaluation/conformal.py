@@ -210,7 +210,8 @@ class _Readings:
 
     @property
     def error(self) -> Float[np.ndarray, " images"]:
-        return self.label - self.predicted
+        error: np.ndarray = self.label - self.predicted
+        return error
 
     def select(self, chosen: Bool[np.ndarray, " images"]) -> "_Readings":
         return _Readings(self.label[chosen], self.predicted[chosen], self.patient[chosen])
