@@ -10,7 +10,7 @@ from hands import add_borders, turn_matrix
 from measure import BenchmarkError, Row, rounded
 
 from boneage.bundles.bundle import Bundle, load_bundle
-from boneage.evaluation.evaluate import compare
+from boneage.evaluation.summarise import compare
 from boneage.inference.loading import load_preprocessing
 from boneage.preprocessing.config import PreprocessingConfig
 from boneage.preprocessing.io.radiograph import Radiograph
@@ -104,7 +104,7 @@ def predict_changed(bundle: Bundle, cases: list[Case], *, change: Callable[[np.n
     """Read labelled radiographs, change their pixels, prepare and predict what comes of them.
 
     Returns:
-        A table that `boneage.evaluation.evaluate` takes, without what the gate rejects.
+        A table that `boneage.evaluation.summarise` takes, without what the gate rejects.
     """
     config = load_preprocessing(bundle)
     kept, images = [], []

@@ -23,7 +23,7 @@ from measure import (
 from boneage.bundles.bundle import Bundle, load_bundle
 from boneage.configuration.build import build
 from boneage.configuration.experiment import Experiment
-from boneage.evaluation.evaluate import Comparison, compare
+from boneage.evaluation.summarise import Comparison, compare
 from boneage.preprocessing.config import PreprocessingConfig
 from boneage.preprocessing.io.read import read_radiograph
 from boneage.preprocessing.jobs.shard import PNG_COMPRESSION

@@ -11,7 +11,7 @@ from disturbing import predict_changed
 from measure import BenchmarkError, Row, rounded
 
 from boneage.bundles.bundle import load_bundle
-from boneage.evaluation.evaluate import compare
+from boneage.evaluation.summarise import compare
 from boneage.preprocessing.io.read import read_radiograph
 from boneage.preprocessing.sources.sources import find_cases
 

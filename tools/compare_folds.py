@@ -14,7 +14,7 @@ import pandas as pd
 
 from boneage.base.files import write_json
 from boneage.bundles.bundle import DEFAULT_BUNDLE, load_bundle
-from boneage.evaluation.evaluate import compare, summarise
+from boneage.evaluation.summarise import compare, summarise
 from boneage.training.train import BUNDLE_FOLDER
 
 

@@ -28,8 +28,8 @@ from boneage.base.files import write_json, write_text
 from boneage.configuration.augmentation import AugmentConfig
 from boneage.configuration.training import TrainConfig
 from boneage.evaluation.bootstrap import Estimate, average_seeds
-from boneage.evaluation.evaluate import compare
 from boneage.evaluation.plots import BLUE, INK, PALE_GREY
+from boneage.evaluation.summarise import compare
 
 MIN_SEEDS = 3
 NOT_RUN = "not run here"

@@ -19,9 +19,10 @@ from boneage.bundles.complete import complete_bundle
 from boneage.bundles.save import copy_bundle, load_network, write_weights
 from boneage.bundles.seen import hash_radiographs, read_seen
 from boneage.evaluation.conformal import fit_conformal_intervals
-from boneage.evaluation.evaluate import summarise, to_json
+from boneage.evaluation.evaluate import to_json
 from boneage.evaluation.metrics import Evaluation
 from boneage.evaluation.sex_classification import SexEvaluation, summarise_sex
+from boneage.evaluation.summarise import summarise
 from boneage.preprocessing.training_data.half_precision import store_weights_as_float16
 from boneage.registry.settings import METADATA_FILE
 from boneage.tfrecords.identities import read_identities

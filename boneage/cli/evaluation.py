@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from boneage.cohorts.cohort import Beside, Cohort, Group
     from boneage.cohorts.effects import Stress
-    from boneage.evaluation.evaluate import Comparison
+    from boneage.evaluation.summarise import Comparison
 
 Files = Annotated[Path | None, typer.Option(help="Folder of radiographs as they come: PNG, JPEG, TIFF, DICOM.")]
 Labels = Annotated[
@@ -64,8 +64,9 @@ def evaluate(
     from boneage.cohorts.cohort import Cohort
     from boneage.cohorts.evaluate import evaluate as run
     from boneage.cohorts.evaluate import to_json as cohort_to_json
-    from boneage.evaluation.evaluate import evaluation_table, list_remarks, to_json
+    from boneage.evaluation.evaluate import to_json
     from boneage.evaluation.sex_classification import SexEvaluation, sex_evaluation_table
+    from boneage.evaluation.tables import evaluation_table, list_remarks
 
     with show_progress("Reading", quiet=as_json) as report:
         evaluation = run(
@@ -195,7 +196,7 @@ def describe_group(group: "Group") -> str:
 
 def _print_cohort(cohort: "Cohort") -> None:
     from boneage.cohorts.labelled import format_counts
-    from boneage.evaluation.evaluate import evaluation_table, list_remarks
+    from boneage.evaluation.tables import evaluation_table, list_remarks
 
     print_table(evaluation_table(cohort.evaluation))
     typer.echo(describe_group(cohort.overall))

@@ -12,8 +12,8 @@ from boneage.cohorts.labelled import BLANK, CohortError, Labelled, format_counts
 from boneage.cohorts.significance import add_determination
 from boneage.evaluation.bootstrap import Estimate, Images, Metrics, bootstrap, find_groups
 from boneage.evaluation.conformal import measure_coverage
-from boneage.evaluation.evaluate import Comparison, compare, summarise
 from boneage.evaluation.metrics import Evaluation, Summary, flatten, summarise_errors
+from boneage.evaluation.summarise import Comparison, compare, summarise
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

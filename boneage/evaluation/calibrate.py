@@ -20,7 +20,8 @@ from boneage.bundles.bundle import Bundle
 from boneage.bundles.seen import Hashes, describe_seen, hash_radiographs, join_seen, list_seen, read_seen
 from boneage.evaluation.bootstrap import count_groups, find_groups, split_by_group
 from boneage.evaluation.conformal import Interval, fit_conformal_intervals
-from boneage.evaluation.evaluate import Comparison, compare, find_seen_records
+from boneage.evaluation.evaluate import find_seen_records
+from boneage.evaluation.summarise import Comparison, compare
 from boneage.registry.resolve import resolve_bundle
 from boneage.tfrecords.identities import read_identities
 from boneage.tfrecords.info import read_info, split_info

@@ -43,7 +43,7 @@ def check_frame(frame: pd.DataFrame, *, name: str) -> pd.DataFrame:
     The rows are sorted, so that their order does not affect the bootstrap.
 
     Args:
-        frame: See `boneage.evaluation.evaluate.summarise`.
+        frame: See `boneage.evaluation.summarise.summarise`.
         name: Name of the frame in errors.
 
     Raises:

@@ -85,7 +85,7 @@ class Evaluation:
         by_sex: Keyed "female" and "male".
         by_age_years: Keyed as `AGE_BANDS_YEARS`.
         num_groups: Number of patients.
-        predictions: The predictions, one row per image, see `boneage.evaluation.evaluate.summarise`.
+        predictions: The predictions, one row per image, see `boneage.evaluation.summarise.summarise`.
         by_determination: Keyed as `DETERMINATIONS`, by the label; empty where no chronological age is known.
         num_without_age: Images that a model which uses the chronological age answered without knowing it.
         coverage: Measured coverage of the prediction intervals, see `boneage.evaluation.conformal.measure_coverage`;

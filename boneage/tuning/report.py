@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from boneage.bundles.bundle import read_metadata
-from boneage.evaluation.evaluate import compare
+from boneage.evaluation.summarise import compare
 from boneage.registry.resolve import resolve_bundle
 from boneage.registry.settings import METADATA_FILE
 from boneage.tuning.fit_trial import Labels

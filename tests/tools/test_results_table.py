@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from boneage.evaluation.evaluate import EvaluationError, summarise, to_json
+from boneage.evaluation.evaluate import to_json
+from boneage.evaluation.frames import EvaluationError
+from boneage.evaluation.summarise import summarise
 
 TOOLS = Path(__file__).parents[2] / "tools"
 FOLDER = TOOLS.parent / "experiments"

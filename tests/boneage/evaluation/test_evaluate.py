@@ -16,17 +16,11 @@ from rich.console import Console
 
 from boneage.base.errors import BoneAgeError
 from boneage.evaluation.bootstrap import Estimate, bootstrap
-from boneage.evaluation.evaluate import (
-    EvaluationError,
-    compare,
-    evaluate_records,
-    evaluation_table,
-    join_labels,
-    summarise,
-    to_json,
-    write_evaluation,
-)
+from boneage.evaluation.evaluate import evaluate_records, to_json, write_evaluation
+from boneage.evaluation.frames import EvaluationError, join_labels
 from boneage.evaluation.metrics import to_dict
+from boneage.evaluation.summarise import compare, summarise
+from boneage.evaluation.tables import evaluation_table
 
 MEANS = (
     "mae_months",

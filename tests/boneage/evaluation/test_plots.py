@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from boneage.evaluation.evaluate import summarise
 from boneage.evaluation.plots import plot_evaluation, plot_history, plot_sex, save_figure
+from boneage.evaluation.summarise import summarise
 
 INK_LEVEL = 250  # Grey levels below it are drawn, above it are paper.
 

@@ -21,7 +21,7 @@ from boneage.configuration.experiment import Experiment
 from boneage.configuration.networks import register_backbone
 from boneage.configuration.training import TrainConfig
 from boneage.evaluation.calibrate import calibrate
-from boneage.evaluation.evaluate import list_remarks
+from boneage.evaluation.tables import list_remarks
 from boneage.inference.loading import load
 from boneage.inference.occlusion import measure_occlusion
 from boneage.preprocessing.config import PreprocessingConfig
