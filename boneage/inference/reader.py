@@ -1,42 +1,30 @@
 """A loaded model: the preprocessing of its bundle, then its networks, without TensorFlow."""
 
-import concurrent.futures
 import dataclasses
 import functools
-import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
 
-from boneage.base.errors import check_choice
-from boneage.base.limits import cpu_count
-from boneage.base.progress import report_progress
-from boneage.base.sex import UnknownSexError, parse_sex
 from boneage.bundles.bundle import Bundle
-from boneage.configuration.training import TTA_TRANSFORMS
 from boneage.evaluation.conformal import MAX_BONE_AGE_MONTHS, prediction_interval
 from boneage.inference.comparison import UNUSED_AGE, compare_ages
-from boneage.inference.drawing import draw_outline_png
 from boneage.inference.growth_reference import GrowthReference
 from boneage.inference.images import Image, to_radiograph
+from boneage.inference.inputs import predict_input
 from boneage.inference.marker import find_marker
 from boneage.inference.model_info import ModelInfo, describe_model
 from boneage.inference.reading import Reading
-from boneage.inference.rows import COLUMNS, list_table_cases, make_row, rejected_row
-from boneage.inference.statements import list_statements
 from boneage.inference.two_hands import read_hands
 from boneage.preprocessing.config import PreprocessingConfig
 from boneage.preprocessing.decisions import describe_rejection
 from boneage.preprocessing.hand.gate import list_gate_warnings
 from boneage.preprocessing.io.radiograph import Radiograph, UnreadableImageError, resolve_sex
 from boneage.preprocessing.process import process
-from boneage.preprocessing.sources.listing import SourceNotFoundError
-from boneage.preprocessing.sources.rejections import Rejection
-from boneage.preprocessing.sources.sources import Case, find_cases
+from boneage.preprocessing.sources.sources import Case
 from boneage.registry.digest import metadata_digest
 from boneage.tfrecords.schema import SEXES, male_from_sex, sex_from_male
 
@@ -44,8 +32,6 @@ from boneage.tfrecords.schema import SEXES, male_from_sex, sex_from_male
 SEX_CONFIDENCE = 0.95
 # Name of an image without a file, in errors.
 _UNNAMED = Path("image")
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -307,18 +293,7 @@ class Reader:
             ValueError: If `x`, `sex` or `tta` is not understood, or a list has another length than `x`.
             BoneAgeError: If a file or folder does not exist, or a table lacks a column.
         """
-        if tta is not None:
-            check_choice("tta", tta, tuple(TTA_TRANSFORMS))
-        images = list(x) if isinstance(x, list | tuple) else [x]
-        sexes = [_parse_sex(item) for item in _spread("sex", sex, len(images))]
-        ages = _spread("chronological_age_months", chronological_age_months, len(images))
-        if isinstance(x, list | tuple):
-            read = functools.partial(self._predict_image, tta=tta)
-            items = [*zip(images, sexes, ages, strict=True)]
-            return _map_threads(lambda item: read(item[0], sex=item[1], age_months=item[2]), items)
-        if isinstance(x, pd.DataFrame) or (isinstance(x, str | Path) and Path(x).is_dir()):
-            return self._predict_many(x, sex=sexes[0], age_months=ages[0], tta=tta)
-        return self._predict_image(x, sex=sexes[0], age_months=ages[0], tta=tta)
+        return predict_input(self, x, sex=sex, chronological_age_months=chronological_age_months, tta=tta)
 
     def read_case(
         self, case: Case, *, sex: str | None = None, tta: str | None = None
@@ -380,84 +355,3 @@ class Reader:
         except UnreadableImageError as error:
             reading = Reading(reasons=(error.reason,), detail=str(error))
         return radiograph, reading
-
-    def _predict_image(self, image: Image, *, sex: str | None, age_months: float | None, tta: str | None) -> Reading:
-        if isinstance(image, str | Path) and not Path(image).is_file():
-            raise SourceNotFoundError(f"{image}: no such file; check the path.")
-        radiograph, reading = self.read_image(image, sex=sex, age_months=age_months, tta=tta)
-        return self._present(reading, radiograph)
-
-    def _present(self, reading: Reading, radiograph: Radiograph | None) -> Reading:
-        """Add picture and statements, and leave out what has the size of the radiograph: of many, it fills memory."""
-        return dataclasses.replace(
-            reading,
-            hand=None,
-            part=None,
-            other=reading.other and self._present(reading.other, radiograph),
-            picture=None if radiograph is None else draw_outline_png(reading.part or radiograph, reading.hand),
-            statements=tuple(list_statements(reading, metadata=self.age_bundle.metadata, with_age=True))
-            if reading.accepted
-            else (),
-        )
-
-    def _predict_many(
-        self, source: str | Path | pd.DataFrame, *, sex: str | None, age_months: float | None, tta: str | None
-    ) -> pd.DataFrame:
-        if isinstance(source, pd.DataFrame):
-            cases = list_table_cases(source, sex=sex)
-        else:
-            found, rejections = find_cases(source)
-            cases = [*found, *rejections]
-        given = None if isinstance(source, pd.DataFrame) else sex
-
-        def make(case: Case | Rejection) -> dict[str, object]:
-            if isinstance(case, Rejection):
-                return rejected_row(case.id, file=case.file, reasons=case.reason, detail=case.detail)
-            if case.chronological_age_months is None:
-                case = dataclasses.replace(case, chronological_age_months=age_months)
-            return make_row(case.id, self.read_case(case, sex=given, tta=tta)[1], file=case.name)
-
-        frame = pd.DataFrame(_map_threads(make, cases), columns=list(COLUMNS))
-        if isinstance(source, pd.DataFrame):
-            return frame.set_index(source.index)
-        return frame.sort_values(["id", "file"], kind="stable", ignore_index=True)
-
-
-def _map_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Call a function for each item, on all cores: the networks and the decoders run outside the interpreter's lock."""
-    results: list[Result] = []
-    with (
-        concurrent.futures.ThreadPoolExecutor(max(1, min(cpu_count(), len(items)))) as threads,
-        report_progress(None, "Reading") as report,
-    ):
-        for result in threads.map(function, items):
-            results.append(result)
-            report(len(results), len(items))
-    return results
-
-
-def _parse_sex(sex: Any) -> str | None:
-    """Parse the sex of one radiograph.
-
-    Raises:
-        ValueError: If it is not understood.
-    """
-    if sex is None:
-        return None
-    try:
-        return parse_sex(str(sex))
-    except UnknownSexError as error:
-        raise ValueError(f"`sex`: {error}.") from error
-
-
-def _spread(name: str, value: Any, num_images: int) -> list[Any]:
-    """Return a value for each image: the same for all, or one of a list each.
-
-    Raises:
-        ValueError: If the list has another length.
-    """
-    if value is None or isinstance(value, str | numbers.Real):
-        return [value] * num_images
-    if len(value) != num_images:
-        raise ValueError(f"`{name}` must be one value, or one for each of {num_images} images. Received: {len(value)}.")
-    return list(value)
