@@ -105,9 +105,7 @@ def calibrate(
             name for name, described in info["splits"].items() if described["num_records"] and split in (None, name)
         ]
         _require_unseen(loaded, data=data, splits=splits)
-        frames = [loaded.predict_records(data, split=name) for name in splits]
-        frame = pd.concat(frames, ignore_index=True).dropna(subset="bone_age_months") if frames else pd.DataFrame()
-        frame = frame.astype({"predicted_months": float} if len(frame) else {})
+        frame = _predict(loaded, data=data, splits=splits)
         num_groups = count_groups(frame)
         if num_groups < MIN_PATIENTS:
             raise CalibrationError(
@@ -133,8 +131,9 @@ def calibrate(
         entries, seen = _describe_used(loaded, frame, data=data, splits=splits)
         changes = {"calibration": joined, "interval": interval, "seen_data": entries}
         if loaded.chronological_age == "input":
-            # Fitted with ages; without them there is no correction of which the coverage is known.
-            changes["interval_without_age"] = None
+            # An answer without the age is corrected by the same lines.
+            without = cross_fit(frame, answers=_predict(loaded, data=data, splits=splits, with_age=False), seed=seed)
+            changes["interval_without_age"] = fit_conformal_intervals(without, seed=seed)
         folder = copy_bundle(out, bundle, seen=seen, **changes)
         return Calibration(
             bundle=folder,
@@ -158,6 +157,15 @@ def describe_effect(comparison: Comparison) -> str:
         f"MAE on {comparison.num_images:,} records, cross-fitted: {comparison.mae_months:.2f} months, before "
         f"{comparison.baseline_mae_months:.2f} ({difference.format('+.2f')}): the correction {verdict}"
     )
+
+
+def _predict(bundle: Bundle, *, data: str | Path, splits: Sequence[str], with_age: bool = True) -> pd.DataFrame:
+    """Predict the labelled radiographs of some splits, in the order of the records."""
+    if not splits:
+        return pd.DataFrame()
+    frames = [bundle.predict_records(data, split=name, with_age=with_age) for name in splits]
+    labelled = pd.concat(frames, ignore_index=True).dropna(subset="bone_age_months")
+    return labelled.astype({"predicted_months": float})
 
 
 def _require_unseen(bundle: Bundle, *, data: str | Path, splits: Sequence[str]) -> None:
@@ -211,23 +219,28 @@ def fit_lines(frame: pd.DataFrame) -> dict[str, Line]:
     return lines
 
 
-def cross_fit(frame: pd.DataFrame, *, seed: int, num_folds: int = NUM_FOLDS) -> pd.DataFrame:
+def cross_fit(
+    frame: pd.DataFrame, *, answers: pd.DataFrame | None = None, seed: int, num_folds: int = NUM_FOLDS
+) -> pd.DataFrame:
     """Correct each radiograph by the lines fitted to the other folds; no patient is in two folds.
 
     Args:
         frame: Columns `sex`, `bone_age_months` and `predicted_months`; optionally `group`, equal for radiographs of one
             patient.
+        answers: Other predictions of the same radiographs, with the same index, which are corrected by the lines of
+            `frame` (default: those of `frame`).
         seed: Seed of the folds.
         num_folds: Number of folds.
 
     Returns:
-        The frame with corrected `predicted_months`.
+        The predictions with corrected `predicted_months`.
     """
-    corrected = frame.copy()
+    answers = frame if answers is None else answers
+    corrected = answers.copy()
     folds = split_by_group(find_groups(frame), num_folds=num_folds, seed=seed)
     for fold in np.unique(folds):
         unseen = frame.index[folds == fold]
         lines = fit_lines(frame.drop(index=unseen))
         slope, offset = np.array([lines[sex] for sex in frame.loc[unseen, "sex"]]).T
-        corrected.loc[unseen, "predicted_months"] = frame.loc[unseen, "predicted_months"] * slope + offset
+        corrected.loc[unseen, "predicted_months"] = answers.loc[unseen, "predicted_months"] * slope + offset
     return corrected

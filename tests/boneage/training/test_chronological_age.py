@@ -252,13 +252,16 @@ def test_ensemble_needs_one_use_of_the_age(bundles, tmp_path):
 
 
 @pytest.mark.slow
-def test_calibrate_leaves_no_interval_for_answers_without_the_age(bundles, records, tmp_path):
+def test_calibrate_sets_the_interval_of_answers_without_the_age_too(bundles, records, tmp_path):
     # Another digest of the same radiographs is still seen, so that the check is left out.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("boneage.evaluation.calibrate._require_unseen", lambda *_, **__: None)
         made = calibrate(bundles["input"], data=records, split="validation", out=tmp_path / "out", force=True)
     metadata = load_bundle(made.bundle).metadata
-    assert metadata["interval"] and metadata["interval_without_age"] is None
+    widths = [
+        np.diff(metadata[name]["offsets_months"]["female"]["5-10"])[0] for name in ("interval", "interval_without_age")
+    ]
+    assert 0 < widths[0] < widths[1]
 
 
 @pytest.mark.slow
