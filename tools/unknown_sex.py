@@ -16,7 +16,7 @@ import pandas as pd
 from boneage.bundles.bundle import DEFAULT_BUNDLE, DEFAULT_SEX_BUNDLE, Bundle, load_bundle
 from boneage.evaluation.conformal import prediction_interval
 from boneage.evaluation.summarise import compare, summarise
-from boneage.inference.reader import SEX_CONFIDENCE
+from boneage.inference.estimates import SEX_CONFIDENCE
 from boneage.tfrecords.reader import read_records
 from boneage.tfrecords.schema import SEXES, male_from_sex
 

@@ -10,8 +10,9 @@ import pandas as pd
 from jaxtyping import UInt8
 
 from boneage.bundles.bundle import Bundle
-from boneage.evaluation.conformal import MAX_BONE_AGE_MONTHS, prediction_interval
+from boneage.evaluation.conformal import MAX_BONE_AGE_MONTHS
 from boneage.inference.comparison import UNUSED_AGE, compare_ages
+from boneage.inference.estimates import choose_network_age, estimate_bone_age, judge_sex
 from boneage.inference.growth_reference import GrowthReference
 from boneage.inference.images import Image, to_radiograph
 from boneage.inference.inputs import predict_input
@@ -26,10 +27,8 @@ from boneage.preprocessing.io.radiograph import Radiograph, UnreadableImageError
 from boneage.preprocessing.process import process
 from boneage.preprocessing.sources.sources import Case
 from boneage.registry.digest import metadata_digest
-from boneage.tfrecords.schema import SEXES, male_from_sex, sex_from_male
+from boneage.tfrecords.schema import SEXES
 
-# Minimum probability of the other sex before the recorded one is questioned.
-SEX_CONFIDENCE = 0.95
 # Name of an image without a file, in errors.
 _UNNAMED = Path("image")
 
@@ -104,7 +103,7 @@ class Reader:
                 it needs a chronological age (`age_missing`).
         """
         # Before the film is looked at: of two hands the parts would be refused, and then the film for another reason.
-        self._choose_age(chronological_age_months, is_unit_stated=is_age_unit_stated, path=path)
+        choose_network_age(self.age_bundle, chronological_age_months, is_unit_stated=is_age_unit_stated, path=path)
         prepared = process(radiograph, self.config)
         hand = prepared.hand
         pose = hand.pose if hand else None
@@ -179,46 +178,33 @@ class Reader:
         male_probability: float | None = None,
     ) -> Reading:
         """Predict the bone age of what is seen on a film, as `read` does."""
-        network_age = self._choose_age(age_months, is_unit_stated=is_age_unit_stated, path=path)
-        hand = seen.hand
-        warnings = list(list_gate_warnings(hand.measures, gate=self.config.gate)) if hand else []
-        plausible = SEXES if sex is None else (sex,)
-        if self.sex_bundle is not None:
-            if male_probability is None:
-                # A network without a sex input ignores the zeros.
-                image = self.sex_bundle.resize_to_input(crop)[None]
-                male_probability = float(self.sex_bundle.predict_batch(image, np.zeros((1, 1), np.float32))[0])
-            if sex is None:
-                sex = sex_from_male(male_probability)
-                warnings.append("sex_from_image")
-            elif (1 - male_probability if sex == "male" else male_probability) > SEX_CONFIDENCE:
-                warnings.append("sex_looks_wrong")
-        images = np.repeat(self.age_bundle.resize_to_input(crop)[None], len(plausible), axis=0)
-        male = np.array([[male_from_sex(plausible_sex)] for plausible_sex in plausible], np.float32)
-        ages = np.full(male.shape, np.nan if network_age is None else network_age, np.float32)
-        answers = self.age_bundle.predict_batch(images, male, ages_months=ages, tta=tta)
-        predictions = dict(zip(plausible, answers.tolist(), strict=True))
-        is_without = self.age_bundle.chronological_age == "input" and network_age is None
-        if is_without:
-            warnings.append("answered_without_age")
-        low, high = float("nan"), float("nan")
-        if interval := self.age_bundle.metadata.get("interval_without_age" if is_without else "interval"):
-            low, high = prediction_interval(interval, predictions)
-        months = predictions[sex] if sex else float(np.mean(list(predictions.values())))
+        network_age = choose_network_age(self.age_bundle, age_months, is_unit_stated=is_age_unit_stated, path=path)
+        judged = judge_sex(self.sex_bundle, crop, sex=sex, male_probability=male_probability)
+        estimate = estimate_bone_age(
+            self.age_bundle,
+            crop,
+            sexes=SEXES if sex is None else (sex,),
+            network_age_months=network_age,
+            tta=tta,
+        )
+        predictions = estimate.predictions
+        months = predictions[judged.sex] if judged.sex else float(np.mean(list(predictions.values())))
         if not 0 <= months <= MAX_BONE_AGE_MONTHS:  # also rejects NaN
             raise UnreadableImageError(
                 f"{path.name}: the model answers {months:.0f} months, outside 0 to {MAX_BONE_AGE_MONTHS:.0f}; use a "
                 "radiograph like those that it was trained on, or a better model.",
                 reason="impossible_answer",
             )
-        if sex is None and np.ptp(list(predictions.values())):
+        gate_warnings = list_gate_warnings(seen.hand.measures, gate=self.config.gate) if seen.hand else ()
+        warnings = [*gate_warnings, *judged.warnings, *estimate.warnings]
+        if judged.sex is None and np.ptp(list(predictions.values())):
             warnings.append("sex_unknown")
         comparison = compare_ages(
             self.reference,
             predictions,
             bone_age_months=months,
-            interval_months=(low, high),
-            sex=sex,
+            interval_months=(estimate.low_months, estimate.high_months),
+            sex=judged.sex,
             chronological_age_months=age_months,
             is_unit_stated=is_age_unit_stated,
         )
@@ -231,34 +217,15 @@ class Reader:
         return dataclasses.replace(
             seen,
             bone_age_months=months,
-            low_months=low,
-            high_months=high,
-            sex=sex,
-            male_probability=float("nan") if male_probability is None else male_probability,
+            low_months=estimate.low_months,
+            high_months=estimate.high_months,
+            sex=judged.sex,
+            male_probability=float("nan") if judged.male_probability is None else judged.male_probability,
             predictions=predictions,
             comparison=comparison,
             network_age_months=network_age,
             warnings=tuple(warnings),
         )
-
-    def _choose_age(self, age_months: float | None, *, is_unit_stated: bool, path: Path) -> float | None:
-        """Return the chronological age that the network is given: not one whose unit is doubtful, or of a grown-up.
-
-        Raises:
-            UnreadableImageError: If there is none, and the network answers nothing without.
-        """
-        use = self.age_bundle.chronological_age
-        if use == "none":
-            return None
-        if age_months is not None and is_unit_stated and 0 <= age_months <= MAX_BONE_AGE_MONTHS:
-            return age_months
-        if use == "relative":
-            raise UnreadableImageError(
-                f"{path.name}: the model needs the chronological age, 0 to {MAX_BONE_AGE_MONTHS:.0f} months, with its "
-                "unit; give it, or use a model that needs none.",
-                reason="age_missing",
-            )
-        return None
 
     def predict(
         self,
