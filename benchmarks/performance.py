@@ -6,16 +6,18 @@ the work.
 
 import dataclasses
 import functools
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import keras
 import numpy as np
 import tensorflow as tf
-from measure import Row, TimedCase, median_and_quartiles, ratios, time_in_turns
+from measure import Row, TimedCase, median_and_quartiles, ratios, run_python, time_in_turns
 
 from boneage.configuration.augmentation import AugmentConfig
 from boneage.configuration.experiment import Experiment
@@ -28,18 +30,26 @@ from boneage.tfrecords.info import read_info
 from boneage.tfrecords.reader import read_records
 from boneage.training.augmentation import augment, build_augmentation, draw
 from boneage.training.datasets import training_batches
-from boneage.training.fit_loop import build_training_step
+from boneage.training.fit_loop import Step, build_training_step
 from boneage.training.schedule import build_for_training, prepare_phases
 
+sys.path.append(str(Path(__file__).parents[1] / "tools"))
+from on_gpu import pack_network
+
+TORCH_STEP = Path(__file__).with_name("torch_step.py")
 _TRAIN_SIZE_PX = 128
 _BATCH_SIZE = 16
+_NUM_STEPS = 6
 _STILL = AugmentConfig(**{field.name: 0.0 for field in dataclasses.fields(AugmentConfig)})
 
 
-def performance(*, num_images: int = 48, image_size_px: int = 500, repeats: int = 7, seed: int = 0) -> list[Row]:
+def performance(
+    *, torch: Path | None = None, num_images: int = 48, image_size_px: int = 500, repeats: int = 7, seed: int = 0
+) -> list[Row]:
     """What a training step, its augmentation and its input cost beside plain programs that do the same.
 
     Args:
+        torch: Python of an environment with torch, which is not installed with TensorFlow (default: none).
         num_images: Drawn radiographs.
         image_size_px: Side of the prepared images of the input pipeline, in pixels.
         repeats: Rounds that count, of both sides in turns.
@@ -50,11 +60,17 @@ def performance(*, num_images: int = 48, image_size_px: int = 500, repeats: int 
         write_dataset(folder / "drawn", num_images=num_images, seed=seed)
         config = PreprocessingConfig(segmenter="none", image_size_px=image_size_px)
         data = prepare(folder / "drawn", out=folder / "records", config=config, split="random", workers=1).folder
+        steps = _time_steps(seed, torch=torch, folder=folder)
+        by_torch = {"ours": steps["ours"], "anchor": steps.pop("torch")} if torch else None
         return [
-            _compare("training step, 128 px", "Keras `train_on_batch`", _time_steps(seed), repeats=repeats),
+            _compare("training step, 128 px", "Keras `train_on_batch`", steps, repeats=repeats),
+            *([_compare("training step, 128 px", "torch, eager", by_torch, repeats=repeats)] if by_torch else []),
             _compare("augmentation, 500 px", "OpenCV, one by one", _time_augmentation(data), repeats=repeats),
             _compare("input, decoded anew", "plain tf.data", _time_input(data, image_size_px), repeats=repeats),
             _compare("input, later epochs", "plain tf.data, cached", _time_later(data, image_size_px), repeats=repeats),
+            _compare(
+                "all of a training, 500 px", "its step alone", _time_training(data, image_size_px), repeats=repeats
+            ),
         ]
 
 
@@ -80,31 +96,60 @@ def _compare(what: str, anchor: str, sides: Mapping[str, TimedCase], *, repeats:
     }
 
 
-def _time_steps(seed: int) -> dict[str, TimedCase]:
+def _build_step(config: TrainConfig, ranges: AugmentConfig, batch: Any) -> tuple[Step, keras.Model]:
+    """Build the training step for batches like one, and the network as it is before its layers are fused."""
+    plain = build_for_training(config, mean_months=127.0, std_months=41.0)
+    trained, strategy = fuse_batch_norm(plain), tf.distribute.get_strategy()
+    next(prepare_phases(trained, strategy, config=config, steps=1000))
+    step = build_training_step(
+        trained,
+        strategy,
+        config=config,
+        augment=functools.partial(augment, config=ranges),
+        weigh=lambda losses, _: losses,
+        spec=tf.nest.map_structure(lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype), batch),
+    )
+    return step, plain
+
+
+def _time_steps(seed: int, *, torch: Path | None, folder: Path) -> dict[str, TimedCase]:
     """Steps of EfficientNet-Lite0 on a batch in memory, without augmentation."""
     config = TrainConfig(init="none", input_size=_TRAIN_SIZE_PX, batch_size=_BATCH_SIZE, seed=seed)
     rng = np.random.default_rng(seed)
     images = tf.constant(rng.integers(0, 256, (_BATCH_SIZE, _TRAIN_SIZE_PX, _TRAIN_SIZE_PX, 1), dtype=np.uint8))
     male = tf.constant(rng.integers(0, 2, (_BATCH_SIZE, 1)), tf.float32)
     months = tf.constant(rng.uniform(1, 228, (_BATCH_SIZE, 1)), tf.float32)
-    plain = build_for_training(config, mean_months=127.0, std_months=41.0)
-    trained, strategy = fuse_batch_norm(plain), tf.distribute.get_strategy()
-    next(prepare_phases(trained, strategy, config=config, steps=1000))
     draws = draw(seed, step=tf.constant(0, tf.int64), batch_size=_BATCH_SIZE)
     batch = ({"image": images, "male": male}, months, tf.ones(_BATCH_SIZE), draws)
-    step = build_training_step(
-        trained,
-        strategy,
-        config=config,
-        augment=functools.partial(augment, config=_STILL),
-        weigh=lambda losses, _: losses,
-        spec=tf.nest.map_structure(lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype), batch),
-    )
+    step, plain = _build_step(config, _STILL, batch)
+    sides = {}
+    if torch is not None:
+        pack_network(folder / "network.npz", plain, about={})
+        words = (str(TORCH_STEP), str(folder / "network.npz"), str(_BATCH_SIZE), str(_TRAIN_SIZE_PX))
+        sides["torch"] = lambda: float(run_python(words, python=str(torch)))
     plain.compile(keras.optimizers.AdamW(1e-3, weight_decay=0.01), loss="mean_absolute_error", jit_compile=False)
     inputs = {"image": tf.cast(images, tf.float32) / 255, "male": male}
     return {
         "ours": _cpu_clock(lambda: step(batch).numpy(), num_items=_BATCH_SIZE),
         "anchor": _cpu_clock(lambda: plain.train_on_batch(inputs, months), num_items=_BATCH_SIZE),
+        **sides,
+    }
+
+
+def _time_training(data: Path, size: int) -> dict[str, TimedCase]:
+    """Steps with the default augmentation, on batches that are shuffled, decoded and drawn, and on one batch again."""
+    config = TrainConfig(init="none", input_size=size, batch_size=4)
+    batches = iter(training_batches(data, Experiment("", config), steps=_NUM_STEPS))
+    batch = next(batches)
+    step, _ = _build_step(config, AugmentConfig(), batch)
+
+    def train(take: Callable[[], Any]) -> None:
+        for _ in range(_NUM_STEPS):
+            step(take()).numpy()
+
+    return {
+        "ours": _cpu_clock(lambda: train(lambda: next(batches)), num_items=4 * _NUM_STEPS),
+        "anchor": _cpu_clock(lambda: train(lambda: batch), num_items=4 * _NUM_STEPS),
     }
 
 

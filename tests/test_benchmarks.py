@@ -166,8 +166,17 @@ def test_networks(load):
 @pytest.mark.slow
 def test_performance(load):
     rows = load("performance").performance(num_images=24, image_size_px=64, repeats=1)
-    assert [row["what"].split(",")[0] for row in rows] == ["training step", "augmentation", "input", "input"]
+    parts = ["training step", "augmentation", "input", "input", "all of a training"]
+    assert [row["what"].split(",")[0] for row in rows] == parts
     assert all(is_ordered(row, name) for row in rows for name in ("ours", "of_anchor", "ratio"))
+
+
+@pytest.mark.slow
+def test_memory(load):
+    overrides = ("network=efficientnet_lite0", "input_size=64", "batch_size=8", "tta=none")
+    rows = load("memory").memory(overrides=overrides, num_images=24)
+    plain, training, evaluation = (row["peak_gib"] for row in rows)
+    assert 0.3 < plain < 4 and 0.3 < evaluation < training < 4
 
 
 @pytest.fixture(scope="module")

@@ -74,15 +74,26 @@ def pack(
         model = build_for_training(
             loaded.train, mean_months=described["mean_months"], std_months=described["std_months"]
         )
-        weights = {f"{name}/{weight.name}": weight.numpy() for name, weight in _list_weights(model)}
         about = {
             "task": loaded.train.task,
             "input_size": loaded.train.input_size,
             "weight_decay": loaded.train.weight_decay,
             "augment": dataclasses.asdict(loaded.augment),
-            "layers": _list_layers(model),
         }
-        np.savez_compressed(out / f"{loaded.name}.npz", about=np.array(json.dumps(about)), **_halve(weights))
+        pack_network(out / f"{loaded.name}.npz", model, about=about)
+
+
+def pack_network(path: Path, model: Any, *, about: dict[str, Any]) -> None:
+    """Write a functional Keras model as a list of layers with its weights in half precision.
+
+    Args:
+        path: The `.npz` file.
+        model: The model.
+        about: What else `fit` needs to know.
+    """
+    weights = {f"{name}/{weight.name}": weight.numpy() for name, weight in _list_weights(model)}
+    described = json.dumps({**about, "layers": _list_layers(model)})
+    np.savez_compressed(path, about=np.array(described), **_halve(weights))
 
 
 def _halve(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
