@@ -6,6 +6,7 @@ the work.
 
 import dataclasses
 import functools
+import itertools
 import sys
 import tempfile
 import time
@@ -169,6 +170,33 @@ def _time_augmentation(data: Path) -> dict[str, TimedCase]:
     return {
         "ours": _cpu_clock(lambda: ours(images, draws).numpy(), num_items=_BATCH_SIZE),
         "anchor": _cpu_clock(by_opencv, num_items=_BATCH_SIZE),
+    }
+
+
+def _time_preparing(folder: Path, *, seed: int, num_images: int = 12) -> dict[str, TimedCase]:
+    """Full-size PNG files into squares of 500 px: by `prepare`, and read, stretched, reduced and encoded by a loop."""
+    source = folder / "large"
+    write_dataset(source, num_images=num_images, seed=seed, size_px=(2040, 1600))
+    config = PreprocessingConfig(segmenter="none", image_size_px=500)
+    files = sorted(source.glob("*/*.png"))
+    attempts = itertools.count()
+
+    def by_prepare() -> None:
+        prepare(source, out=folder / f"large-{next(attempts)}", config=config, split="random", workers=1)
+
+    def by_opencv() -> None:
+        for file in files:
+            pixels = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+            low, high = np.percentile(pixels[::4, ::4], (1, 99))
+            table = np.clip((np.arange(256) - low) / (high - low) * 255, 0, 255).astype(np.uint8)
+            share = 500 / max(pixels.shape)
+            cv2.imencode(
+                ".png", cv2.resize(cv2.LUT(pixels, table), None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+            )
+
+    return {
+        "ours": _cpu_clock(by_prepare, num_items=num_images),
+        "anchor": _cpu_clock(by_opencv, num_items=num_images),
     }
 
 

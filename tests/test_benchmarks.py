@@ -166,7 +166,7 @@ def test_networks(load):
 @pytest.mark.slow
 def test_performance(load):
     rows = load("performance").performance(num_images=24, image_size_px=64, repeats=1)
-    parts = ["training step", "augmentation", "input", "input", "all of a training"]
+    parts = ["training step", "augmentation", "input", "input", "preparing whole frames", "all of a training"]
     assert [row["what"].split(",")[0] for row in rows] == parts
     assert all(is_ordered(row, name) for row in rows for name in ("ours", "of_anchor", "ratio"))
 
