@@ -14,6 +14,7 @@ import onnxruntime
 
 from boneage.base.errors import BoneAgeError
 from boneage.base.files import make_folder_beside, write_bytes
+from boneage.base.garbage import collect_early
 from boneage.bundles.bundle import (
     CARD_FILE,
     KERAS_FILE,
@@ -204,7 +205,7 @@ def export_onnx(model: keras.Model, path: Path) -> float:
         BundleError: If the difference is above 0.1.
     """
     probes, expected = probe(model)  # Keras can only export a model that was called
-    with _silence():
+    with _silence(), collect_early():  # tf2onnx copies the network, weights included, dozens of times
         model.export(path, format="onnx", verbose=False)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return check_difference(session.run(None, probes)[0], expected, path=path)

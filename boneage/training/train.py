@@ -13,6 +13,7 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 from boneage.base.files import check_output
+from boneage.base.garbage import free_memory
 from boneage.base.locks import lock_folder
 from boneage.bundles.bundle import load_bundle, read_metadata
 from boneage.bundles.export_check import check_exportable
@@ -176,6 +177,7 @@ def train(
                 tracker=tracker,
             )
             history = pd.DataFrame(state["history"])
+            free_memory()  # of the graphs and batches of the training
             if chief:
                 model.load_weights(folder / BEST_WEIGHTS_FILE)
                 result = _finish_run(
