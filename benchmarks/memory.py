@@ -53,14 +53,17 @@ def memory(
         write_dataset(folder / "drawn", num_images=num_images, seed=seed)
         prepared = PreprocessingConfig(segmenter="none", image_size_px=config.input_size)
         data = prepare(folder / "drawn", out=folder / "records", config=prepared, split="random", workers=1).folder
-        settings = [word for setting in changed for word in ("--set", setting)]
+
+        def train(parts: int) -> tuple[str, ...]:
+            settings = [word for setting in (*changed, f"accumulate_steps={parts}") for word in ("--set", setting)]
+            paths = ("--data", str(data), "--run", str(folder / f"run-{parts}"))
+            return (*COMMAND_LINE, "train", recipe, *paths, "--tracking-uri", "none", *settings)
+
         commands: dict[str, tuple[str, ...]] = {
             "plain Keras `fit`": ("-c", _PLAIN, recipe, str(num_images), *changed),
-            "training, with evaluation and export": (
-                *(*COMMAND_LINE, "train", recipe, "--data", str(data), "--run", str(folder / "run")),
-                *("--tracking-uri", "none", *settings),
-            ),
-            "evaluation": (*COMMAND_LINE, "evaluate", str(folder / "run" / "bundle"), "--data", str(data)),
+            "training, with evaluation and export": train(1),
+            "the same, each batch in two parts": train(2),
+            "evaluation": (*COMMAND_LINE, "evaluate", str(folder / "run-1" / "bundle"), "--data", str(data)),
         }
         peaks_mib: list[float] = []
         for command in commands.values():
@@ -71,7 +74,6 @@ def memory(
             "network": config.network,
             "input_size_px": config.input_size,
             "batch_size": config.batch_size,
-            "parts_of_a_batch": config.accumulate_steps,
             "peak_gib": rounded(peak / 1024),
         }
         for what, peak in zip(commands, peaks_mib, strict=True)
