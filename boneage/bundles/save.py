@@ -1,6 +1,7 @@
 """Save bundles, and load the Keras network of a bundle."""
 
 import contextlib
+import dataclasses
 import logging
 import shutil
 import warnings
@@ -34,6 +35,7 @@ from boneage.configuration.training import TrainConfig
 from boneage.models.build import build_network
 from boneage.models.fused_batch_norm import assign_weights
 from boneage.models.head import gelu
+from boneage.models.shrink import Shrink
 
 MAX_DIFFERENCE_MONTHS = 0.1
 _NUM_PROBES = 4
@@ -168,7 +170,8 @@ def _build_from_weights(metadata: dict[str, Any], path: Path) -> keras.Model:
     """Build the network of the metadata and load weights written by `write_weights`."""
     config = build(TrainConfig, metadata["experiment"]["train"], where=f"{path.parent} experiment")
     months = {f"target_{name}": value for name, value in metadata["target"].items()}
-    networks = [build_network(config, **months) for _ in metadata.get("members", (None,))]
+    sizes = [member.get("input_size", config.input_size) for member in metadata.get("members", ({},))]
+    networks = [build_network(dataclasses.replace(config, input_size=size), **months) for size in sizes]
     with np.load(path, allow_pickle=False) as stored:
         weights = [stored[key].astype(np.float32) for key in sorted(stored.files)]
     num_weights = len(weights) // len(networks)
@@ -180,15 +183,34 @@ def _build_from_weights(metadata: dict[str, Any], path: Path) -> keras.Model:
 def average_networks(networks: Sequence[keras.Model]) -> keras.Model:
     """Combine networks with the same inputs into one network that predicts their mean.
 
+    The networks may differ by the size of their image: the result takes the largest, and shrinks it for the others.
+
     Returns:
         The network; its nested models are named `member_1`, `member_2` ...
     """
-    inputs = {tensor.name: keras.Input(tensor.shape[1:], name=tensor.name) for tensor in networks[0].inputs}
+    largest = max(networks, key=_image_size)
+    inputs = {tensor.name: keras.Input(tensor.shape[1:], name=tensor.name) for tensor in largest.inputs}
+    images = {
+        size: inputs["image"] if size == _image_size(largest) else Shrink(size, name=f"shrink_{size}")(inputs["image"])
+        for size in sorted({_image_size(network) for network in networks})
+    }
     outputs = []
     for number, network in enumerate(networks, start=1):
         member = keras.Model(network.inputs, network.outputs[0], name=f"member_{number}")
-        outputs.append(member([inputs[tensor.name] for tensor in network.inputs]))
+        seen = {**inputs, "image": images[_image_size(network)]}
+        outputs.append(member([seen[tensor.name] for tensor in network.inputs]))
     return keras.Model(inputs, keras.layers.Average(name="mean")(outputs), name="ensemble")
+
+
+def list_members(network: keras.Model, metadata: dict[str, Any]) -> list[keras.Model]:
+    """Return the networks that an ensemble averages, or the network itself."""
+    if "members" not in metadata:
+        return [network]
+    return [network.get_layer(f"member_{number}") for number in range(1, len(metadata["members"]) + 1)]
+
+
+def _image_size(network: keras.Model) -> int:
+    return next(int(tensor.shape[1]) for tensor in network.inputs if tensor.name == "image")
 
 
 def export_onnx(model: keras.Model, path: Path) -> float:

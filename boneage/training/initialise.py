@@ -15,7 +15,7 @@ from boneage.base.errors import BoneAgeError
 from boneage.base.files import restore_folder
 from boneage.base.training_weights import require_training_weights
 from boneage.bundles.bundle import find_licence, read_metadata
-from boneage.bundles.save import load_network
+from boneage.bundles.save import list_members, load_network
 from boneage.configuration.experiment import Experiment
 from boneage.configuration.networks import Application, get_network, layer_of_network, network_of_layer
 from boneage.models.build import build_application
@@ -163,9 +163,7 @@ def load_bundle_weights(model: keras.Model, *, backbone: str, folder: Path) -> N
     network = metadata.get("members", (metadata,))[0]["network"]
     if layer_of_network(network) != backbone:
         raise ValueError(f"`init` {folder} is a bundle of {network}. Received: network={network_of_layer(backbone)!r}.")
-    theirs = load_network(folder)
-    if "members" in metadata:
-        theirs = theirs.get_layer("member_1")
+    theirs = list_members(load_network(folder), metadata)[0]
     assign_weights(model.get_layer(backbone), theirs.get_layer(backbone).get_weights())
     if _describe_head(model, backbone=backbone) == _describe_head(theirs, backbone=backbone):
         assign_weights(model, theirs.get_weights())

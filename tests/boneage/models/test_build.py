@@ -298,20 +298,21 @@ def test_names_of_the_networks_come_without_keras():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("num_members", [None, 2])
-def test_weights_in_half_precision_bring_the_network_back(num_members, tmp_path):
+@pytest.mark.parametrize("sizes_px", [(32,), (32, 32), (32, 40)])
+def test_weights_in_half_precision_bring_the_network_back(sizes_px, tmp_path):
     config = TrainConfig(input_size=32, head_units=(8,))
     target = {"mean_months": 120.0, "std_months": 40.0}
     models = [
-        build_model(LITE0, input_size=32, head_units=(8,), target_mean_months=120.0, target_std_months=40.0)
-        for _ in range(num_members or 1)
+        build_model(LITE0, input_size=size, head_units=(8,), target_mean_months=120.0, target_std_months=40.0)
+        for size in sizes_px
     ]
-    model = average_networks(models) if num_members else models[0]
+    model = average_networks(models) if len(sizes_px) > 1 else models[0]
     write_weights(model, tmp_path / "weights.npz")
     metadata = {"experiment": {"train": dataclasses.asdict(config)}, "target": target}
-    if num_members:
-        metadata["members"] = [{"network": LITE0}] * num_members
+    if len(sizes_px) > 1:
+        metadata["members"] = [{"network": LITE0, "input_size": size} for size in sizes_px]
     again = _build_from_weights(metadata, tmp_path / "weights.npz")
-    batch = {"image": np.random.default_rng(0).random((2, 32, 32, 1), np.float32), "male": np.float32([[0], [1]])}
+    shape = (2, max(sizes_px), max(sizes_px), 1)
+    batch = {"image": np.random.default_rng(0).random(shape, np.float32), "male": np.float32([[0], [1]])}
     np.testing.assert_allclose(again(batch), model(batch), atol=0.1)
     assert (tmp_path / "weights.npz").stat().st_size < 2.1 * model.count_params()
