@@ -37,7 +37,6 @@ BUNDLE_VERSION = 3
 # The packaged models for bone age and for the sex, with their model cards.
 DEFAULT_BUNDLE = PACKAGED_BUNDLE
 DEFAULT_SEX_BUNDLE = Path(__file__).parent / "default_sex"
-PACKAGED_LICENCE = "LicenseRef-RSNA-research"
 ONNX_FILE = "model.onnx"
 KERAS_FILE = "model.keras"
 WEIGHTS_FILE = "weights.npz"
@@ -287,12 +286,6 @@ def check_model(folder: Path, metadata: dict[str, Any], name: str) -> Path:
 def has_model(folder: Path, name: str) -> bool:
     """Return whether a model of a bundle is available: the weights of a packaged bundle may not be installed."""
     return not _is_packaged_weights(folder, name) or find_training_weights(folder / name) is not None
-
-
-def find_licence(folder: Path, metadata: dict[str, Any]) -> str | None:
-    """Return the licence of a bundle's weights, or None if it is not stated."""
-    licence = metadata.get("licence") or (PACKAGED_LICENCE if folder in (DEFAULT_BUNDLE, DEFAULT_SEX_BUNDLE) else None)
-    return None if licence is None else str(licence)
 
 
 def _is_packaged_weights(folder: Path, name: str) -> bool:

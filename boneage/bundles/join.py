@@ -7,7 +7,7 @@ from typing import Any
 from boneage.base.errors import check_choice
 from boneage.base.files import check_output
 from boneage.base.locks import lock_output
-from boneage.bundles.bundle import BundleError, find_licence, read_metadata
+from boneage.bundles.bundle import BundleError, read_metadata
 from boneage.bundles.save import average_networks, list_members, load_network, save_bundle
 from boneage.bundles.seen import join_seen, list_seen, read_seen
 from boneage.configuration.training import TTA_TRANSFORMS
@@ -64,9 +64,8 @@ def ensemble(bundles: Sequence[str | Path], *, out: str | Path, tta: str | None 
         metadata = {name: value for name, value in described[0].items() if name not in own}
         entries = [entry for member in described for entry in list_seen(member)]
         metadata["seen_data"] = [entry for number, entry in enumerate(entries) if entry not in entries[:number]]
-        licences = [find_licence(Path(folder), member) for folder, member in zip(bundles, described, strict=True)]
-        if stated := sorted({licence for licence in licences if licence}):
-            metadata["licence"] = " AND ".join(stated)
+        if licences := sorted({member["licence"] for member in described if member.get("licence")}):
+            metadata["licence"] = " AND ".join(licences)
         seen = join_seen([read_seen(folder, member) for folder, member in zip(bundles, described, strict=True)])
         changes = {
             "network": "ensemble",

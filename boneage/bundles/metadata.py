@@ -65,6 +65,7 @@ class _Metadata(pydantic.BaseModel):
     sha256: dict[str, _Sha256]
     boneage_version: str = pydantic.Field("", max_length=64)
     network: str | None = pydantic.Field(None, max_length=200)
+    licence: str | None = pydantic.Field(None, max_length=1000)
     validation_error: float | None = None
     interval: Annotated[_Interval | None, pydantic.Field(strict=False)] = None
     interval_without_age: Annotated[_Interval | None, pydantic.Field(strict=False)] = None

@@ -24,7 +24,6 @@ from boneage.bundles.bundle import (
     WEIGHTS_FILE,
     BundleError,
     check_model,
-    find_licence,
     has_model,
     read_metadata,
 )
@@ -87,8 +86,6 @@ def copy_bundle(
     """
     folder, source = Path(folder), Path(source)
     metadata = read_metadata(source)
-    if licence := find_licence(source, metadata):
-        metadata["licence"] = licence
     beside = make_folder_beside(folder)
     for name in metadata["sha256"]:
         if has_model(source, name):

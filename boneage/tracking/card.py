@@ -4,10 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from boneage.bundles.bundle import PACKAGED_LICENCE
-
 CARD_MARK = "<!-- generated from metadata.json -->"
-_PACKAGED_TERMS = f"https://github.com/boneage/boneage/blob/main/LICENSES/{PACKAGED_LICENCE}.txt"
+_PACKAGED_LICENCE = "LicenseRef-RSNA-research"
+_PACKAGED_TERMS = f"https://github.com/boneage/boneage/blob/main/LICENSES/{_PACKAGED_LICENCE}.txt"
 _TAGS = ("bone-age", "hand", "radiograph", "medical", "onnx")
 # Names of licences that the hub knows, as far as weights have them: https://hf.co/docs/hub/repositories-licenses
 _HUB_LICENCES = (
@@ -81,7 +80,7 @@ def write_card(metadata: Mapping[str, Any], *, name: str, licence: str, own: str
 def _describe_licence(licence: str) -> dict[str, Any]:
     if licence.lower() in _HUB_LICENCES:
         return {"license": licence.lower()}
-    link = {"license_link": _PACKAGED_TERMS} if licence == PACKAGED_LICENCE else {}
+    link = {"license_link": _PACKAGED_TERMS} if licence == _PACKAGED_LICENCE else {}
     return {"license": "other", "license_name": _slug(licence), **link}
 
 

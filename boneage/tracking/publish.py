@@ -15,7 +15,6 @@ from boneage.bundles.bundle import (
     WEIGHTS_FILE,
     BundleError,
     check_model,
-    find_licence,
     load_bundle,
 )
 from boneage.registry.digest import metadata_digest
@@ -112,7 +111,7 @@ def _choose_licence(metadata: dict[str, Any], *, folder: Path, given: str | None
     Raises:
         BundleError: If it is unknown, or not the one that is given.
     """
-    stated = find_licence(folder, metadata)
+    stated = metadata.get("licence")
     if stated is None and given is None:
         raise BundleError(
             f"{folder}: states no licence of its weights; give it by --licence, such as CC-BY-NC-4.0: the terms of the "

@@ -14,7 +14,7 @@ import numpy as np
 from boneage.base.errors import BoneAgeError
 from boneage.base.files import restore_folder
 from boneage.base.training_weights import require_training_weights
-from boneage.bundles.bundle import find_licence, read_metadata
+from boneage.bundles.bundle import read_metadata
 from boneage.bundles.save import list_members, load_network
 from boneage.configuration.experiment import Experiment
 from boneage.configuration.networks import Application, get_network, layer_of_network, network_of_layer
@@ -83,8 +83,8 @@ def find_inherited_licence(init: str) -> str | None:
     """
     if not names_bundle(init):
         return None
-    folder = resolve_bundle(init)
-    return find_licence(folder, read_metadata(folder))
+    licence: str | None = read_metadata(resolve_bundle(init)).get("licence")
+    return licence
 
 
 def _backbone_of(model: keras.Model) -> keras.Model:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from boneage.bundles.bundle import DEFAULT_BUNDLE, PACKAGED_LICENCE, BundleError, load_bundle, read_metadata
+from boneage.bundles.bundle import DEFAULT_BUNDLE, BundleError, load_bundle, read_metadata
 from boneage.bundles.save import copy_bundle, load_network, save_bundle
 from boneage.configuration.experiment import Experiment
 from boneage.configuration.training import TrainConfig
@@ -65,9 +65,9 @@ def test_pin_init_names_the_commit(hub, trained):
 def test_find_inherited_licence_of_a_bundle(hub, trained):
     publish(trained, NAME)
     assert find_inherited_licence(NAME) == LICENCE
-    assert find_inherited_licence("default") == PACKAGED_LICENCE
+    assert find_inherited_licence("default") == "LicenseRef-RSNA-research"
     assert find_inherited_licence("imagenet") is None
 
 
 def test_copy_bundle_states_the_licence_of_the_packaged_weights(tmp_path):
-    assert read_metadata(copy_bundle(tmp_path / "copy", DEFAULT_BUNDLE))["licence"] == PACKAGED_LICENCE
+    assert read_metadata(copy_bundle(tmp_path / "copy", DEFAULT_BUNDLE))["licence"] == "LicenseRef-RSNA-research"
