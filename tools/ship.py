@@ -52,7 +52,7 @@ def main() -> None:
     before, after = (bundle.predict_records(options.data, split="validation") for bundle in (whole, shipped))
     difference = (before[column] - after[column]).abs().max()
     if difference > MAX_DIFFERENCE:
-        sys.exit(f"half precision changes a prediction by {difference:.3f} (limit {MAX_DIFFERENCE}); bundle discarded.")
+        sys.exit(f"{options.out}: half precision changes a prediction by {difference:.3f} (limit {MAX_DIFFERENCE}).")
     evaluation, measured = measure(after, bundle=whole, data=options.data)
     copy_bundle(options.out, options.out, **measured)
     sys.stdout.write(to_json(evaluation))

@@ -4,9 +4,13 @@ from pathlib import Path
 
 from boneage.base.files import write_atomic
 
+# Smaller arrays stay as they are: they are mostly factors of batch normalisation, hardly any of the file, and what they
+# lose reaches whole channels.
+_MIN_ELEMENTS = 4096
+
 
 def store_weights_as_float16(path: Path) -> None:
-    """Store the weights of an ONNX file in half precision; they are cast back to float32 when it is loaded.
+    """Store the large weights of an ONNX file in half precision; they are cast back to float32 when it is loaded.
 
     Args:
         path: The file; it is replaced.
@@ -20,7 +24,7 @@ def store_weights_as_float16(path: Path) -> None:
     casts = []
     for weight in model.graph.initializer:
         values = numpy_helper.to_array(weight)
-        if values.dtype != np.float32 or values.ndim < 2:
+        if values.dtype != np.float32 or values.ndim < 2 or values.size < _MIN_ELEMENTS:
             continue
         name, halved = weight.name, f"{weight.name}/half"
         weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), halved))
