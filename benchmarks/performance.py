@@ -70,6 +70,12 @@ def performance(
             _compare("input, decoded anew", "plain tf.data", _time_input(data, image_size_px), repeats=repeats),
             _compare("input, later epochs", "plain tf.data, cached", _time_later(data, image_size_px), repeats=repeats),
             _compare(
+                "preparing whole frames, 500 px",
+                "a loop of OpenCV calls",
+                _time_preparing(folder, seed=seed),
+                repeats=repeats,
+            ),
+            _compare(
                 "all of a training, 500 px", "its step alone", _time_training(data, image_size_px), repeats=repeats
             ),
         ]
