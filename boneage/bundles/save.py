@@ -185,17 +185,17 @@ def average_networks(networks: Sequence[keras.Model]) -> keras.Model:
     Returns:
         The network; its nested models are named `member_1`, `member_2` ...
     """
-    largest = max(networks, key=_image_size)
-    inputs = {tensor.name: keras.Input(tensor.shape[1:], name=tensor.name) for tensor in largest.inputs}
-    images = {
-        size: inputs["image"] if size == _image_size(largest) else Shrink(size, name=f"shrink_{size}")(inputs["image"])
-        for size in sorted({_image_size(network) for network in networks})
-    }
+    sizes = [_image_size(network) for network in networks]
+    largest = max(sizes)
+    tensors = networks[sizes.index(largest)].inputs
+    inputs = {tensor.name: keras.Input(tensor.shape[1:], name=tensor.name) for tensor in tensors}
+    image = inputs["image"]
+    smaller = {size: Shrink(size, name=f"shrink_{size}")(image) for size in sorted(set(sizes) - {largest})}
     outputs = []
-    for number, network in enumerate(networks, start=1):
+    for number, (network, size) in enumerate(zip(networks, sizes, strict=True), start=1):
         member = keras.Model(network.inputs, network.outputs[0], name=f"member_{number}")
-        seen = {**inputs, "image": images[_image_size(network)]}
-        outputs.append(member([seen[tensor.name] for tensor in network.inputs]))
+        given = {**inputs, "image": smaller.get(size, image)}
+        outputs.append(member([given[tensor.name] for tensor in network.inputs]))
     return keras.Model(inputs, keras.layers.Average(name="mean")(outputs), name="ensemble")
 
 
