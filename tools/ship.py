@@ -8,6 +8,7 @@ Its predictions on the validation split are compared with those of the run's bun
 import argparse
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -39,22 +40,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     whole = load_bundle(options.bundle)
-    beside = make_folder_beside(options.out)
-    shutil.copyfile(options.bundle / ONNX_FILE, beside / ONNX_FILE)
-    store_weights_as_float16(beside / ONNX_FILE)
-    write_weights(load_network(options.bundle), beside / WEIGHTS_FILE)
-    if (options.bundle / SEEN_FILE).exists():
-        shutil.copyfile(options.bundle / SEEN_FILE, beside / SEEN_FILE)
-    if (options.out / CARD_FILE).exists():
-        shutil.copyfile(options.out / CARD_FILE, beside / CARD_FILE)
-    column = "male_probability" if whole.metadata["task"] == "sex" else "predicted_months"
-    shipped = load_bundle(complete_bundle(beside, options.out, whole.metadata))
-    before, after = (bundle.predict_records(options.data, split="validation") for bundle in (whole, shipped))
-    difference = (before[column] - after[column]).abs().max()
-    if difference > MAX_DIFFERENCE:
-        sys.exit(f"{options.out}: half precision changes a prediction by {difference:.3f} (limit {MAX_DIFFERENCE}).")
-    evaluation, measured = measure(after, bundle=whole, data=options.data)
-    copy_bundle(options.out, options.out, **measured)
+    with tempfile.TemporaryDirectory() as name:
+        halved = Path(name) / "bundle"
+        beside = make_folder_beside(halved)
+        shutil.copyfile(options.bundle / ONNX_FILE, beside / ONNX_FILE)
+        store_weights_as_float16(beside / ONNX_FILE)
+        write_weights(load_network(options.bundle), beside / WEIGHTS_FILE)
+        if (options.bundle / SEEN_FILE).exists():
+            shutil.copyfile(options.bundle / SEEN_FILE, beside / SEEN_FILE)
+        if (options.out / CARD_FILE).exists():
+            shutil.copyfile(options.out / CARD_FILE, beside / CARD_FILE)
+        column = "male_probability" if whole.metadata["task"] == "sex" else "predicted_months"
+        shipped = load_bundle(complete_bundle(beside, halved, whole.metadata))
+        before, after = (bundle.predict_records(options.data, split="validation") for bundle in (whole, shipped))
+        difference = (before[column] - after[column]).abs().max()
+        if difference > MAX_DIFFERENCE:
+            sys.exit(f"half precision changes a prediction by {difference:.3f} (limit {MAX_DIFFERENCE}): not written.")
+        evaluation, measured = measure(after, bundle=whole, data=options.data)
+        copy_bundle(options.out, halved, **measured)
     sys.stdout.write(to_json(evaluation))
     sys.stdout.write(f"largest change through half precision: {difference:.4f}; see {options.out / METADATA_FILE}\n")
 
